@@ -20,6 +20,7 @@ use crate::cluster::Cluster;
 use crate::config::{ClientSecret, Config, ConfigError, Digests, SecretFiles, needs_restart};
 use crate::logging::throttle;
 use crate::metrics::HeldOutcome;
+use crate::queue::HeldId;
 use crate::web::AppState;
 
 /// How often the files are checked. A change is used only once it was seen twice, so that no half-written file is used.
@@ -27,6 +28,9 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// How often held webhooks are searched for those that have been held for too long.
 const EXPIRE: Duration = Duration::from_mins(1);
+
+/// How often it is checked whether other bridges hold webhooks that were not there before.
+const CHECK_OTHERS: Duration = Duration::from_secs(10);
 
 /// How many times, at most, webhooks that came meanwhile are admitted before a new secret is used.
 const PASSES: u32 = 10;
@@ -92,6 +96,8 @@ pub(crate) struct Reload {
     refused: Option<Digests>,
     /// Whether held webhooks have to be checked and admitted once more.
     admits: bool,
+    /// The newest held webhook that was there when it was last checked what other bridges hold.
+    newest_held: Option<HeldId>,
 }
 
 impl Reload {
@@ -100,7 +106,7 @@ impl Reload {
     pub(crate) fn new(shared: Data<AppState>, live: LiveConfig, cluster: Cluster) -> Self {
         let (files, hangups) = (SecretFiles::default(), None);
         let (used, seen, refused) = (Digests::new(), None, None);
-        Self { shared, live, cluster, files, hangups, used, seen, refused, admits: false }
+        Self { shared, live, cluster, files, hangups, used, seen, refused, admits: false, newest_held: None }
     }
 
     /// Reads these files again when they change, and at once on a signal of `hangups`.
@@ -120,7 +126,7 @@ impl Reload {
     }
 
     pub(crate) async fn run(mut self) -> Infallible {
-        let mut expired = Instant::now();
+        let (mut expired, mut checked) = (Instant::now(), Instant::now());
         loop {
             let is_asked = tokio::select! {
                 () = hangup(&mut self.hangups) => true,
@@ -133,6 +139,10 @@ impl Reload {
             if expired.elapsed() >= EXPIRE {
                 self.expire().await;
                 expired = Instant::now();
+            }
+            if checked.elapsed() >= CHECK_OTHERS {
+                self.check_others().await;
+                checked = Instant::now();
             }
         }
     }
@@ -184,6 +194,8 @@ impl Reload {
         if !later.is_empty() {
             warn!("{} changed: restart the bridge to use it", later.join(", "));
         }
+        // Webhooks that were held go where alerts go from now on: the keys may have been rotated together with the secret.
+        self.shared.ingest.replace_routes(config.routes());
         // Webhooks that were sent with the new secret so far come before those that are sent from now on.
         for _ in 0..PASSES {
             if matches!(self.admit(&config.sentry_client_secret).await, None | Some(0)) {
@@ -192,7 +204,6 @@ impl Reload {
         }
         let state = &self.shared;
         state.authentication.replace(config.webhook_token.clone(), config.sentry_client_secret.clone());
-        state.ingest.replace_routes(config.routes());
         if changed.contains(&"BRIDGE_ADMIN_TOKEN") {
             state.admin.replace(config.admin_token.clone(), rand::random());
         }
@@ -235,6 +246,19 @@ impl Reload {
                 None
             }
         }
+    }
+
+    /// Makes webhooks be checked that another bridge held since the last call: it may have stopped before it learned the
+    /// secret that this one has.
+    async fn check_others(&mut self) {
+        if self.cluster.is_alone() {
+            return;
+        }
+        // If the queue cannot be read, the next call does it.
+        let Ok(held) = self.shared.queue.recount_held().await else { return };
+        let newest = held.last().map(|held| held.id);
+        self.admits |= newest > self.newest_held;
+        self.newest_held = newest.max(self.newest_held);
     }
 
     async fn expire(&self) {

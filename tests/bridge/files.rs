@@ -202,7 +202,7 @@ fn a_bridge_that_stops_writes_a_deleted_database_again_first() {
         let mut failed = 0;
         move |line| {
             failed += usize::from(line.contains("the database could not be opened again"));
-            (failed >= 3).then_some(())
+            (failed >= 4).then_some(())
         }
     });
     fs::remove_dir(&log).unwrap();

@@ -302,6 +302,29 @@ fn a_hangup_without_files_of_secrets_changes_nothing_and_ends_nothing() {
 }
 
 #[test]
+fn what_was_held_goes_to_the_service_key_that_was_rotated_together_with_the_secret() {
+    let pagerduty = PagerDuty::start();
+    let home = tempfile::tempdir().unwrap();
+    let [key, secret] = ["key", "secret"].map(|name| home.path().join(name));
+    let keys = ['a', 'b'].map(|letter| letter.to_string().repeat(32));
+    fs::write(&key, &keys[0]).unwrap();
+    fs::write(&secret, OLD).unwrap();
+    let bridge = Bridge::start_with(
+        &pagerduty.url(),
+        &[
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", ""),
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY_FILE", key.to_str().unwrap()),
+            ("BRIDGE_SENTRY_CLIENT_SECRET_FILE", secret.to_str().unwrap()),
+        ],
+    );
+    assert_eq!(send(bridge.address, NEW, trigger(1)).status, 401);
+    fs::write(&key, &keys[1]).unwrap();
+    fs::write(&secret, NEW).unwrap();
+    bridge.process.signal("HUP");
+    pagerduty.wait_for("the alert at the new key", |records| records.incident(&keys[1], "1").is_some());
+}
+
+#[test]
 fn service_keys_and_routes_change_with_their_files_and_a_database_after_a_restart() {
     let pagerduty = PagerDuty::start();
     let home = tempfile::tempdir().unwrap();
@@ -332,7 +355,7 @@ fn service_keys_and_routes_change_with_their_files_and_a_database_after_a_restar
     fs::write(&routes, format!("level,fatal,{}", keys[3])).unwrap();
     fs::write(&database, format!("sqlite:{}", home.path().join("second.db").display())).unwrap();
     bridge.process.signal("HUP");
-    bridge.wait_for_log("BRIDGE_DATABASE_URL changed, and is used after the next restart of the bridge");
+    bridge.wait_for_log("BRIDGE_DATABASE_URL changed: restart the bridge to use it");
     bridge.wait_for_log("BRIDGE_PAGERDUTY_ROUTES, BRIDGE_PAGERDUTY_SERVICE_KEY changed and is in use from now on");
     goes_to(3, "error", &keys[2]);
     goes_to(4, "fatal", &keys[3]);

@@ -36,6 +36,23 @@ fn says(bridge: &Bridge, sample: &str) -> bool {
 }
 
 #[test]
+fn what_a_bridge_held_that_has_stopped_is_admitted_by_one_that_learned_the_secret_before() {
+    let (pagerduty, database, home) = (PagerDuty::start(), database(), tempfile::tempdir().unwrap());
+    let secrets = ["first", "second"].map(|name| home.path().join(name));
+    let [mut first, second] = [&secrets[0], &secrets[1]].map(|secret| start(&pagerduty, &database, secret));
+    fs::write(&secrets[1], NEW).unwrap();
+    second.process.signal("HUP");
+    second.wait_for_log("BRIDGE_SENTRY_CLIENT_SECRET changed and is in use from now on");
+    // By its answer to another signal it has admitted what was held, and expects nothing more.
+    second.process.signal("HUP");
+    second.wait_for_log("the files of secrets have the same contents as before");
+    assert_eq!(send(&first, 1), 401);
+    first.process.kill();
+    second.wait_for_log("1 held webhooks are verified by a secret and admitted: 1 queued");
+    pagerduty.wait_for_accepted(1);
+}
+
+#[test]
 fn what_one_bridge_holds_is_admitted_by_another_that_learns_the_secret_first() {
     let (pagerduty, database, home) = (PagerDuty::start(), database(), tempfile::tempdir().unwrap());
     let secrets = ["first", "second"].map(|name| home.path().join(name));
