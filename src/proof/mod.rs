@@ -192,7 +192,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         if self.refreshed.is_none_or(|at| now.saturating_sub(at) >= REFRESH) {
             self.refresh().await?;
         }
-        self.offer(now, Utc::now()).await?;
+        self.offer().await?;
         while let Some(event) = self.sample.next(self.now()) {
             let seen = self.look(&event).await?;
             self.judge(event, seen).await?;
@@ -222,7 +222,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
     }
 
     /// Watches recently delivered events, the newest first, as far as there is room.
-    async fn offer(&mut self, now: Duration, at: DateTime<Utc>) -> Result<(), Stop> {
+    async fn offer(&mut self) -> Result<(), Stop> {
         // Older events were delivered while no bridge could look them up.
         let oldest = self.sample.schedule().end() * 3;
         let reader = self.queue.reader();
@@ -230,6 +230,8 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         delivered.retain(|event| event.event_type != EventType::Acknowledge && !self.done.0.contains(&event.id));
         let ids: Vec<_> = delivered.iter().map(|event| event.id).collect();
         let known: HashSet<_> = reader.proofs(&ids).await?.into_iter().map(|proof| proof.event).collect();
+        // Only now: an event that was delivered after this time would be looked up, and given up, too early.
+        let (now, at) = (self.now(), Utc::now());
         for event in delivered {
             if known.contains(&event.id) {
                 self.remember(event.id);

@@ -80,7 +80,10 @@ fn what_breaks_off_or_answers_5xx_is_asked_again() {
     twin.world(|world| world.inject("/organizations/acme/projects/", 100, FaultKind::Status(502)));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("answered GET /api/0/organizations/acme/projects/ with 502: no JSON"), "{run:?}");
+    assert!(
+        run.stderr.contains("answered GET /api/0/organizations/acme/projects/ with 502: the response is not JSON"),
+        "{run:?}"
+    );
     assert_eq!(twin.calls().iter().filter(|call| call.status == 502).count(), 4, "it is not asked for ever");
 }
 
@@ -165,7 +168,7 @@ fn another_organization_is_told_by_its_address() {
     let twin = sound(1);
     let run = run_with(&twin, &["audit"], &[("BRIDGE_SENTRY_ORG", "somebody-elses")]);
     assert_eq!(run.code, Some(1));
-    assert!(run.stderr.contains("nothing at GET /api/0/organizations/somebody-elses/projects/ (404)"), "{run:?}");
+    assert!(run.stderr.contains("does not have GET /api/0/organizations/somebody-elses/projects/ (404)"), "{run:?}");
 }
 
 #[test]

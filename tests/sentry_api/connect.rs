@@ -325,7 +325,10 @@ fn what_cannot_be_done_is_told_before_anything_is() {
         "legacy webhooks need a token in their address",
     );
     for bridge in ["https://bridge.example.com/sentry", "ftp://bridge.example.com", "https://me:x@bridge.example.com"] {
-        refused(&run(&plugin, &["connect", "--bridge", bridge]), "--bridge wants the root under which Sentry reaches");
+        refused(
+            &run(&plugin, &["connect", "--bridge", bridge]),
+            "--bridge must be the root under which Sentry reaches",
+        );
     }
     plugin.world(|world| world.add_token("token-that-sees-little", None, &["org:read"]));
     let little = run_with(&plugin, &args, &[("BRIDGE_SENTRY_API_TOKEN", "token-that-sees-little")]);
