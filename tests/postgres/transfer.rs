@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
+use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::transfer::{TransferError, export, import};
 use sentry_pagerduty_bridge::queue::{Disposition, Held, HeldId, HeldSender, Queue, QueueError, Rejected};
 use temporary_postgres::Cluster;
 
+use crate::database::TestDatabase;
 use crate::incidents::event_alert;
 use crate::shared::{at, event, key, trigger};
 
@@ -160,4 +161,37 @@ async fn a_queue_is_never_mixed_with_another_and_half_a_file_is_refused() {
     let error = export(&path.as_path().into(), &mut Vec::new()).await.expect_err("a bridge runs on it");
     assert!(matches!(error, TransferError::Queue(QueueError::InUse { .. })), "{error:?}");
     queue.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_bridges_of_an_older_version_use_is_neither_exported_nor_brought_up_to_date() {
+    for is_leaving in [false, true] {
+        let database = TestDatabase::new();
+        Queue::open(&database).await.unwrap().close().await.unwrap();
+        let newest = "SELECT MAX(version) FROM _sqlx_migrations";
+        let before = database.number(newest).await - 1;
+        let meddle = format!(
+            "DELETE FROM _sqlx_migrations WHERE version = ({newest});
+             INSERT INTO bridges (id, name, version, fingerprint, is_leaving, reaches_pagerduty, last_seen)
+             VALUES (gen_random_uuid(), 'old', '0.0.1', '', {is_leaving}, true, now())"
+        );
+        database.meddle(&meddle).await;
+        let error = export(&(&database).into(), &mut Vec::new()).await.expect_err("a bridge runs on it");
+        assert!(matches!(error, TransferError::Queue(QueueError::InUse { .. })), "{error:?}");
+        assert_eq!(database.number(newest).await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_queue_is_moved_past_a_pooler() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bridge.db");
+    fill(&path).await;
+    let file = exported(&path.as_path().into()).await;
+    let direct = Cluster::shared().database().unwrap();
+    // No pooler listens there.
+    let pooler = DatabaseUrl::parse("postgres://bridge@127.0.0.1:1/bridge").unwrap();
+    let config = DatabaseConfig { direct_url: Some(PostgresUrl::parse(&direct).unwrap()), ..pooler.into() };
+    import(&config, &mut file.as_slice()).await.unwrap();
+    assert_eq!(exported(&config).await, file);
 }

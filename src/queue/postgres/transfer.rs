@@ -22,26 +22,24 @@ pub(in crate::queue) struct PostgresTransfer {
 /// The sequences that assign the numbers of each table of [`NUMBERED`].
 const SEQUENCES: [&str; 4] = ["event_ids", "rejected_id_seq", "seen_webhooks_id_seq", "held_id_seq"];
 
-/// Whether any bridge is running: each one updates its row every few seconds.
-const RUNNING: &str = "SELECT EXISTS (
-        SELECT 1 FROM bridges WHERE NOT is_leaving AND last_seen > clock_timestamp() - interval '30 seconds'
-    )";
+/// Whether any bridge is running: each one updates its row every few seconds, and deletes it when it has given up its
+/// leases.
+const RUNNING: &str =
+    "SELECT EXISTS (SELECT 1 FROM bridges WHERE last_seen > clock_timestamp() - interval '30 seconds')";
 
 impl PostgresTransfer {
     /// Opens the database and brings its tables up to date.
     pub(in crate::queue) async fn open(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
         let server = Server::new(config, url)?;
+        // The transaction is long, and a pooler may limit how long it lends a connection.
+        let mut connection = server.connect_directly().await?;
+        // Bridges of an older version could not use migrated tables.
+        refuse_bridges(&mut connection, &server).await?;
         schema::migrate(&server).await?;
-        let mut connection = server.connect().await?;
-        let begun = async {
-            // All reads see the database as of one moment.
-            sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE").execute(&mut connection).await?;
-            sqlx::query_scalar(RUNNING).fetch_one(&mut connection).await
-        };
-        let is_in_use: bool = begun.await.map_err(|error| server.error(error))?;
-        if is_in_use {
-            return Err(QueueError::InUse { database: server.name() });
-        }
+        // All reads see the database as of one moment.
+        let begun = sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE").execute(&mut connection).await;
+        begun.map_err(|error| server.error(error))?;
+        refuse_bridges(&mut connection, &server).await?;
         Ok(Self { server, connection })
     }
 
@@ -49,6 +47,19 @@ impl PostgresTransfer {
         let done = query.execute(&mut self.connection).await;
         done.map(drop).map_err(|error| self.server.error(error))
     }
+}
+
+/// Returns an error if a bridge is running on the database, whose tables may not exist yet.
+async fn refuse_bridges(connection: &mut PgConnection, server: &Server) -> Result<(), QueueError> {
+    let is_in_use = async {
+        let exists: bool =
+            sqlx::query_scalar("SELECT to_regclass('bridges') IS NOT NULL").fetch_one(&mut *connection).await?;
+        if exists { sqlx::query_scalar(RUNNING).fetch_one(connection).await } else { Ok(false) }
+    };
+    if is_in_use.await.map_err(|error| server.error(error))? {
+        return Err(QueueError::InUse { database: server.name() });
+    }
+    Ok(())
 }
 
 fn bind(query: Query, kind: Kind, cell: &Cell) -> Query {
