@@ -64,19 +64,23 @@ pub(super) async fn admit(
             admitted.held += 1;
             continue;
         }
-        match decide(editor, ingest, &webhook).await? {
-            Verdict::Enqueue(enqueue) => chunk.enqueues.push(*enqueue),
-            Verdict::Ignore => admitted.ignored += 1,
+        let enqueue = match decide(editor, ingest, &webhook).await? {
+            Verdict::Enqueue(enqueue) => Some(*enqueue),
+            Verdict::Ignore => {
+                admitted.ignored += 1;
+                None
+            }
             Verdict::Reject(rejection) => {
                 // Committed before the held webhook is deleted: after a crash in between it is kept twice, but never
                 // lost.
                 queue.reject(rejected(webhook, &rejection)).await?;
                 admitted.rejected += 1;
+                None
             }
-        }
-        chunk.ids.push(summary.id);
+        };
+        chunk.webhooks.push((summary.id, enqueue));
         chunk.bytes += summary.size;
-        if chunk.ids.len() >= CHUNK || chunk.bytes >= CHUNK_BYTES {
+        if chunk.webhooks.len() >= CHUNK || chunk.bytes >= CHUNK_BYTES {
             std::mem::take(&mut chunk).commit(editor, &mut admitted).await?;
         }
     }
@@ -87,17 +91,24 @@ pub(super) async fn admit(
 /// Webhooks that one commit admits.
 #[derive(Default)]
 struct Chunk {
-    ids: Vec<HeldId>,
+    /// Each with what it becomes, if it becomes anything.
+    webhooks: Vec<(HeldId, Option<Enqueue>)>,
     bytes: u64,
-    enqueues: Vec<Enqueue>,
 }
 
 impl Chunk {
     async fn commit(self, editor: &mut Editor, admitted: &mut Admitted) -> Result<(), QueueError> {
-        if self.ids.is_empty() {
+        if self.webhooks.is_empty() {
             return Ok(());
         }
-        for outcome in editor.admit_held(&self.ids, &self.enqueues).await? {
+        let mut outcomes = try_admit(editor, &self.webhooks).await?;
+        if outcomes.is_none() {
+            // Another bridge has admitted or deleted one of them. The others may not be among those that it admits.
+            for webhook in self.webhooks.chunks(1) {
+                outcomes.get_or_insert_default().extend(try_admit(editor, webhook).await?.into_iter().flatten());
+            }
+        }
+        for outcome in outcomes.unwrap_or_default() {
             match outcome {
                 Enqueued::Queued(_) => admitted.queued += 1,
                 Enqueued::Repeated
@@ -111,6 +122,15 @@ impl Chunk {
         }
         Ok(())
     }
+}
+
+/// Admits all of `webhooks`, or none of them if one is no longer held: then it returns `None`.
+async fn try_admit(
+    editor: &mut Editor,
+    webhooks: &[(HeldId, Option<Enqueue>)],
+) -> Result<Option<Vec<Enqueued>>, QueueError> {
+    let ids: Vec<_> = webhooks.iter().map(|(id, _)| *id).collect();
+    editor.admit_held(&ids, webhooks.iter().filter_map(|(_, enqueue)| enqueue.as_ref()).collect()).await
 }
 
 /// What to do with a verified webhook.
@@ -165,4 +185,41 @@ pub(super) async fn expire(editor: &mut Editor, held: &[HeldSummary], now: DateT
         }
     }
     Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::HeldSender;
+    use crate::queue::decide::tests::{at, enqueue};
+
+    #[tokio::test]
+    async fn what_is_left_of_a_chunk_that_another_bridge_has_begun_is_admitted() {
+        let directory = tempfile::tempdir().unwrap();
+        let queue = Queue::open(directory.path().join("bridge.db").as_path()).await.unwrap();
+        for second in 0..3 {
+            let held = Held {
+                received_at: at(second),
+                sender: HeldSender::Token,
+                signature: [7; 32],
+                resource: None,
+                idempotency_key: None,
+                sent_at: None,
+                body: b"{}".to_vec(),
+            };
+            assert!(queue.hold(held).await.unwrap());
+        }
+        let ids: Vec<_> = queue.recount_held().await.unwrap().into_iter().map(|held| held.id).collect();
+        let mut editor = queue.editor().await.unwrap();
+        let enqueues = [Some(enqueue("t1", 0)), None, Some(enqueue("t3", 2))];
+        let chunk = Chunk { webhooks: ids.iter().copied().zip(enqueues).collect(), bytes: 6 };
+        assert!(editor.discard_held(&ids[..1]).await.unwrap());
+
+        let mut admitted = Admitted::default();
+        chunk.commit(&mut editor, &mut admitted).await.unwrap();
+        assert_eq!(admitted.queued, 1);
+        assert_eq!(queue.recount_held().await.unwrap(), []);
+        editor.close().await.unwrap();
+        queue.close().await.unwrap();
+    }
 }

@@ -122,16 +122,21 @@ impl Editor {
     ///
     /// When it could not be committed.
     pub async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError> {
-        Ok(self.enqueue_late(Some(Edit::DiscardRejected(id)), &[enqueue]).await?.pop())
+        let outcomes = self.enqueue_late(Some(Edit::DiscardRejected(id)), vec![&enqueue]).await?;
+        Ok(outcomes.and_then(|mut outcomes| outcomes.pop()))
     }
 
     /// Enqueues what held webhooks were mapped to, in this order, and deletes these webhooks, in one transaction.
-    /// Returns the outcome of each enqueue. Does nothing if one of the webhooks no longer exists.
+    /// Returns the outcome of each enqueue. If one of the webhooks no longer exists, it does nothing and returns `None`.
     ///
     /// # Errors
     ///
     /// When it could not be committed.
-    pub async fn admit_held(&mut self, ids: &[HeldId], enqueues: &[Enqueue]) -> Result<Vec<Enqueued>, QueueError> {
+    pub async fn admit_held(
+        &mut self,
+        ids: &[HeldId],
+        enqueues: Vec<&Enqueue>,
+    ) -> Result<Option<Vec<Enqueued>>, QueueError> {
         self.enqueue_late(Some(Edit::DiscardHeld(ids)), enqueues).await
     }
 
@@ -151,8 +156,9 @@ impl Editor {
     ///
     /// When it could not be committed.
     pub async fn admit(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+        let outcomes = self.enqueue_late(None, vec![&enqueue]).await?;
         // A batch of one enqueue has one outcome.
-        self.enqueue_late(None, &[enqueue]).await?.pop().ok_or(QueueError::Closed)
+        outcomes.and_then(|mut outcomes| outcomes.pop()).ok_or(QueueError::Closed)
     }
 
     /// Stores what was learned from Sentry's API.
@@ -165,17 +171,20 @@ impl Editor {
     }
 
     /// Enqueues what was received at an earlier time, if the webhooks that `edit` deletes still exist. Returns the
-    /// outcome of each enqueue.
+    /// outcome of each enqueue, or `None` if one of these webhooks does not exist.
     async fn enqueue_late(
         &mut self,
         edit: Option<Edit<'_>>,
-        enqueues: &[Enqueue],
-    ) -> Result<Vec<Enqueued>, QueueError> {
-        let batch = Batch { edit, enqueues: enqueues.iter().collect(), is_late: true, ..Batch::default() };
+        enqueues: Vec<&Enqueue>,
+    ) -> Result<Option<Vec<Enqueued>>, QueueError> {
+        let batch = Batch { edit, enqueues, is_late: true, ..Batch::default() };
         let known = self.edits.load(&decide::wanted(&batch)).await?;
         let decision = decide::decide(&batch, &known, &DedupWindow::default());
         let committed = self.edits.apply(&decision.plan).await?;
-        Ok(decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect())
+        let is_void =
+            edit.is_some() && decision.plan.forget_held.is_empty() && decision.plan.forget_rejected.is_empty();
+        let outcomes = || decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect();
+        Ok((!is_void).then(outcomes))
     }
 
     /// Commits a change, and returns what `answer` derives from its plan.
