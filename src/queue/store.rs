@@ -392,19 +392,20 @@ pub(super) struct Attempted {
     pub(super) last_at: DateTime<Utc>,
 }
 
-/// A change of the stored events of an incident.
+/// A change of the stored events of an incident, at one integration or, without a `service_key`, at all of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum IncidentChange<'b> {
     /// Marks its waiting and dead triggers as resolved, except those that Sentry received in a later second than that in
     /// which it sent the resolve. A trigger with a time later than `now` is marked as well, because a clock was ahead.
     Resolved {
         incident_key: &'b IncidentKey,
+        service_key: Option<&'b ServiceKey>,
         received_at: DateTime<Utc>,
         sent_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     },
     /// Marks its dead triggers as no longer resolved.
-    Reopened(&'b IncidentKey),
+    Reopened { incident_key: &'b IncidentKey, service_key: Option<&'b ServiceKey> },
 }
 
 /// An event to be written.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use sentry_pagerduty_bridge::config::ResolveScope;
+use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::{
@@ -575,4 +575,62 @@ async fn a_signed_resolve_that_could_not_be_committed_may_come_again() {
     queue.enqueue(signed_resolve(1, 1)).await.expect_err("it was committed");
     database.allow().await;
     assert_eq!(receive(&queue, signed_resolve(1, 2)).await.len(), 1);
+}
+
+/// Decides by this default key, and with these incidents.
+fn shop(default: &str, incident_scope: IncidentScope) -> Ingest {
+    let routes = format!("team,a,{A}\nteam,b,{B}");
+    let routes = Routes::new(ServiceKey::parse(default).unwrap(), &routes).unwrap();
+    Ingest::new(routes, Policy { incident_scope, ..Policy::default() })
+}
+
+fn decided(ingest: &Ingest, resource: Option<&str>, body: &Value, came: i64) -> Enqueue {
+    let body = body.to_string();
+    match ingest.decide(&Webhook { resource, sent_at: Some(at(came)), ..Webhook::of_body(body.as_bytes(), at(came)) }) {
+        Decision::Queue(prepared) => Enqueue::trigger(*prepared, at(came)),
+        Decision::Follow(follow_up) => Enqueue::follow_up(*follow_up, at(came)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An alert of an issue of the shop for `team`.
+fn fired(ingest: &Ingest, issue: u64, team: &str, came: i64) -> Enqueue {
+    let event = json!({ "event_id": format!("{came:032x}"), "timestamp": at(came).timestamp(),
+                        "received": at(came).timestamp(), "title": "Full", "tags": [["team", team]] });
+    let body = json!({ "id": issue.to_string(), "project_slug": "shop", "triggering_rules": ["Page"], "event": event });
+    decided(ingest, None, &body, came)
+}
+
+/// A change of an issue of the shop.
+fn changed(ingest: &Ingest, issue: u64, action: &str, came: i64) -> Enqueue {
+    let issue = json!({ "id": issue.to_string(), "title": "Full", "project": { "slug": "shop" } });
+    decided(ingest, Some("issue"), &json!({ "action": action, "data": { "issue": issue } }), came)
+}
+
+#[tokio::test]
+async fn a_resolve_or_reopening_of_a_shared_incident_concerns_no_dead_letter_of_another_integration() {
+    let (database, queue) = open().await;
+    let shop = shop(DEFAULT, IncidentScope::Project);
+    receive(&queue, fired(&shop, 1, "a", 0)).await;
+    deliver(&queue).await;
+    let lost = receive(&queue, fired(&shop, 2, "b", 1)).await;
+    let die = async || settle(&queue, &Disposition::Dead { reason: "400".to_owned() }, 2).await;
+    die().await;
+
+    // The other issue is still open, so its alert may be sent after all.
+    assert_eq!(receive(&queue, changed(&shop, 1, "resolved", 10)).await.len(), 1);
+    deliver(&queue).await;
+    let mut editor = Editor::open(&database).await.unwrap();
+    assert_eq!(editor.revive(&lost).await.unwrap(), lost);
+    die().await;
+
+    // Resolved, it stays so when the first issue is back.
+    receive(&queue, changed(&shop, 2, "resolved", 20)).await;
+    receive(&queue, changed(&shop, 1, "unresolved", 30)).await;
+    deliver(&queue).await;
+    assert_eq!(editor.revive(&lost).await.unwrap(), []);
+    receive(&queue, changed(&shop, 2, "unresolved", 40)).await;
+    deliver(&queue).await;
+    assert_eq!(editor.revive(&lost).await.unwrap(), lost);
+    editor.close().await.unwrap();
 }

@@ -30,7 +30,7 @@ impl<'b> Decider<'b> {
         match follow_up.event_type() {
             EventType::Trigger => self.reopen(follow_up),
             EventType::Resolve => {
-                self.mark_resolved(&follow_up.incident_key, follow_up, received_at, now);
+                self.mark_resolved(&follow_up.incident_key, None, follow_up, received_at, now);
                 // If the incident is already open again, a remembered resolve would close a trigger that arrives late,
                 // and hide that the incident is open.
                 if !is_outdated {
@@ -130,7 +130,7 @@ impl<'b> Decider<'b> {
                         found.stays_open = true;
                     } else {
                         found.queues.push((queue, self.open_apis(follow_up, queue)));
-                        self.mark_resolved(queue.0, follow_up, received_at, now);
+                        self.mark_resolved(queue.0, Some(queue.1), follow_up, received_at, now);
                     }
                 }
                 EventType::Acknowledge | EventType::Resolve => {}
@@ -158,21 +158,25 @@ impl<'b> Decider<'b> {
     }
 
     /// Marks the triggers of an incident that PagerDuty has not accepted and Sentry did not receive after this resolve,
-    /// so that nobody retries them unknowingly once they are dead letters.
+    /// so that nobody retries them unknowingly once they are dead letters. An incident that issues share is open or
+    /// resolved for each integration by itself, at `service_key`.
     fn mark_resolved(
         &mut self,
         incident_key: &'b IncidentKey,
+        service_key: Option<&'b ServiceKey>,
         follow_up: &'b FollowUp,
         received_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) {
         let sent_at = follow_up.happened_at;
         for row in self.plan.rows.iter_mut().filter(|row| row.envelope.is_trigger()) {
-            if row.envelope.incident_key == *incident_key && times::is_resolved(row.sentry_at, sent_at, now) {
+            let is_there = row.envelope.incident_key == *incident_key
+                && service_key.is_none_or(|key| row.envelope.service_key == *key);
+            if is_there && times::is_resolved(row.sentry_at, sent_at, now) {
                 row.resolved_at = Some(received_at);
             }
         }
-        self.plan.changes.push(IncidentChange::Resolved { incident_key, received_at, sent_at, now });
+        self.plan.changes.push(IncidentChange::Resolved { incident_key, service_key, received_at, sent_at, now });
     }
 
     /// Forgets the resolve of an incident that was opened again, unless Sentry sent the resolve after that. Its dead
@@ -183,9 +187,11 @@ impl<'b> Decider<'b> {
         if self.resolve_of(incident_key).is_some_and(|resolve| resolve.happened_at <= reopened_at) {
             self.resolves.insert(incident_key, None);
         }
-        self.plan.changes.push(IncidentChange::Reopened(incident_key));
-        let shared = self.members.of(incident_key).into_iter().map(|((shared_key, _), _)| shared_key);
-        self.plan.changes.extend(shared.map(IncidentChange::Reopened));
+        self.plan.changes.push(IncidentChange::Reopened { incident_key, service_key: None });
+        let shared = self.members.of(incident_key).into_iter().map(|((incident_key, service_key), _)| {
+            IncidentChange::Reopened { incident_key, service_key: Some(service_key) }
+        });
+        self.plan.changes.extend(shared);
     }
 
     /// Whether it is a copy of a resolve that was received before. A webhook that was not seen before is remembered.

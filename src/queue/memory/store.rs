@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Event, MemoryQueue};
 use crate::metrics::PersistedMetrics;
-use crate::pagerduty::{ApiSet, EventType};
+use crate::pagerduty::{ApiSet, EventType, IncidentKey, ServiceKey};
 use crate::queue::decide::times;
 use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::sentry::SentryNotes;
@@ -288,15 +288,18 @@ impl MemoryQueue {
     fn change(&mut self, change: &IncidentChange<'_>) {
         for event in self.events.values_mut().filter(|event| event.is_trigger()) {
             let Record { summary, resolved_at, .. } = &mut event.record;
+            let is_of = |incident_key: &IncidentKey, service_key: Option<&ServiceKey>| {
+                summary.incident_key == *incident_key && service_key.is_none_or(|key| summary.service_key == *key)
+            };
             match *change {
-                IncidentChange::Resolved { incident_key, received_at, sent_at, now } => {
+                IncidentChange::Resolved { incident_key, service_key, received_at, sent_at, now } => {
                     let is_resolved = times::is_resolved(event.sentry_at, sent_at, now);
-                    if summary.incident_key == *incident_key && summary.state != State::Delivered && is_resolved {
+                    if is_of(incident_key, service_key) && summary.state != State::Delivered && is_resolved {
                         *resolved_at = Some(received_at);
                     }
                 }
-                IncidentChange::Reopened(incident_key) => {
-                    if summary.incident_key == *incident_key && summary.state == State::Dead {
+                IncidentChange::Reopened { incident_key, service_key } => {
+                    if is_of(incident_key, service_key) && summary.state == State::Dead {
                         *resolved_at = None;
                     }
                 }

@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Row as _};
 use super::edit::write_edited;
 use super::rows::numbers;
 use super::text::stored;
+use crate::pagerduty::ServiceKey;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, Plan, Row};
 use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
@@ -25,15 +26,19 @@ const FORGET_RESOLVES: &str = "DELETE FROM resolves WHERE incident_key IN (
         SELECT incident_key FROM resolves WHERE received_at NOT BETWEEN $1 AND $2 FOR UPDATE SKIP LOCKED
     )";
 
+/// Marks the waiting and the dead triggers of an incident, at `$5` or everywhere.
 const RESOLVED: &str = "WITH dead AS (
         UPDATE events SET resolved_at = $1 WHERE state = 'dead' AND incident_key = $2 AND event_type = 'trigger'
+        AND ($5::text IS NULL OR service_key = $5)
         AND COALESCE(sentry_at / 1000 <= $3 / 1000 OR sentry_at > $4, TRUE)
     )
     UPDATE events SET resolved_at = $1 WHERE state = 'waiting' AND incident_key = $2 AND event_type = 'trigger'
+    AND ($5::text IS NULL OR service_key = $5)
     AND COALESCE(sentry_at / 1000 <= $3 / 1000 OR sentry_at > $4, TRUE)";
 
 const REOPENED: &str = "UPDATE events SET resolved_at = NULL
-    WHERE state = 'dead' AND incident_key = $1 AND resolved_at IS NOT NULL";
+    WHERE state = 'dead' AND incident_key = $1 AND ($2::text IS NULL OR service_key = $2)
+    AND resolved_at IS NOT NULL";
 
 /// Stores keys of the dedup window. The arguments are the parameters with the digests and with their times.
 macro_rules! said {
@@ -178,12 +183,15 @@ async fn write_attempts(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx:
 
 async fn write_change(connection: &mut PgConnection, change: &IncidentChange<'_>) -> sqlx::Result<()> {
     let query = match change {
-        IncidentChange::Resolved { incident_key, received_at, sent_at, now } => sqlx::query(RESOLVED)
+        IncidentChange::Resolved { incident_key, service_key, received_at, sent_at, now } => sqlx::query(RESOLVED)
             .bind(received_at.timestamp_millis())
             .bind(stored(incident_key.as_str()))
             .bind(sent_at.map(|at| at.timestamp_millis()))
-            .bind(now.timestamp_millis()),
-        IncidentChange::Reopened(incident_key) => sqlx::query(REOPENED).bind(stored(incident_key.as_str())),
+            .bind(now.timestamp_millis())
+            .bind(service_key.map(ServiceKey::expose)),
+        IncidentChange::Reopened { incident_key, service_key } => {
+            sqlx::query(REOPENED).bind(stored(incident_key.as_str())).bind(service_key.map(ServiceKey::expose))
+        }
     };
     query.execute(connection).await.map(drop)
 }

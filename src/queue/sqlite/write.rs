@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Params, params};
 
 use super::numbers;
+use crate::pagerduty::ServiceKey;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Plan, Row};
 use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
@@ -58,16 +59,18 @@ const MEMBER: &str =
 
 const SEEN: &str = "INSERT OR IGNORE INTO seen_webhooks (digest, incident_key, event_type) VALUES (?, ?, ?)";
 
-/// Marks the waiting and the dead triggers of an incident, each found by an index of its own.
+/// Marks the waiting and the dead triggers of an incident, at `?5` or everywhere, each found by an index of its own.
 const RESOLVED: [&str; 2] = [
     "UPDATE events SET resolved_at = ?1 WHERE state = 'waiting' AND incident_key = ?2
+        AND (?5 IS NULL OR service_key = ?5)
         AND event_type = 'trigger' AND COALESCE(sentry_at / 1000 <= ?3 / 1000 OR sentry_at > ?4, TRUE)",
     "UPDATE events SET resolved_at = ?1 WHERE state = 'dead' AND incident_key = ?2
+        AND (?5 IS NULL OR service_key = ?5)
         AND event_type = 'trigger' AND COALESCE(sentry_at / 1000 <= ?3 / 1000 OR sentry_at > ?4, TRUE)",
 ];
 
-const REOPENED: &str =
-    "UPDATE events SET resolved_at = NULL WHERE state = 'dead' AND incident_key = ? AND resolved_at IS NOT NULL";
+const REOPENED: &str = "UPDATE events SET resolved_at = NULL WHERE state = 'dead' AND incident_key = ?1
+        AND (?2 IS NULL OR service_key = ?2) AND resolved_at IS NOT NULL";
 
 /// Writes `plan` inside the transaction that loaded what it was decided from; `last` is the last number that was
 /// assigned to an event.
@@ -198,18 +201,21 @@ fn hold(connection: &Connection, webhooks: &[&Held]) -> rusqlite::Result<()> {
 
 fn change(connection: &Connection, change: &IncidentChange<'_>) -> rusqlite::Result<()> {
     match change {
-        IncidentChange::Resolved { incident_key, received_at, sent_at, now } => {
+        IncidentChange::Resolved { incident_key, service_key, received_at, sent_at, now } => {
             for sql in RESOLVED {
                 let values = params![
                     received_at.timestamp_millis(),
                     incident_key.as_str(),
                     sent_at.map(|at| at.timestamp_millis()),
                     now.timestamp_millis(),
+                    service_key.map(ServiceKey::expose),
                 ];
                 run(connection, sql, values)?;
             }
         }
-        IncidentChange::Reopened(incident_key) => drop(run(connection, REOPENED, [incident_key.as_str()])?),
+        IncidentChange::Reopened { incident_key, service_key } => {
+            run(connection, REOPENED, params![incident_key.as_str(), service_key.map(ServiceKey::expose)])?;
+        }
     }
     Ok(())
 }
