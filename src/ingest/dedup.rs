@@ -33,14 +33,17 @@ impl Dedup {
     /// The plugin sends an event once, whatever rules it fired, and never again. So an event that it sends twice was sent
     /// by a person who wants to see it arrive. The service that replaced the plugin in 2026 sends an event once for each
     /// action and URL. Its deliveries have an `Idempotency-Key`, and those of the plugin have none.
+    ///
+    /// `rule` is the rule that the alert's incident stands for, if it stands for one.
     pub(super) fn of_trigger(
         alert: &Alert,
         opening: Opening,
         generation: Generation,
         service_key: &ServiceKey,
+        rule: Option<&str>,
         idempotency_key: Option<&str>,
     ) -> Self {
-        let content_by = |generation| DedupKey::of_content(alert, opening, generation, service_key);
+        let content_by = |generation| DedupKey::of_content(alert, opening, generation, service_key, rule);
         let delivery = idempotency_key.map(|key| DedupKey::of_delivery(alert, key));
         let repeats = match generation {
             Generation::Legacy if delivery.is_none() => vec![content_by(Generation::Platform)],
@@ -80,10 +83,16 @@ impl DedupKey {
     /// same kind.
     ///
     /// One event of an issue is one page per service key, whether the legacy plugin, `event_alert` or `error` sends it
-    /// and however many rules it fired. An issue is new only once. Sentry does not number how often an issue comes back
-    /// or a metric alert changes its status: in the sequence critical, warning, critical, the second critical is not a
-    /// repetition.
-    fn of_content(alert: &Alert, opening: Opening, generation: Generation, service_key: &ServiceKey) -> Option<Self> {
+    /// and however many rules it fired, unless each `rule` has an incident of its own. An issue is new only once. Sentry
+    /// does not number how often an issue comes back or a metric alert changes its status: in the sequence critical,
+    /// warning, critical, the second critical is not a repetition.
+    fn of_content(
+        alert: &Alert,
+        opening: Opening,
+        generation: Generation,
+        service_key: &ServiceKey,
+        rule: Option<&str>,
+    ) -> Option<Self> {
         let (kind, content) = match opening {
             Opening::Alert | Opening::Error => {
                 ("event", vec![alert.event_id.as_ref()?.replace('-', "").to_ascii_lowercase()])
@@ -96,7 +105,7 @@ impl DedupKey {
             Generation::Platform => "platform",
         };
         let parts = [kind, generation, service_key.expose(), alert.subject.name()];
-        Some(Self::digest(parts.into_iter().chain(content.iter().map(String::as_str))))
+        Some(Self::digest(parts.into_iter().chain(content.iter().map(String::as_str)).chain(rule)))
     }
 
     /// The key of a delivery and its retries.

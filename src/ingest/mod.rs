@@ -356,7 +356,9 @@ impl Ingest {
 
     fn trigger(&self, mut alert: Alert, opening: Opening, routes: &Routes, origin: &Origin<'_>) -> Decision {
         let service_key = routes.key_for(&alert).clone();
-        let dedup = Dedup::of_trigger(&alert, opening, origin.generation, &service_key, origin.idempotency_key);
+        let (generation, idempotency_key) = (origin.generation, origin.idempotency_key);
+        let rule = self.rule_of(&alert);
+        let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, rule, idempotency_key);
         let happened_at = origin.happened_at;
         let severity = self.policy.severity.severity(&alert);
         let own_key = IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject);
@@ -386,8 +388,14 @@ impl Ingest {
             return Some(IncidentKey::of_shared(prefix, "project", &[project?]));
         }
         // Rules of several projects often have the same name.
-        let names: Vec<_> = project.into_iter().chain([alert.rules.first()?.as_str()]).collect();
+        let names: Vec<_> = project.into_iter().chain([self.rule_of(alert)?]).collect();
         Some(IncidentKey::of_shared(prefix, "rule", &names))
+    }
+
+    /// The rule that the incident of an alert stands for; `None` where it stands for something else.
+    fn rule_of<'a>(&self, alert: &'a Alert) -> Option<&'a str> {
+        let rule = alert.rules.first().filter(|_| self.policy.incident_scope == IncidentScope::Rule);
+        rule.map(String::as_str)
     }
 
     fn follow_up(&self, mut alert: Alert, routes: &Routes, origin: &Origin<'_>) -> Decision {

@@ -26,6 +26,23 @@ fn alert(issue: u64, project: &str, rule: &str) -> Vec<u8> {
     alert.to_string().into_bytes()
 }
 
+/// The alert of a rule for an event of an issue, as the integration platform posts it.
+#[track_caller]
+fn fire(bridge: &Bridge, issue: u64, rule: &str) -> Value {
+    let event = json!({
+        "event_id": format!("{issue:032x}"),
+        "issue_id": issue.to_string(),
+        "title": "Disk full",
+        "url": format!("https://sentry.example.test/api/0/projects/acme/shop/events/{issue:032x}/"),
+    });
+    let body = json!({ "action": "triggered", "data": { "event": event, "triggered_rule": rule } });
+    let headers = [("Content-Type", "application/json"), ("Sentry-Hook-Resource", "event_alert")];
+    let (status, said) =
+        post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes()).said();
+    assert_eq!(status, 202, "{said}");
+    said
+}
+
 #[track_caller]
 fn wait_for_state(pagerduty: &PagerDuty, incident_key: &str, state: State, events: u64) {
     pagerduty.wait_for(&format!("{incident_key} {state:?} by {events} events"), |records| {
@@ -68,6 +85,17 @@ fn an_incident_of_a_rule_or_a_project_is_resolved_once_none_of_its_issues_is_ope
         let incident = pagerduty.read(|records| records.incident(KEY, shared).unwrap().clone());
         assert_eq!(incident.opened, 2);
         assert_eq!(pagerduty.incidents().len(), 2);
+    }
+}
+
+#[test]
+fn each_rule_that_fires_for_an_event_opens_its_incident_once() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_INCIDENT_KEY", "rule")]);
+    for rule in ["Page shop", "Page on call"] {
+        assert_eq!(fire(&bridge, 1, rule)["status"], "queued", "{rule}");
+        assert_eq!(fire(&bridge, 1, rule)["status"], "ignored", "{rule} again");
+        wait_for_state(&pagerduty, &format!("rule/shop/{rule}"), State::Triggered, 1);
     }
 }
 

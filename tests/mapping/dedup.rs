@@ -1,6 +1,7 @@
 //! Which webhooks tell the same.
 
-use sentry_pagerduty_bridge::ingest::{Decision, Dedup, Webhook};
+use sentry_pagerduty_bridge::config::IncidentScope;
+use sentry_pagerduty_bridge::ingest::{Decision, Dedup, Policy, Webhook};
 use serde_json::{Value, json};
 
 use crate::platform::everything;
@@ -27,9 +28,13 @@ fn issue(action: &str) -> Value {
 }
 
 fn dedup_routed(body: &Value, idempotency_key: Option<&str>, routes: &str) -> Dedup {
+    dedup_by(body, idempotency_key, routes, everything())
+}
+
+fn dedup_by(body: &Value, idempotency_key: Option<&str>, routes: &str, policy: Policy) -> Dedup {
     let body = body.to_string();
     let webhook = Webhook { idempotency_key, ..Webhook::of_body(body.as_bytes(), received_at()) };
-    match ingest_of(routes, everything()).decide(&webhook) {
+    match ingest_of(routes, policy).decide(&webhook) {
         Decision::Queue(prepared) => prepared.dedup,
         Decision::Follow(follow_up) => follow_up.dedup,
         other => panic!("{other:?}"),
@@ -58,6 +63,29 @@ fn one_event_of_an_issue_is_the_same_by_both_generations_and_by_several_rules() 
     assert!(repeats(&event_alert("42", EVENT, "B"), &platform));
     let error = json!({ "action": "created", "data": { "error": { "event_id": EVENT, "issue_id": "42" } } });
     assert!(repeats(&error, &platform));
+}
+
+#[test]
+fn one_event_is_another_alert_for_each_rule_that_has_an_incident_of_its_own() {
+    let repeats = |earlier: &Value, later: &Value, incident_scope| {
+        let dedup = |body| dedup_by(body, None, "", Policy { incident_scope, ..everything() });
+        is_repeated(&dedup(earlier), &dedup(later))
+    };
+    let rule = |name: &str| event_alert("42", EVENT, name);
+    let mut plugin = legacy("42", EVENT);
+    plugin["triggering_rules"] = json!(["A", "B"]);
+    let table = [
+        (rule("A"), rule("A"), true),
+        (rule("A"), rule("B"), false),
+        // Of several rules that one webhook names, the first has the incident.
+        (plugin.clone(), rule("A"), true),
+        (rule("A"), plugin.clone(), true),
+        (plugin, rule("B"), false),
+    ];
+    for (earlier, later, expected) in table {
+        assert_eq!(repeats(&earlier, &later, IncidentScope::Rule), expected, "{earlier} {later}");
+        assert!(repeats(&earlier, &later, IncidentScope::Issue) && repeats(&earlier, &later, IncidentScope::Project));
+    }
 }
 
 #[test]
