@@ -24,6 +24,10 @@ pub use crate::sentry::{Generation, Rejection, Webhook};
 pub use canary::{CanaryId, CanaryMark};
 pub use dedup::{Dedup, DedupKey};
 
+/// What issues have in common that share an incident, as its key begins.
+const RULE: &str = "rule";
+const PROJECT: &str = "project";
+
 /// How many canary marks are known at most: that of the default key, and those of earlier default keys.
 const MAX_MARKS: usize = 4;
 
@@ -139,11 +143,24 @@ pub struct FollowUp {
     pub happened_at: Option<DateTime<Utc>>,
     /// Where it goes when no service key is known for the incident; `None` for nowhere.
     pub fallback: Option<ServiceKey>,
+    /// For a trigger: how the current settings route its issue. Without it the issue is triggered wherever it ever was.
+    pub reopening: Option<Reopening>,
     /// The API by which each integration takes events. An open incident is acknowledged and resolved by the APIs that
     /// triggered it.
     pub apis: KeyApis,
     /// How repetitions of the webhook are recognised.
     pub dedup: Dedup,
+}
+
+/// How the current settings route an issue that is back. They may have changed since its incidents were opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reopening {
+    /// The integration that its alerts go to now.
+    pub service_key: ServiceKey,
+    /// Every integration that an alert may go to.
+    pub configured: Vec<ServiceKey>,
+    /// What the keys of the incidents that issues share begin with; `None` if each issue has an incident of its own.
+    pub shared_prefix: Option<String>,
 }
 
 impl FollowUp {
@@ -385,17 +402,31 @@ impl Ingest {
         let project = alert.project.slug.as_deref().or(alert.project.name.as_deref());
         let prefix = &self.policy.incident_key_prefix;
         if scope == IncidentScope::Project {
-            return Some(IncidentKey::of_shared(prefix, "project", &[project?]));
+            return Some(IncidentKey::of_shared(prefix, PROJECT, &[project?]));
         }
         // Rules of several projects often have the same name.
         let names: Vec<_> = project.into_iter().chain([self.rule_of(alert)?]).collect();
-        Some(IncidentKey::of_shared(prefix, "rule", &names))
+        Some(IncidentKey::of_shared(prefix, RULE, &names))
     }
 
     /// The rule that the incident of an alert stands for; `None` where it stands for something else.
     fn rule_of<'a>(&self, alert: &'a Alert) -> Option<&'a str> {
         let rule = alert.rules.first().filter(|_| self.policy.incident_scope == IncidentScope::Rule);
         rule.map(String::as_str)
+    }
+
+    /// How the current settings route an issue that is back.
+    fn reopening(&self, alert: &Alert, routes: &Routes) -> Reopening {
+        let kind = match self.policy.incident_scope {
+            IncidentScope::Issue => None,
+            IncidentScope::Rule => Some(RULE),
+            IncidentScope::Project => Some(PROJECT),
+        };
+        Reopening {
+            service_key: routes.key_for(alert).clone(),
+            configured: routes.keys().into_iter().cloned().collect(),
+            shared_prefix: kind.map(|kind| IncidentKey::shared_prefix(&self.policy.incident_key_prefix, kind)),
+        }
     }
 
     fn follow_up(&self, mut alert: Alert, routes: &Routes, origin: &Origin<'_>) -> Decision {
@@ -411,6 +442,10 @@ impl Ingest {
             }
             Action::Acknowledge => None,
         };
+        let reopening = match alert.action {
+            Action::Trigger(_) | Action::Reopen(_) => Some(self.reopening(&alert, routes)),
+            Action::Acknowledge | Action::Resolve => None,
+        };
         let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
         let happened_at = origin.happened_at;
         let severity = self.policy.severity.severity(&alert);
@@ -422,6 +457,7 @@ impl Ingest {
             action: action_of(alert, severity, self.policy.description.as_ref()),
             happened_at,
             fallback,
+            reopening,
             apis: routes.apis().clone(),
             dedup,
         }))

@@ -476,6 +476,7 @@ impl AlarmTask {
                         action: resolve,
                         happened_at: None,
                         fallback: None,
+                        reopening: None,
                         shared_key: None,
                         apis: self.paging.borrow().apis.clone(),
                         dedup: Dedup::default(),

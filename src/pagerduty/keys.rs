@@ -111,7 +111,13 @@ impl IncidentKey {
     #[must_use]
     pub fn of_shared(prefix: &str, kind: &str, names: &[&str]) -> Self {
         // No issue has this key, for the same reason as in `of_alarm`.
-        Self::bounded(format!("{prefix}{kind}/{}", names.join("/")))
+        Self::bounded(format!("{}{}", Self::shared_prefix(prefix, kind), names.join("/")))
+    }
+
+    /// What the keys of all incidents begin with that issues share for this `kind` of reason.
+    #[must_use]
+    pub fn shared_prefix(prefix: &str, kind: &str) -> String {
+        format!("{prefix}{kind}/")
     }
 
     /// The key of an alarm of the bridge itself.

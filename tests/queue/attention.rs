@@ -52,6 +52,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
         action: EventAction::Resolve(Note::default()),
         happened_at: Some(at(seconds)),
         fallback: None,
+        reopening: None,
         apis: KeyApis::default(),
         shared_key: None,
         dedup: Dedup::default(),

@@ -19,6 +19,7 @@ use crate::database::{IS_POSTGRES, TestDatabase, at_once};
 const DEFAULT: &str = "0123456789abcdef0123456789abcdef";
 const A: &str = "0000000000000000000000000000000a";
 const B: &str = "0000000000000000000000000000000b";
+const C: &str = "0000000000000000000000000000000c";
 
 const DAY: i64 = 24 * 3600;
 
@@ -112,6 +113,7 @@ async fn waiting(queue: &Queue) -> Vec<String> {
         let key = match event.summary.service_key.expose() {
             A => "a",
             B => "b",
+            C => "c",
             _ => "default",
         };
         events.push(format!("{key} {}", event.summary.event_type));
@@ -607,6 +609,19 @@ fn changed(ingest: &Ingest, issue: u64, action: &str, came: i64) -> Enqueue {
     decided(ingest, Some("issue"), &json!({ "action": action, "data": { "issue": issue } }), came)
 }
 
+/// Delivers what waits, and tells it as [`waiting`] does, each with its incident.
+async fn delivered(queue: &Queue) -> Vec<String> {
+    let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
+    ids.sort();
+    let mut events = waiting(queue).await;
+    for (event, id) in events.iter_mut().zip(ids) {
+        let incident_key = queue.reader().get(id).await.unwrap().unwrap().summary.incident_key;
+        *event = format!("{event} {}", incident_key.as_str());
+    }
+    deliver(queue).await;
+    events
+}
+
 #[tokio::test]
 async fn a_resolve_or_reopening_of_a_shared_incident_concerns_no_dead_letter_of_another_integration() {
     let (database, queue) = open().await;
@@ -633,4 +648,65 @@ async fn a_resolve_or_reopening_of_a_shared_incident_concerns_no_dead_letter_of_
     deliver(&queue).await;
     assert_eq!(editor.revive(&lost).await.unwrap(), lost);
     editor.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_issue_that_comes_back_after_the_setting_changed_opens_one_incident_at_each_integration() {
+    let (_database, queue) = open().await;
+    let [own, shared] = [IncidentScope::Issue, IncidentScope::Project].map(|scope| shop(DEFAULT, scope));
+    for (came, shop) in [(0, &own), (10, &shared)] {
+        receive(&queue, fired(shop, 1, "none", came)).await;
+        receive(&queue, changed(shop, 1, "resolved", came + 1)).await;
+    }
+    let before =
+        ["default trigger 1", "default resolve 1", "default trigger project/shop", "default resolve project/shop"];
+    assert_eq!(delivered(&queue).await, before);
+    for (came, shop, incident) in [(20, &shared, "project/shop"), (30, &own, "1")] {
+        receive(&queue, changed(shop, 1, "unresolved", came)).await;
+        assert_eq!(delivered(&queue).await, [format!("default trigger {incident}")]);
+        receive(&queue, changed(shop, 1, "resolved", came + 1)).await;
+        assert_eq!(delivered(&queue).await, [format!("default resolve {incident}")]);
+    }
+    // An incident that is open is triggered again, whatever the setting was then.
+    receive(&queue, fired(&shared, 1, "none", 40)).await;
+    deliver(&queue).await;
+    receive(&queue, changed(&own, 1, "unresolved", 41)).await;
+    assert_eq!(delivered(&queue).await, ["default trigger 1", "default trigger project/shop"]);
+    receive(&queue, changed(&own, 1, "resolved", 42)).await;
+    deliver(&queue).await;
+
+    // An integration that only knows the earlier incident is told by that.
+    receive(&queue, fired(&own, 1, "a", 50)).await;
+    receive(&queue, changed(&own, 1, "resolved", 51)).await;
+    deliver(&queue).await;
+    receive(&queue, changed(&shared, 1, "unresolved", 60)).await;
+    assert_eq!(delivered(&queue).await, ["a trigger 1", "default trigger project/shop"]);
+}
+
+#[tokio::test]
+async fn an_issue_that_comes_back_opens_no_incident_by_a_key_that_no_setting_names_any_more() {
+    let (_database, queue) = open().await;
+    let [before, after] = [DEFAULT, C].map(|default| shop(default, IncidentScope::Issue));
+    receive(&queue, fired(&before, 1, "none", 0)).await;
+    receive(&queue, changed(&before, 1, "resolved", 1)).await;
+    deliver(&queue).await;
+    receive(&queue, changed(&after, 1, "unresolved", 10)).await;
+    assert_eq!(delivered(&queue).await, ["c trigger 1"]);
+    receive(&queue, changed(&after, 1, "resolved", 11)).await;
+    assert_eq!(delivered(&queue).await, ["c resolve 1"]);
+    receive(&queue, changed(&after, 1, "unresolved", 12)).await;
+    assert_eq!(delivered(&queue).await, ["c trigger 1"]);
+
+    // Whoever was told beside that key is told again, and an incident that is still open there is triggered again.
+    receive(&queue, fired(&before, 2, "none", 20)).await;
+    receive(&queue, fired(&before, 2, "a", 21)).await;
+    receive(&queue, fired(&before, 3, "none", 22)).await;
+    receive(&queue, changed(&before, 2, "resolved", 23)).await;
+    deliver(&queue).await;
+    receive(&queue, changed(&after, 2, "unresolved", 30)).await;
+    assert_eq!(delivered(&queue).await, ["a trigger 2", "c trigger 2"]);
+    receive(&queue, changed(&after, 3, "unresolved", 31)).await;
+    assert_eq!(delivered(&queue).await, ["default trigger 3"]);
+    // An issue that opened no incident opens none now.
+    assert_eq!(queue.enqueue(changed(&after, 4, "unresolved", 32)).await.unwrap(), Enqueued::NothingOpen);
 }

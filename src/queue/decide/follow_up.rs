@@ -1,11 +1,12 @@
 //! Webhooks about incidents that may be open: resolves, acknowledgements, and triggers of issues that are back.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
 use super::{Decider, Planned, QueueRef, times};
-use crate::ingest::{DedupKey, FollowUp};
+use crate::ingest::{DedupKey, FollowUp, Reopening};
 use crate::pagerduty::{ApiSet, ApiVersion, Destination, Event, EventType, IncidentKey, ServiceKey, render};
 use crate::queue::store::{IncidentChange, Resolve};
 use crate::queue::{Enqueued, Envelope};
@@ -67,8 +68,8 @@ impl<'b> Decider<'b> {
     }
 
     /// Returns the integrations that a follow-up goes to, each with the APIs to use: those where its incident is open
-    /// or, for a trigger, ever was. Also returns whether it is a resolve that is older than a trigger of an open
-    /// incident.
+    /// or, for a trigger, where it [opens again](Self::reopened). Also returns whether it is a resolve that is older than
+    /// a trigger of an open incident.
     ///
     /// A trigger is sent by the API that is now configured for the integration; everything else by the APIs that opened
     /// the incident, whatever is configured now.
@@ -78,25 +79,20 @@ impl<'b> Decider<'b> {
         received_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Recipients<'b> {
+        if follow_up.event_type() == EventType::Trigger {
+            let queues = self.reopened(follow_up).into_iter();
+            let queues = queues.map(|queue| (queue, ApiSet::only(api(follow_up, queue.1)))).collect();
+            return Recipients { queues, is_outdated: false, stays_open: false };
+        }
+        let is_resolve = follow_up.event_type() == EventType::Resolve;
         let mut is_outdated = false;
         let mut recipients = Vec::new();
-        for (key, incident) in self.incidents.get(&follow_up.incident_key).into_iter().flatten() {
-            let goes_there = match follow_up.event_type() {
-                EventType::Trigger => true,
-                EventType::Acknowledge => incident.is_open,
-                EventType::Resolve => {
-                    let outdated =
-                        incident.is_open && times::is_outdated(follow_up.happened_at, incident.triggered_at, now);
-                    is_outdated |= outdated;
-                    incident.is_open && !outdated
-                }
-            };
-            if goes_there {
-                let apis = match follow_up.event_type() {
-                    EventType::Trigger => ApiSet::only(api(follow_up, key)),
-                    EventType::Acknowledge | EventType::Resolve => incident.apis,
-                };
-                recipients.push(((&follow_up.incident_key, *key), apis));
+        let own = self.incidents.get(&follow_up.incident_key).into_iter().flatten();
+        for (key, incident) in own.filter(|(_, incident)| incident.is_open) {
+            if is_resolve && times::is_outdated(follow_up.happened_at, incident.triggered_at, now) {
+                is_outdated = true;
+            } else {
+                recipients.push(((&follow_up.incident_key, *key), incident.apis));
             }
         }
         let mut found = Recipients { queues: recipients, is_outdated, stays_open: false };
@@ -104,7 +100,21 @@ impl<'b> Decider<'b> {
         found
     }
 
-    /// Adds the incidents that the issue shares with others to `found`. A resolve goes to those that no issue keeps
+    /// Returns the incidents of an issue that is back: those that are or were open, as far as the settings have not
+    /// replaced them.
+    fn reopened(&self, follow_up: &'b FollowUp) -> Vec<QueueRef<'b>> {
+        let issue_key = &follow_up.incident_key;
+        let own = self.incidents.get(issue_key).into_iter().flatten();
+        let own = own.map(|(key, incident)| ((issue_key, *key), incident.is_open));
+        let shared = self.members.of(issue_key).into_iter().map(|(queue, member)| (queue, member.is_open));
+        let known: Vec<_> = own.chain(shared).collect();
+        match &follow_up.reopening {
+            Some(reopening) => current(&known, follow_up, reopening),
+            None => known.into_iter().map(|(queue, _)| queue).collect(),
+        }
+    }
+
+    /// Adds the open incidents that the issue shares with others to `found`. A resolve goes to those that no issue keeps
     /// open any more.
     fn add_shared(
         &mut self,
@@ -116,7 +126,6 @@ impl<'b> Decider<'b> {
         let issue_key = &follow_up.incident_key;
         for (queue, member) in self.members.of(issue_key) {
             match follow_up.event_type() {
-                EventType::Trigger => found.queues.push((queue, ApiSet::only(api(follow_up, queue.1)))),
                 EventType::Acknowledge if member.is_open => {
                     found.queues.push((queue, self.open_apis(follow_up, queue)));
                 }
@@ -133,7 +142,7 @@ impl<'b> Decider<'b> {
                         self.mark_resolved(queue.0, Some(queue.1), follow_up, received_at, now);
                     }
                 }
-                EventType::Acknowledge | EventType::Resolve => {}
+                EventType::Trigger | EventType::Acknowledge | EventType::Resolve => {}
             }
         }
     }
@@ -222,6 +231,30 @@ impl<'b> Decider<'b> {
         self.plan.seen.iter().any(|(seen, ..)| *seen == key)
             || self.known.seen.contains_key(key) && !self.forgotten.contains(key)
     }
+}
+
+/// Returns the incidents of an issue that is back, of all that are `known`, each with whether it is open. A closed one is
+/// left out where the settings have replaced it:
+///
+/// - its integration is configured no more, and nobody might see it there: the alert goes where it is routed now instead;
+/// - `BRIDGE_INCIDENT_KEY` was changed since, and the same integration has an incident that is open or of the kind that is
+///   set now: one problem is one page.
+fn current<'b>(known: &[(QueueRef<'b>, bool)], follow_up: &'b FollowUp, reopening: &'b Reopening) -> Vec<QueueRef<'b>> {
+    let is_configured = |queue: QueueRef<'b>| reopening.configured.contains(queue.1);
+    let is_current = |queue: QueueRef<'b>| match &reopening.shared_prefix {
+        Some(prefix) => queue.0.as_str().starts_with(prefix),
+        None => *queue.0 == follow_up.incident_key,
+    };
+    let preferred = known.iter().filter(|(queue, is_open)| *is_open || is_current(*queue));
+    let preferred: BTreeSet<_> = preferred.map(|(queue, _)| queue.1).collect();
+    let stays = |queue: QueueRef<'b>| is_configured(queue) && (is_current(queue) || !preferred.contains(queue.1));
+    let mut queues: Vec<_> =
+        known.iter().filter(|(queue, is_open)| *is_open || stays(*queue)).map(|(queue, _)| *queue).collect();
+    let moves = known.iter().any(|(queue, is_open)| !is_open && !is_configured(*queue));
+    if moves && !queues.iter().any(|queue| *queue.1 == reopening.service_key) {
+        queues.push((follow_up.shared_key.as_ref().unwrap_or(&follow_up.incident_key), &reopening.service_key));
+    }
+    queues
 }
 
 /// The API that is configured for an integration.

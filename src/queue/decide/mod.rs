@@ -137,7 +137,10 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
             Content::FollowUp(follow_up) => {
                 incidents.extend([&follow_up.incident_key].into_iter().chain(&follow_up.shared_key));
                 issues.insert(&follow_up.incident_key);
-                shared.extend(follow_up.shared_key.as_ref().zip(follow_up.fallback.as_ref()));
+                let reopening = follow_up.reopening.as_ref().map(|reopening| &reopening.service_key);
+                for service_key in [follow_up.fallback.as_ref(), reopening] {
+                    shared.extend(follow_up.shared_key.as_ref().zip(service_key));
+                }
             }
         }
         seen.extend(&enqueue.dedup.once);

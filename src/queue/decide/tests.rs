@@ -68,6 +68,7 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
         action,
         happened_at: Some(at(second)),
         fallback: None,
+        reopening: None,
         apis: KeyApis::default(),
         shared_key: None,
         dedup: Dedup { once: Some(dedup::key_of(text)), ..Dedup::default() },
