@@ -83,7 +83,7 @@ impl Client {
     async fn object<T: DeserializeOwned>(&self, call: Call<'_>, name: &str) -> Result<T, ApiError> {
         let shown = call.shown();
         let mut answer = self.answer(call).await?;
-        parse(&shown, answer[name].take())
+        parse(&shown, member(&mut answer, name))
     }
 
     /// Fetches a list, page by page.
@@ -97,7 +97,7 @@ impl Client {
             let call = call().query("limit", PAGE.to_string()).query("offset", offset.to_string());
             let shown = call.shown();
             let mut answer = self.answer(call).await?;
-            rows.extend(parse::<Vec<T>>(&shown, answer[name].take())?);
+            rows.extend(parse::<Vec<T>>(&shown, member(&mut answer, name))?);
             if answer["more"] != true {
                 break;
             }
@@ -153,6 +153,11 @@ fn refusal(call: String, is_read: bool, response: &Response, token: &PagerDutyTo
         }
         status => ApiError::Status { call, status, reason: reason(&response.body, token.expose()) },
     }
+}
+
+/// Takes what an answer has under `name`. An answer that is no object has nothing; indexing it mutably would panic.
+fn member(answer: &mut Value, name: &str) -> Value {
+    answer.get_mut(name).map_or(Value::Null, Value::take)
 }
 
 fn parse<T: DeserializeOwned>(call: &str, value: Value) -> Result<T, ApiError> {
@@ -233,5 +238,43 @@ impl PagerDutyApi for Client {
 
     async fn integration(&self, service: &str, id: &str) -> Result<Integration, ApiError> {
         self.object(Call::get(&["services", service, "integrations", id]), "integration").await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn an_answer_that_is_no_object_is_an_error_and_nothing_worse() {
+        for body in ["[]", "\"OK\"", "1", "null", "{}"] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let root = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+            let answering = std::thread::spawn(move || {
+                for _ in 0..2 {
+                    let (mut connection, _) = listener.accept().unwrap();
+                    let mut request = Vec::new();
+                    let mut byte = [0];
+                    while !request.ends_with(b"\r\n\r\n") && connection.read(&mut byte).unwrap() > 0 {
+                        request.push(byte[0]);
+                    }
+                    let length = body.len();
+                    write!(
+                        connection,
+                        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                    )
+                    .unwrap();
+                }
+            });
+            let client = Client::new(&root, PagerDutyToken::parse("u+3rdPartyRestApiKey").unwrap(), None).unwrap();
+            let list = client.services(None).await.unwrap_err();
+            assert!(matches!(list, ApiError::Shape { .. }), "{body}: {list}");
+            let object = client.service("PPAY").await.unwrap_err();
+            assert!(matches!(object, ApiError::Shape { .. }), "{body}: {object}");
+            answering.join().unwrap();
+        }
     }
 }
