@@ -21,7 +21,7 @@ use crate::sentry::fetched_alert;
 use crate::sentry_api::inventory::{Alerts, Wanted, read};
 use crate::sentry_api::ours::Bridge;
 use crate::sentry_api::types::{Issue, IssueRoute, Window};
-use crate::sentry_api::{Absent, ApiError, SentryApi};
+use crate::sentry_api::{ApiError, SentryApi};
 
 /// How many missing alerts of one run get an event of their own; the rest share one event.
 pub const MOST_EVENTS: usize = 100;
@@ -184,9 +184,13 @@ impl<A: SentryApi> CatchUp<'_, A> {
     /// Enqueues the event that the webhook would have become, unless the issue is no longer open.
     async fn enqueue(&self, firing: &Firing, route: IssueRoute, sink: &mut impl Sink) -> Result<Outcome, CatchUpError> {
         let not_needed = |why: &str| Ok(Outcome::NotNeeded(why.to_owned()));
-        let issue = match self.api.issue(&firing.issue.id, route).await.absent() {
-            Ok(Some(issue)) => issue,
-            Ok(None) => return not_needed("Sentry has deleted the issue"),
+        let issue = match self.api.issue(&firing.issue.id, route).await {
+            Ok(issue) => issue,
+            Err(ApiError::Gone { status: 404, .. }) => {
+                // A renamed organization and a proxy while Sentry restarts are answered 404 for everything.
+                self.api.organization().await?;
+                return not_needed("Sentry has deleted the issue");
+            }
             // One issue that Sentry does not show must not keep the others from being enqueued.
             Err(error) if error.is_about_one_thing() => firing.issue.clone(),
             Err(error) => return Err(error.into()),

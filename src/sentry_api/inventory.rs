@@ -111,7 +111,8 @@ impl Inventory {
     }
 }
 
-/// Returns the endpoint at which this Sentry serves a single issue: a Sentry without integrations behaves like 9.1.
+/// Returns the endpoint at which this Sentry serves a single issue: a Sentry without integrations behaves like 9.1. It
+/// counts as one without integrations only if it shows the organization: a proxy may answer 404 for everything.
 ///
 /// # Errors
 ///
@@ -119,7 +120,7 @@ impl Inventory {
 pub async fn issue_route(api: &impl SentryApi) -> Result<IssueRoute, ApiError> {
     match api.apps().await {
         Ok(_) | Err(ApiError::Forbidden { .. }) => Ok(IssueRoute::Organization),
-        Err(ApiError::Gone { .. }) => Ok(IssueRoute::Global),
+        Err(ApiError::Gone { .. }) => api.organization().await.map(|_| IssueRoute::Global),
         Err(error) => Err(error),
     }
 }

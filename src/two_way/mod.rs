@@ -139,13 +139,18 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
             Some(route) => route,
             None => *self.route.insert(issue_route(&self.api).await?),
         };
-        let found = match self.api.issue(issue, route).await {
-            Ok(found) => found,
+        match self.set_status(issue, route, update).await {
             Err(ApiError::Gone { status: 404, .. }) => {
-                return Ok(Done::NotNeeded("Sentry has no such issue (any more)"));
+                // A renamed organization and a proxy while Sentry restarts are answered 404 for everything.
+                self.api.organization().await?;
+                Ok(Done::NotNeeded("Sentry has no such issue (any more)"))
             }
-            Err(error) => return Err(error),
-        };
+            done => done,
+        }
+    }
+
+    async fn set_status(&self, issue: &str, route: IssueRoute, update: &IssueUpdate) -> Result<Done, ApiError> {
+        let found = self.api.issue(issue, route).await?;
         let status = match update.change {
             StatusChange::Resolve if found.is_resolved() => return Ok(Done::NotNeeded("it is resolved already")),
             StatusChange::Unresolve if found.is_unresolved() => return Ok(Done::NotNeeded("it is unresolved already")),
@@ -157,11 +162,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
             change => change.in_sentry(),
         };
         // `found` is the issue into which this one was merged, if it was.
-        match self.api.set_issue_status(&found.id, route, status).await {
-            Ok(()) => Ok(Done::Changed),
-            Err(ApiError::Gone { status: 404, .. }) => Ok(Done::NotNeeded("Sentry has no such issue (any more)")),
-            Err(error) => Err(error),
-        }
+        self.api.set_issue_status(&found.id, route, status).await.map(|()| Done::Changed)
     }
 
     async fn end(&self, update: &IssueUpdate, end: UpdateEnd, reason: Option<String>) -> Result<(), QueueError> {

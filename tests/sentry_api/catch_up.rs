@@ -8,6 +8,7 @@ use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_twin::{FaultKind, Firing, Generation, ORGANIZATION, TOKEN, Twin, World};
 use serde_json::{Value, json};
 
+use crate::inside::eventually;
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, TOKEN as WEBHOOK_TOKEN, alert, get_with};
 use crate::twin::{app_action, document, run_in, service, twin};
 
@@ -358,6 +359,23 @@ fn an_event_that_sentry_does_not_show_costs_details_and_no_page() {
     pagerduty.wait_for_accepted(2);
     assert_eq!(keys(&pagerduty), texts(&issues));
     assert_eq!(pagerduty.triggers()[1].1, "Payment 1 failed");
+}
+
+#[test]
+fn a_proxy_that_answers_404_for_all_of_sentry_deletes_no_issue() {
+    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let mut bridge = side.bridge(&pagerduty, &[]);
+    assert!(bridge.terminate("TERM").success());
+    let issues = side.fire(1);
+    // The proxy answers once the bridge has learned what fired.
+    side.twin.world(|world| world.inject("/group-history/", 1, FaultKind::Slow(std::time::Duration::from_secs(2))));
+    bridge.restart();
+    eventually("the call", || side.twin.calls().iter().any(|call| call.path.contains("/group-history/")));
+    side.twin.world(|world| world.inject("/api/0/", 10_000, FaultKind::Status(404)));
+    bridge.wait_for_log("catch-up failed, so alerts whose webhooks did not come may be missing");
+    side.twin.world(|world| world.faults.clear());
+    pagerduty.wait_for_accepted(1);
+    assert_eq!(keys(&pagerduty), texts(&issues));
 }
 
 #[test]

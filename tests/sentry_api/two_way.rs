@@ -188,6 +188,24 @@ fn what_was_answered_is_done_whatever_happens_to_bridge_and_sentry() {
     assert_eq!(setup.twin.changes(), [setup.issue_path()]);
 }
 
+#[test]
+fn a_proxy_that_answers_404_for_all_of_sentry_ends_no_update_but_an_issue_that_is_gone_does() {
+    let setup = Setup::new(Generation::Apps, &[]);
+    setup.twin.world(|world| world.inject("/api/0/", 10_000, FaultKind::Status(404)));
+    setup.act(ActionKind::Resolve, Agent::Person);
+    setup.bridge.wait_for_log("which is retried");
+    setup.twin.world(|world| world.faults.clear());
+    setup.wait_for_issue("resolved");
+    setup.wait_for_sample("bridge_issue_updates_total{outcome=\"done\"} 1");
+
+    for generation in [Generation::Plugin, Generation::Workflows] {
+        let setup = Setup::new(generation, &[]);
+        setup.twin.world(|world| world.delete_issue(setup.issue));
+        setup.act(ActionKind::Resolve, Agent::Person);
+        setup.wait_for_sample("bridge_issue_updates_total{outcome=\"not_needed\"} 1");
+    }
+}
+
 /// A webhook of PagerDuty, signed with `secret`.
 fn webhook(setup: &Setup, secret: &str, id: &str, body: &Value) -> Answer {
     let body = body.to_string();
