@@ -192,7 +192,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
                 return not_needed("Sentry has deleted the issue");
             }
             // One issue that Sentry does not show must not keep the others from being enqueued.
-            Err(error) if error.is_about_one_thing() => firing.issue.clone(),
+            Err(error) if self.is_about_one_thing(&error).await => firing.issue.clone(),
             Err(error) => return Err(error.into()),
         };
         if !issue.is_unresolved() {
@@ -230,11 +230,30 @@ impl<A: SentryApi> CatchUp<'_, A> {
     async fn event(&self, firing: &Firing, issue: &Issue, route: IssueRoute) -> Result<Option<Value>, CatchUpError> {
         let id = firing.event_id.as_deref().filter(|id| id.len() == 32);
         if let (Some(id), Some(project)) = (id, &issue.project)
-            && let Some(event) = shown(self.api.event(project, id).await)?
+            && let Some(event) = self.shown(self.api.event(project, id).await).await?
         {
             return Ok(Some(event));
         }
-        Ok(shown(self.api.latest_event(&issue.id, route).await)?)
+        Ok(self.shown(self.api.latest_event(&issue.id, route).await).await?)
+    }
+
+    /// Returns `None` if Sentry does not show the event, for whatever reason: the issue alone is worth a page.
+    async fn shown<T>(&self, answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+        match answer {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if self.is_about_one_thing(&error).await => {
+                warn!("a missing alert is enqueued without its event: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the next call may succeed all the same. A call without an answer may be about one thing as well, such as an
+    /// event that Sentry takes too long to load; then Sentry shows the organization.
+    async fn is_about_one_thing(&self, error: &ApiError) -> bool {
+        let is_unanswered = matches!(error, ApiError::Timeout { .. } | ApiError::Unreachable { .. });
+        error.is_about_one_thing() || is_unanswered && self.api.organization().await.is_ok()
     }
 
     /// Enqueues one event for all of `rest`.
@@ -273,18 +292,6 @@ impl<A: SentryApi> CatchUp<'_, A> {
         sink.enqueue(Enqueue::event(Envelope::new(&event, render(&event), now))).await?;
         warn!("{line}");
         Ok(())
-    }
-}
-
-/// Returns `None` if Sentry does not show the event, for whatever reason: the issue alone is worth a page.
-fn shown<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
-    match answer {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_about_one_thing() => {
-            warn!("a missing alert is enqueued without its event: {error}");
-            Ok(None)
-        }
-        Err(error) => Err(error),
     }
 }
 

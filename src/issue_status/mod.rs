@@ -167,12 +167,13 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
                 Err(CheckError::Sentry(error)) if error.is_about_one_thing() => self.failed(&error),
                 checked => done = checked,
             }
-            if done.is_err() {
-                break;
-            }
+            // Also after an error that ends this round: if it comes back for this issue alone, the others are checked first.
             if let Some(watched) = self.watched.get_mut(&key) {
                 let pause = if is_checked { pause(at - watched.since) } else { RETRY };
                 watched.due = self.began.elapsed() + pause;
+            }
+            if done.is_err() {
+                break;
             }
         }
         if !notes.is_empty() {

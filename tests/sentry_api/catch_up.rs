@@ -379,6 +379,21 @@ fn a_proxy_that_answers_404_for_all_of_sentry_deletes_no_issue() {
 }
 
 #[test]
+fn an_issue_whose_request_breaks_off_or_is_withdrawn_every_time_keeps_none_from_being_enqueued() {
+    for fault in [FaultKind::HalfPage, FaultKind::BrownOut] {
+        let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+        let mut bridge = side.bridge(&pagerduty, &[]);
+        let mut issues = Vec::new();
+        restarted(&mut bridge, || {
+            issues = side.fire(2);
+            side.twin.world(|world| world.inject(&format!("/issues/{}/", issues[0]), 1000, fault.clone()));
+        });
+        pagerduty.wait_for_accepted(2);
+        assert_eq!(keys(&pagerduty), texts(&issues), "{fault:?}");
+    }
+}
+
+#[test]
 fn reporting_shows_what_is_missing_and_off_asks_nobody() {
     let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[("BRIDGE_CATCH_UP", "report")]);

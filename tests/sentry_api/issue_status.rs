@@ -222,6 +222,25 @@ fn an_issue_that_sentry_does_not_show_keeps_no_other_from_being_asked_for() {
 }
 
 #[test]
+fn an_issue_whose_request_breaks_off_every_time_keeps_no_other_from_being_asked_for() {
+    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (mut bridge, one) = opened(&twin, &pagerduty, &[]);
+    let other = twin.world(|world| world.add_issue("shop", "Payment failed", now() - 60));
+    bridge.queue(&alert(other, "Payment failed"));
+    pagerduty.wait_for_accepted(2);
+    // They are asked for by the order of their keys.
+    let (first, last) = if one.to_string() < other.to_string() { (one, other) } else { (other, one) };
+    restarted(&mut bridge, || {
+        twin.world(|world| {
+            world.resolve(last, now() + 1);
+            world.inject(&format!("/issues/{first}/"), 1000, FaultKind::HalfPage);
+        });
+    });
+    pagerduty.wait_for_accepted(3);
+    assert_eq!(resolves(&pagerduty)[0].0, last.to_string());
+}
+
+#[test]
 fn with_resolve_off_nobody_is_asked() {
     let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
     let (mut bridge, _) = opened(&twin, &pagerduty, &[("BRIDGE_RESOLVE", "off")]);
