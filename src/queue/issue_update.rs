@@ -72,6 +72,9 @@ pub struct IssueUpdate {
     pub next_attempt_at: DateTime<Utc>,
 }
 
+/// Why a resolve is not made whose incident was reopened.
+pub(super) const REOPENED: &str = "the incident was reopened in PagerDuty";
+
 /// How an update ended.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq)]
 #[strum(serialize_all = "lowercase")]
@@ -107,11 +110,20 @@ pub enum IssueUpdateChange {
         /// Why it was given up, or why there was nothing to do.
         reason: Option<String>,
     },
+    /// An incident was reopened whose issue is not to be unresolved: waiting resolves from before that are done.
+    Reopened {
+        /// The incident.
+        incident_key: IncidentKey,
+        /// When a person reopened it, by PagerDuty's clock.
+        reopened_at: DateTime<Utc>,
+        /// When the webhook came.
+        at: DateTime<Utc>,
+    },
 }
 
 impl Queue {
-    /// Commits what happened to an update. Returns `false` if nothing changed: the webhook had come before, or the update
-    /// has already ended.
+    /// Commits what happened to an update. Returns `false` if nothing changed: the webhook had come before, the update
+    /// has already ended, or no resolve waited.
     ///
     /// # Errors
     ///

@@ -169,7 +169,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         let (webhook_id, at) = (update.webhook_id.clone(), Utc::now());
         let is_news = self.queue.record_issue_update(IssueUpdateChange::Ended { webhook_id, at, end, reason }).await?;
         if !is_news {
-            warn!(incident = update.incident_key.as_str(); "another bridge recorded the end of this issue update already");
+            warn!(incident = update.incident_key.as_str(); "this issue update had ended meanwhile: by another bridge, or because the incident was reopened");
         }
         Ok(())
     }
@@ -183,10 +183,13 @@ enum Done {
     NotNeeded(&'static str),
 }
 
-/// Splits the updates into the newest of each incident, in the order in which they came, and those that it replaces.
+/// Splits the updates into the newest of each incident, in the order in which they came, and those that it replaces. The
+/// newest is what happened last, or came last of what happened at the same time.
 fn newest_of_each(waiting: Vec<IssueUpdate>) -> (Vec<IssueUpdate>, Vec<IssueUpdate>) {
+    let mut in_order: Vec<_> = waiting.iter().enumerate().collect();
+    in_order.sort_by_key(|(_, update)| update.happened_at);
     let last: HashMap<_, _> =
-        waiting.iter().enumerate().map(|(place, update)| (update.incident_key.clone(), place)).collect();
+        in_order.into_iter().map(|(place, update)| (update.incident_key.clone(), place)).collect();
     let (newest, superseded): (Vec<_>, Vec<_>) =
         waiting.into_iter().enumerate().partition(|(place, update)| last.get(&update.incident_key) == Some(place));
     let updates = |pairs: Vec<(usize, IssueUpdate)>| pairs.into_iter().map(|(_, update)| update).collect();
@@ -223,6 +226,14 @@ mod tests {
         let (newest, superseded) = newest_of_each(waiting);
         let ids = |updates: Vec<IssueUpdate>| updates.into_iter().map(|update| update.webhook_id).collect::<Vec<_>>();
         assert_eq!((ids(newest), ids(superseded)), (vec!["b".to_owned(), "c".to_owned()], vec!["a".to_owned()]));
+        // PagerDuty sends a webhook that was not accepted again later, after those that came meanwhile.
+        let late = update("late", "1", StatusChange::Resolve);
+        let reopened = IssueUpdate {
+            happened_at: late.happened_at + TimeDelta::seconds(1),
+            ..update("reopened", "1", StatusChange::Unresolve)
+        };
+        let (newest, superseded) = newest_of_each(vec![reopened, late]);
+        assert_eq!((ids(newest), ids(superseded)), (vec!["reopened".to_owned()], vec!["late".to_owned()]));
     }
 
     #[test]

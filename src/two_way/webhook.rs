@@ -62,9 +62,14 @@ pub enum Unwanted {
     /// An event of another type.
     #[error("{0} changes nothing in Sentry")]
     OtherEvent(String),
-    /// Reopening is off.
+    /// Reopening is off. What was to be resolved before is not resolved any more.
     #[error("BRIDGE_PAGERDUTY_REOPEN is off, so a reopened incident changes nothing in Sentry")]
-    ReopenOff,
+    ReopenOff {
+        /// The incident.
+        incident_key: IncidentKey,
+        /// When it was reopened, by PagerDuty's clock.
+        happened_at: DateTime<Utc>,
+    },
     /// No person did it, but a service, a workflow, or the bridge itself through the Events API.
     #[error("the change was made by {0} and not by a person, so nothing is changed in Sentry")]
     Automation(String),
@@ -117,8 +122,7 @@ pub fn wanted(
     })?;
     let change = match event.kind.as_str() {
         "incident.resolved" => StatusChange::Resolve,
-        "incident.reopened" if wishes.reopens => StatusChange::Unresolve,
-        "incident.reopened" => return Err(Unwanted::ReopenOff),
+        "incident.reopened" => StatusChange::Unresolve,
         "pagey.ping" => return Err(Unwanted::Ping),
         other => return Err(Unwanted::OtherEvent(other.chars().take(60).collect())),
     };
@@ -134,12 +138,16 @@ pub fn wanted(
     let incident_key = IncidentKey::parse(key).filter(|_| of_issue).ok_or_else(|| {
         Unwanted::NoIssue(format!("`{}`", key.chars().take(60).flat_map(char::escape_default).collect::<String>()))
     })?;
+    let happened_at = event.occurred_at.unwrap_or(received_at);
+    if change == StatusChange::Unresolve && !wishes.reopens {
+        return Err(Unwanted::ReopenOff { incident_key, happened_at });
+    }
     let id = webhook_id.filter(|id| !id.is_empty()).unwrap_or(&event.id);
     Ok(IssueUpdate {
         webhook_id: id.chars().take(MAX_ID).collect(),
         incident_key,
         change,
-        happened_at: event.occurred_at.unwrap_or(received_at),
+        happened_at,
         received_at,
         attempts: 0,
         next_attempt_at: received_at,
@@ -196,7 +204,9 @@ mod tests {
         let event = |event_type: &str| asks(&body(event_type, &person(), &json!("42")), &wishes).unwrap_err();
         assert_eq!(event("pagey.ping"), Unwanted::Ping);
         assert_eq!(event("incident.acknowledged"), Unwanted::OtherEvent("incident.acknowledged".to_owned()));
-        assert_eq!(event("incident.reopened"), Unwanted::ReopenOff);
+        let happened_at = "2026-11-26T19:59:58.5Z".parse().unwrap();
+        let incident_key = IncidentKey::parse("42").unwrap();
+        assert_eq!(event("incident.reopened"), Unwanted::ReopenOff { incident_key, happened_at });
         for odd in [&b"{"[..], b"[]", b"{\"event\": 7}", b""] {
             assert!(matches!(asks(odd, &wishes), Err(Unwanted::Shape(_))));
         }

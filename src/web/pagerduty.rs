@@ -7,7 +7,7 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use log::{Level, info, log};
 
 use super::AppState;
@@ -15,7 +15,8 @@ use super::answer::{self, method_not_allowed, not_found};
 use super::auth::peer;
 use super::body;
 use crate::logging::throttle;
-use crate::metrics::PagerDutyAnswer;
+use crate::metrics::{PagerDutyAnswer, UpdateOutcome};
+use crate::pagerduty::IncidentKey;
 use crate::queue::{IssueUpdateChange, QueueError};
 use crate::two_way::webhook::{SIGNATURE, Unwanted, WEBHOOK_ID, is_signed, wanted};
 
@@ -52,7 +53,14 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
     };
     let update = match wanted(&body, header(WEBHOOK_ID), received_at, &two_way.wishes) {
         Ok(update) => update,
-        Err(unwanted) => return ignored(&state, &unwanted),
+        Err(unwanted) => {
+            if let Unwanted::ReopenOff { incident_key, happened_at } = &unwanted
+                && let Err(error) = withdraw(&state, incident_key, *happened_at, received_at).await
+            {
+                return unavailable(&state, &error);
+            }
+            return ignored(&state, &unwanted);
+        }
     };
     drop((body, reservation));
     let incident_key = update.incident_key.clone();
@@ -73,6 +81,22 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
         Ok(false) => ignored(&state, &Unwanted::Repeated),
         Err(error) => unavailable(&state, &error),
     }
+}
+
+/// Ends the resolve of an issue that still waits for Sentry when its incident is reopened: Sentry's webhook about it would
+/// close the incident again.
+async fn withdraw(
+    state: &AppState,
+    incident_key: &IncidentKey,
+    reopened_at: DateTime<Utc>,
+    at: DateTime<Utc>,
+) -> Result<(), QueueError> {
+    let change = IssueUpdateChange::Reopened { incident_key: incident_key.clone(), reopened_at, at };
+    if state.queue.record_issue_update(change).await? {
+        info!(incident_key:% = incident_key; "a person reopened the incident in PagerDuty before its issue was resolved in Sentry, so it is not resolved");
+        state.metrics.issue_updated(UpdateOutcome::Superseded);
+    }
+    Ok(())
 }
 
 /// Handles any method other than POST.

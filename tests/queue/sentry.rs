@@ -202,6 +202,26 @@ async fn what_people_did_in_pagerduty_is_kept_once_until_it_is_done_and_for_a_we
 }
 
 #[tokio::test]
+async fn a_reopened_incident_ends_the_resolves_that_wait_and_happened_before() {
+    let (_database, queue) = open().await;
+    let resolve = |id: &str, name: &str, seconds| update(id, name, StatusChange::Resolve, seconds);
+    let other = update("d", "42", StatusChange::Unresolve, 10);
+    let updates =
+        [resolve("a", "42", 10), resolve("b", "42", 20), resolve("c", "7", 10), other, resolve("e", "42", 40)];
+    for update in &updates {
+        assert!(queue.record_issue_update(IssueUpdateChange::Received(update.clone())).await.unwrap());
+    }
+    let reopened =
+        |seconds| IssueUpdateChange::Reopened { incident_key: incident("42"), reopened_at: at(seconds), at: at(50) };
+    assert!(queue.record_issue_update(reopened(30)).await.unwrap());
+    assert!(!queue.record_issue_update(reopened(31)).await.unwrap(), "none waits any more");
+    let waiting = queue.reader().issue_updates().await.unwrap();
+    let waiting: Vec<_> = waiting.iter().map(|update| update.webhook_id.as_str()).collect();
+    assert_eq!(waiting, ["c", "d", "e"]);
+    assert!(!queue.record_issue_update(IssueUpdateChange::Received(updates[0].clone())).await.unwrap(), "a repetition");
+}
+
+#[tokio::test]
 async fn an_incident_is_known_once_its_trigger_waits_and_open_again_once_a_person_reopened_it() {
     let (_database, queue) = open().await;
     let knows = async |name: &str| queue.reader().knows_incident(&incident(name)).await.unwrap();

@@ -206,6 +206,23 @@ fn a_proxy_that_answers_404_for_all_of_sentry_ends_no_update_but_an_issue_that_i
     }
 }
 
+#[test]
+fn a_resolve_that_waits_for_sentry_is_not_made_any_more_once_its_incident_was_reopened() {
+    let setup = Setup::new(Generation::Apps, &[]);
+    setup.twin.world(|world| world.inject("/issues/", 10_000, FaultKind::Status(403)));
+    setup.act(ActionKind::Resolve, Agent::Person);
+    setup.bridge.wait_for_log("which is retried");
+    setup.act(ActionKind::Reopen, Agent::Person);
+    setup.bridge.wait_for_log("BRIDGE_PAGERDUTY_REOPEN is off");
+    setup.wait_for_sample("bridge_issue_updates_total{outcome=\"superseded\"} 1");
+    setup.twin.world(|world| world.faults.clear());
+    assert_eq!(setup.twin.changes(), Vec::<String>::new());
+    // A later one is made.
+    setup.act(ActionKind::Resolve, Agent::Person);
+    setup.wait_for_issue("resolved");
+    assert_eq!(setup.twin.changes(), [setup.issue_path()]);
+}
+
 /// A webhook of PagerDuty, signed with `secret`.
 fn webhook(setup: &Setup, secret: &str, id: &str, body: &Value) -> Answer {
     let body = body.to_string();

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::text::stored;
-use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES, StatusChange};
+use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES, REOPENED, StatusChange};
 
 const RECEIVED: &str = "INSERT INTO issue_updates
         (webhook_id, incident_key, change, state, happened_at, received_at, attempts, next_attempt_at)
@@ -15,8 +15,11 @@ const FAILED: &str = "UPDATE issue_updates SET attempts = attempts + 1, next_att
 const ENDED: &str = "UPDATE issue_updates SET attempts = attempts + 1, state = $2, finished_at = $3, reason = $4
     WHERE webhook_id = $1 AND state = 'waiting'";
 
+const WITHDRAWN: &str = "UPDATE issue_updates SET state = 'done', finished_at = $3, reason = $4
+    WHERE incident_key = $1 AND change = 'resolve' AND state = 'waiting' AND happened_at <= $2";
+
 /// Marks the incident as open, so that Sentry can resolve it again.
-const REOPENED: &str = "UPDATE incidents SET is_open = TRUE WHERE incident_key = $1";
+const OPENED: &str = "UPDATE incidents SET is_open = TRUE WHERE incident_key = $1";
 
 const OLD: &str = "DELETE FROM issue_updates WHERE state IN ('done', 'dead') AND received_at < $1";
 
@@ -43,12 +46,17 @@ pub(super) async fn write(connection: &mut PgConnection, change: &IssueUpdateCha
                 .bind(at.timestamp_millis())
                 .bind(reason.as_deref().map(|reason| stored(reason).into_owned()))
         }
+        IssueUpdateChange::Reopened { incident_key, reopened_at, at } => sqlx::query(WITHDRAWN)
+            .bind(stored(incident_key.as_str()).into_owned())
+            .bind(reopened_at.timestamp_millis())
+            .bind(at.timestamp_millis())
+            .bind(REOPENED),
     };
     let is_news = query.execute(&mut *connection).await?.rows_affected() > 0;
     if let IssueUpdateChange::Received(update) = change {
         if is_news && update.change == StatusChange::Unresolve {
             let incident_key = stored(update.incident_key.as_str()).into_owned();
-            sqlx::query(REOPENED).bind(incident_key).execute(&mut *connection).await?;
+            sqlx::query(OPENED).bind(incident_key).execute(&mut *connection).await?;
         }
         let before = (update.received_at - KEEP_UPDATES).timestamp_millis();
         sqlx::query(OLD).bind(before).execute(connection).await?;

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::write::run;
-use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES, StatusChange};
+use crate::queue::issue_update::{IssueUpdateChange, KEEP_UPDATES, REOPENED, StatusChange};
 
 /// Stores what happened to an update, and returns whether anything changed: not for a webhook that was received before,
 /// nor for an update that has ended.
@@ -38,6 +38,12 @@ pub(super) fn write(connection: &Connection, change: &IssueUpdateChange) -> rusq
                 params![state, at.timestamp_millis(), reason, webhook_id],
             )?
         }
+        IssueUpdateChange::Reopened { incident_key, reopened_at, at } => run(
+            connection,
+            "UPDATE issue_updates SET state = 'done', finished_at = ?, reason = ?
+             WHERE incident_key = ? AND change = 'resolve' AND state = 'waiting' AND happened_at <= ?",
+            params![at.timestamp_millis(), REOPENED, incident_key.as_str(), reopened_at.timestamp_millis()],
+        )?,
     };
     let is_news = changed > 0;
     if let IssueUpdateChange::Received(update) = change {
