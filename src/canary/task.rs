@@ -108,8 +108,9 @@ impl<L: Fn() -> bool> CanaryTask<L> {
     }
 
     async fn pause_after_start(&self) -> Duration {
-        match self.queue.reader().canaries().await {
-            Ok(records) => self.pace.after_start(records.last(), Utc::now()),
+        let now = Utc::now();
+        match self.queue.reader().canaries(now).await {
+            Ok(records) => self.pace.after_start(records.last(), now),
             // The storage alarm reports this error.
             Err(_) => self.pace.retry,
         }

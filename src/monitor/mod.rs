@@ -250,7 +250,7 @@ impl Monitor {
 
     async fn sentry_side(&self, now: DateTime<Utc>) -> SentrySide {
         let canary = if self.sends_canaries {
-            let records = self.queue.reader().canaries().await;
+            let records = self.queue.reader().canaries(now).await;
             Some(records.map(|records| CanaryStatus::of(&records, self.limits.canary, self.started_at, now)))
         } else {
             None

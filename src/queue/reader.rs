@@ -236,8 +236,9 @@ pub trait StatusReads {
     /// What a committed alert survives in this database.
     async fn durability(&self) -> Result<Durability, QueueError>;
 
-    /// The newest canary that came back, and all that were sent after it, oldest first; at most 256.
-    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError>;
+    /// The newest canary that came back, and all that were sent after it, oldest first; at most 256. Canaries with a time
+    /// after `now` are left out: the clock was set back since.
+    async fn canaries(&self, now: DateTime<Utc>) -> Result<Vec<CanaryRecord>, QueueError>;
 
     /// Every held webhook, in the order in which they came.
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError>;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sentry_pagerduty_bridge::ingest::CanaryMark;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, IssueUpdate, IssueUpdateChange, Proof, Queue, Retention,
-    State, StatusChange, UpdateEnd,
+    CanaryChange, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, IssueUpdate, IssueUpdateChange, Proof,
+    Queue, Retention, State, StatusChange, UpdateEnd,
 };
 
 use crate::database::TestDatabase;
@@ -288,4 +289,31 @@ async fn a_failure_is_told_until_a_later_event_of_its_key_is_confirmed_and_for_a
     assert_eq!(told(1_300).await, [3, 2], "an hour at least");
     assert_eq!(told(8_000).await, [3]);
     assert_eq!(told(86_500).await, [0; 0], "a day at most");
+}
+
+#[tokio::test]
+async fn canaries_of_a_clock_that_was_ahead_hide_none_that_is_sent_since() {
+    let (_database, queue) = open().await;
+    let mark = CanaryMark::new(&ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap());
+    let send = async |seconds: i64, returns: bool| {
+        let id = mark.event_id(at(seconds), 7);
+        queue.record_canary(CanaryChange::Sent { id, at: at(seconds) }).await.unwrap();
+        if returns {
+            queue.record_canary(CanaryChange::Returned { id, at: at(seconds + 1) }).await.unwrap();
+        }
+    };
+    let shown = async |now: i64| -> Vec<i64> {
+        let records = queue.reader().canaries(at(now)).await.unwrap();
+        records.iter().map(|record| (record.sent_at - at(0)).num_seconds()).collect()
+    };
+    // The clock is a day ahead for long enough to fill all the room for canaries.
+    for number in 0..256 {
+        send(86_400 + number, true).await;
+    }
+    assert_eq!(shown(90_000).await, [86_655]);
+    for (seconds, returns) in [(100, true), (200, true), (300, false), (400, false)] {
+        send(seconds, returns).await;
+    }
+    assert_eq!(shown(500).await, [200, 300, 400]);
+    assert_eq!(shown(300).await, [200, 300], "what is sent at this moment counts");
 }

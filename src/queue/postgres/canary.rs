@@ -14,8 +14,9 @@ const ANSWERED: &str = "UPDATE canaries SET taken = $2, failure = $3 WHERE event
 const RETURNED: &str =
     "UPDATE canaries SET returned_at = $2 WHERE event_id = $1 AND returned_at IS NULL RETURNING sent_at";
 
+/// Canaries with a time after `$2` were sent while the clock was ahead, and must not displace new ones.
 const SURPLUS: &str = "DELETE FROM canaries WHERE event_id IN (
-        SELECT event_id FROM canaries ORDER BY sent_at DESC OFFSET $1 FOR UPDATE SKIP LOCKED
+        SELECT event_id FROM canaries ORDER BY sent_at > $2, sent_at DESC OFFSET $1 FOR UPDATE SKIP LOCKED
     )";
 
 /// Stores what happened to a canary. Returns when it was sent, or `None` if nothing changed.
@@ -31,8 +32,9 @@ pub(super) async fn write(connection: &mut PgConnection, change: &CanaryChange) 
         }
     };
     let sent_at: Option<i64> = query.fetch_optional(&mut *connection).await?;
-    if matches!(change, CanaryChange::Sent { .. }) {
-        sqlx::query(SURPLUS).bind(i64::from(MOST_CANARIES)).execute(connection).await?;
+    if let CanaryChange::Sent { at, .. } = change {
+        let surplus = sqlx::query(SURPLUS).bind(i64::from(MOST_CANARIES)).bind(at.timestamp_millis());
+        surplus.execute(connection).await?;
     }
     Ok(sent_at.and_then(DateTime::from_timestamp_millis))
 }

@@ -25,11 +25,14 @@ pub(super) fn write(connection: &Connection, change: &CanaryChange) -> rusqlite:
             .query_row(params![at.timestamp_millis(), id.to_string()], |row| row.get(0)),
     }
     .optional()?;
-    if matches!(change, CanaryChange::Sent { .. }) {
+    if let CanaryChange::Sent { at, .. } = change {
+        // Those with a later time were sent while the clock was ahead, and must not displace new ones.
         run(
             connection,
-            "DELETE FROM canaries WHERE event_id IN (SELECT event_id FROM canaries ORDER BY sent_at DESC LIMIT -1 OFFSET ?)",
-            [MOST_CANARIES],
+            "DELETE FROM canaries WHERE event_id IN (
+                 SELECT event_id FROM canaries ORDER BY sent_at > ?, sent_at DESC LIMIT -1 OFFSET ?
+             )",
+            params![at.timestamp_millis(), MOST_CANARIES],
         )?;
     }
     Ok(sent_at.and_then(DateTime::from_timestamp_millis))

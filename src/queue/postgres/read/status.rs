@@ -78,9 +78,9 @@ const DELIVERED_LATELY: &str = "SELECT service_key, MAX(at) AS at FROM (
 
 /// The newest canary that came back, and all that were sent after it, oldest first.
 const CANARIES: &str = "SELECT event_id, sent_at, taken, failure, returned_at FROM (
-        SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at >= (
-            SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL
-        ) ORDER BY sent_at DESC LIMIT $1
+        SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at <= $1 AND sent_at >= (
+            SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL AND sent_at <= $1
+        ) ORDER BY sent_at DESC LIMIT $2
     ) AS latest ORDER BY sent_at";
 
 const FAILING: &str = "SELECT service_key, kind, since FROM failing_keys";
@@ -167,8 +167,9 @@ impl StatusReads for PostgresReads {
         Ok(self.query(query, held).await?.pop())
     }
 
-    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
-        self.query(sqlx::query(CANARIES).bind(i64::from(MOST_CANARIES)), canary).await
+    async fn canaries(&self, now: DateTime<Utc>) -> Result<Vec<CanaryRecord>, QueueError> {
+        let query = sqlx::query(CANARIES).bind(now.timestamp_millis()).bind(i64::from(MOST_CANARIES));
+        self.query(query, canary).await
     }
 
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {

@@ -155,8 +155,8 @@ impl StatusReads for SqliteReads {
         Ok(Durability { survives: Survives::Crash, settings })
     }
 
-    async fn canaries(&self) -> Result<Vec<CanaryRecord>, QueueError> {
-        self.canaries_since_last_return().await
+    async fn canaries(&self, now: DateTime<Utc>) -> Result<Vec<CanaryRecord>, QueueError> {
+        self.canaries_since_last_return(now).await
     }
 
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError> {
