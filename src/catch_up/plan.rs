@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Mode;
 use crate::alert::IssueId;
 use crate::pagerduty::IncidentKey;
-use crate::queue::sentry::CatchUpRun;
+use crate::queue::sentry::{CLOCKS, CatchUpRun};
 use crate::sentry_api::types::{Issue, Window};
 
 /// How far a window reaches back before the end of the last one: Sentry may record a firing late, and clocks differ.
@@ -18,10 +18,6 @@ pub(super) const DELAY: TimeDelta = TimeDelta::minutes(2);
 
 /// The longest window: nobody wants to be paged for alerts that fired earlier.
 pub(super) const LONGEST: TimeDelta = TimeDelta::days(7);
-
-/// How far the bridge's clock may be behind Sentry's: a trigger that was received at most this long before a firing
-/// counts as its webhook.
-const CLOCKS: TimeDelta = TimeDelta::minutes(1);
 
 /// An issue for which alerts fired.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,6 +9,10 @@ use crate::pagerduty::IncidentKey;
 /// How long notes of issues are kept: as long as closed incidents.
 pub(super) const KEEP_NOTES: TimeDelta = TimeDelta::days(180);
 
+/// How far the bridge's clock may be behind Sentry's: a trigger that was received at most this long before a firing
+/// counts as its webhook.
+pub const CLOCKS: TimeDelta = TimeDelta::minutes(1);
+
 /// What the bridge learned from Sentry's API and stores, in a commit of its own.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SentryNotes {
@@ -25,7 +29,8 @@ pub struct SentryNotes {
 pub struct IssueNote {
     /// The incident.
     pub incident_key: IncidentKey,
-    /// When the latest alert that catch-up has dealt with fired, by Sentry's clock.
+    /// When the latest alert that catch-up has dealt with fired, by Sentry's clock; at least as late as the latest trigger
+    /// that was discarded.
     pub fired_at: Option<DateTime<Utc>>,
     /// When Sentry last saw the issue.
     pub seen_at: Option<DateTime<Utc>>,

@@ -317,3 +317,40 @@ async fn canaries_of_a_clock_that_was_ahead_hide_none_that_is_sent_since() {
     assert_eq!(shown(500).await, [200, 300, 400]);
     assert_eq!(shown(300).await, [200, 300], "what is sent at this moment counts");
 }
+
+#[tokio::test]
+async fn catch_up_has_dealt_with_the_alert_of_a_discarded_trigger() {
+    let (database, queue) = open().await;
+    let wait = async |event_type, name, seconds| queue.accept(event(event_type, name, seconds)).await.unwrap().id;
+    let earlier = SentryNotes {
+        at: at(90),
+        run: None,
+        issues: vec![
+            IssueNote { incident_key: incident("noted"), fired_at: Some(at(5)), seen_at: Some(at(6)) },
+            IssueNote { incident_key: incident("later"), fired_at: Some(at(900)), seen_at: None },
+        ],
+    };
+    queue.write_sentry_notes(earlier).await.unwrap();
+    let dead = wait(EventType::Trigger, "dead", 10).await;
+    queue.begin(dead, at(10)).await.unwrap();
+    queue.settle(dead, Disposition::Dead { reason: "no".to_owned() }, at(11)).await.unwrap();
+    let waiting = [
+        wait(EventType::Trigger, "noted", 20).await,
+        wait(EventType::Trigger, "later", 30).await,
+        wait(EventType::Resolve, "resolve", 40).await,
+    ];
+    wait(EventType::Trigger, "kept", 50).await;
+    let mut editor = Editor::open(&database).await.unwrap();
+    assert_eq!(editor.discard(State::Dead, &[dead]).await.unwrap().len(), 1);
+    assert_eq!(editor.discard(State::Waiting, &waiting).await.unwrap().len(), 3);
+    editor.close().await.unwrap();
+
+    let keys = ["dead", "noted", "later", "resolve", "kept"].map(incident);
+    let notes = queue.reader().sentry_issues(&keys).await.unwrap();
+    let notes: BTreeMap<_, _> = notes.iter().map(|note| (note.incident_key.as_str(), note)).collect();
+    // An alert that Sentry fired up to a minute after the bridge received it is the same alert.
+    assert_eq!(notes["dead"].fired_at, Some(at(70)));
+    assert_eq!((notes["noted"].fired_at, notes["noted"].seen_at), (Some(at(80)), Some(at(6))));
+    assert_eq!(notes["later"].fired_at, Some(at(900)), "an earlier time replaces no later one");
+    assert_eq!(notes.len(), 3, "{notes:?}");
+}

@@ -8,7 +8,7 @@ use super::rows::{api, apis, event_type, id, incident_key, number, numbers, opti
 use super::text::stored;
 use super::{PostgresEngine, PostgresReads, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
-use crate::queue::sentry::SentryNotes;
+use crate::queue::sentry::{CLOCKS, SentryNotes};
 use crate::queue::store::{
     Committed, Editable, Edits, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store as _, Wanted,
 };
@@ -36,6 +36,14 @@ const HELD: &str = "SELECT id FROM held WHERE id = ANY($1::bigint[]) ORDER BY id
 const REVIVED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL,
         reason = NULL, revived_at = revived.at
     FROM unnest($1::bigint[], $2::bigint[]) AS revived (id, at) WHERE events.id = revived.id AND state = 'dead'";
+
+/// Notes the alerts of triggers that are about to be deleted, so that catch-up does not find them missing.
+const DEALT_WITH: &str = "INSERT INTO sentry_issues (incident_key, fired_at, noted_at)
+    SELECT incident_key, MAX(received_at) + $2, MAX(received_at) FROM events
+        WHERE id = ANY($1::bigint[]) AND event_type = 'trigger' GROUP BY incident_key ORDER BY incident_key
+    ON CONFLICT (incident_key) DO UPDATE SET
+        fired_at = GREATEST(sentry_issues.fired_at, excluded.fired_at),
+        noted_at = GREATEST(sentry_issues.noted_at, excluded.noted_at)";
 
 const DISCARDED: &str = "WITH with_bodies AS (DELETE FROM bodies WHERE id = ANY($1::bigint[])),
     with_proofs AS (DELETE FROM proofs WHERE event_id = ANY($1::bigint[]))
@@ -100,6 +108,8 @@ pub(super) async fn write_edited(connection: &mut PgConnection, plan: &Plan<'_>)
         sqlx::query(REVIVED).bind(ids).bind(times).execute(&mut *connection).await?;
     }
     if !plan.discarded.is_empty() {
+        let dealt_with = sqlx::query(DEALT_WITH).bind(numbers(&plan.discarded)).bind(CLOCKS.num_milliseconds());
+        dealt_with.execute(&mut *connection).await?;
         sqlx::query(DISCARDED).bind(numbers(&plan.discarded)).execute(&mut *connection).await?;
     }
     if !plan.discarded_attempts.is_empty() {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Params, params};
 use super::numbers;
 use crate::pagerduty::ServiceKey;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
+use crate::queue::sentry::CLOCKS;
 use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Plan, Row};
 use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
 
@@ -34,6 +35,14 @@ pub(super) const ATTEMPTS: &str = "UPDATE events SET attempts = attempts + ?2, l
 pub(super) const REVIVED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL,
         finished_at = NULL, reason = NULL, revived_at = ?2
     WHERE id = ?1 AND state = 'dead'";
+
+/// Notes the alerts of triggers that are about to be deleted, so that catch-up does not find them missing.
+const DEALT_WITH: &str = "INSERT INTO sentry_issues (incident_key, fired_at, noted_at)
+    SELECT incident_key, MAX(received_at) + ?2, MAX(received_at) FROM events
+        WHERE id IN (SELECT value FROM json_each(?1)) AND event_type = 'trigger' GROUP BY incident_key
+    ON CONFLICT (incident_key) DO UPDATE SET
+        fired_at = MAX(COALESCE(fired_at, excluded.fired_at), excluded.fired_at),
+        noted_at = MAX(noted_at, excluded.noted_at)";
 
 const DISCARDED_ATTEMPTS: &str = "INSERT INTO discarded (service_key, last_attempt_at, attempts) VALUES (?, ?, ?)";
 
@@ -146,6 +155,7 @@ fn edit(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> {
     }
     if !plan.discarded.is_empty() {
         let ids = numbers(&plan.discarded);
+        run(connection, DEALT_WITH, params![ids, CLOCKS.num_milliseconds()])?;
         run(connection, "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))", [&ids])?;
         run(connection, "DELETE FROM proofs WHERE event_id IN (SELECT value FROM json_each(?))", [&ids])?;
         run(connection, "DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))", [&ids])?;
