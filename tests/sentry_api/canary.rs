@@ -156,6 +156,22 @@ fn a_canary_that_comes_late_twice_or_after_a_restart_pages_nobody() {
 }
 
 #[test]
+fn a_canary_that_was_held_during_a_rotation_has_come_back_once_it_is_admitted() {
+    let mut setup = Setup::connected(Generation::Apps);
+    let before =
+        [("BRIDGE_SENTRY_CLIENT_SECRET", "the-client-secret-before-the-rotation"), EVERYTHING[0], EVERYTHING[1]];
+    let bridge = setup.start(&before);
+    eventually("a held canary", || bridge.metric("bridge_queue_events{state=\"held\"}") >= 1.0);
+    assert_eq!(bridge.status()["canary"]["round_trip_seconds"], Value::Null);
+    bridge.end();
+    // From now on none comes that could be taken for it.
+    setup.twin.world(|world| world.holds_webhooks = true);
+    let bridge = setup.start(&EVERYTHING);
+    eventually("its return", || bridge.status()["canary"]["round_trip_seconds"].is_number());
+    assert!(bridge.returned() < 0.1, "it did not come by a webhook");
+}
+
+#[test]
 fn a_stranger_cannot_pass_an_alert_off_as_a_canary() {
     let mut setup = Setup::connected(Generation::Plugin);
     let bridge = setup.start(&EVERYTHING);

@@ -6,9 +6,9 @@ use log::warn;
 use super::Editor;
 use super::retry::is_in_queue;
 use crate::config::ClientSecret;
-use crate::ingest::{Decision, Ingest, Rejection, Webhook};
+use crate::ingest::{CanaryId, Decision, Ignored, Ingest, Rejection, Webhook};
 use crate::queue::held::{Held, HeldSummary};
-use crate::queue::{Enqueue, Enqueued, HeldId, Queue, QueueError, Rejected};
+use crate::queue::{CanaryChange, Enqueue, Enqueued, HeldId, Queue, QueueError, Rejected};
 use crate::sentry::signature::Signature;
 
 /// How many webhooks one commit admits at most, so that a running bridge never waits long for it.
@@ -66,6 +66,12 @@ pub(super) async fn admit(
         }
         let enqueue = match decide(editor, ingest, &webhook).await? {
             Verdict::Enqueue(enqueue) => Some(*enqueue),
+            Verdict::Canary(id) => {
+                // Committed before the held webhook is deleted, as below; the second time changes nothing.
+                queue.record_canary(CanaryChange::Returned { id, at: webhook.received_at }).await?;
+                admitted.ignored += 1;
+                None
+            }
             Verdict::Ignore => {
                 admitted.ignored += 1;
                 None
@@ -136,6 +142,7 @@ async fn try_admit(
 /// What to do with a verified webhook.
 enum Verdict {
     Enqueue(Box<Enqueue>),
+    Canary(CanaryId),
     Ignore,
     Reject(Rejection),
 }
@@ -156,6 +163,7 @@ async fn decide(editor: &Editor, ingest: &Ingest, held: &Held) -> Result<Verdict
         Decision::Queue(prepared) if is_in_queue(editor.reader(), &prepared, received_at).await? => Verdict::Ignore,
         Decision::Queue(prepared) => Verdict::Enqueue(Box::new(Enqueue::trigger(*prepared, received_at))),
         Decision::Follow(follow_up) => Verdict::Enqueue(Box::new(Enqueue::follow_up(*follow_up, received_at))),
+        Decision::Ignored(Ignored::Canary(Some(id))) => Verdict::Canary(id),
         Decision::Ignored(_) => Verdict::Ignore,
         Decision::Rejected(rejection) => Verdict::Reject(rejection),
     })
