@@ -1,12 +1,15 @@
 //! The fallback webhook: who is told when PagerDuty itself takes no events.
 
 use std::fs;
+use std::time::Duration;
 
 use pagerduty_sandbox::{Fault, FaultRule};
+use sentry_pagerduty_bridge::monitor::Intervals;
 use serde_json::{Value, json};
+use temporary_postgres::Cluster;
 
 use crate::chat::{Chat, Reply, SECRET};
-use crate::inside::Inside;
+use crate::inside::{INTERVALS, Inside};
 use crate::support::{Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, run};
 use crate::tls_front::{Authority, Front};
 use crate::watched::{ADMIN_TOKEN, Said, wait_for};
@@ -117,6 +120,29 @@ fn an_alarm_that_cannot_be_sent_past_the_queue_is_told_to_the_webhook() {
     is_outage(&messages[0], "unreachable", "an alarm cannot be sent to PagerDuty (no connection");
     assert!(!text(&messages[0]).contains("0 events"), "{messages:#?}");
     fs::rename(&away, &folder).unwrap();
+    let pagerduty = port.open();
+    is_over(&chat);
+    drop(pagerduty);
+}
+
+#[test]
+fn an_alarm_that_cannot_be_sent_past_postgresql_is_told_to_the_webhook_although_nobody_leads() {
+    let (chat, port, cluster) = (Chat::start(), ClosedPort::new(), Cluster::shared());
+    let (url, database) = (chat.url(), cluster.database().unwrap());
+    let name = database.rsplit('/').next().unwrap();
+    let allow = |allowed: bool| {
+        cluster.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")).unwrap();
+        let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname =";
+        cluster.psql("postgres", &format!("{ended} '{name}'")).unwrap();
+    };
+    // A short attempt makes for a short lease, which ends before the outage has lasted long enough.
+    let settings = [("BRIDGE_DATABASE_URL", database.as_str()), ("BRIDGE_PAGERDUTY_TIMEOUT", "100ms")];
+    let intervals = Intervals { outage_after: Duration::from_secs(5), ..INTERVALS };
+    let _bridge = Inside::start_in(intervals, &port.url(), &with(&url, &settings));
+    allow(false);
+    let messages = chat.wait_for(1);
+    is_outage(&messages[0], "unreachable", "an alarm cannot be sent to PagerDuty (no connection");
+    allow(true);
     let pagerduty = port.open();
     is_over(&chat);
     drop(pagerduty);

@@ -53,8 +53,8 @@ impl FallbackTask {
     /// Creates a task that notifies `webhook` of outages of the PagerDuty that the bridge of `monitor` delivers to.
     ///
     /// `leads` returns whether this bridge does the periodic work; of several bridges on one queue only one does.
-    /// `unsent_alarm` holds why the alarm that is not enqueued could not be sent to PagerDuty. `view` publishes the
-    /// state of the webhook.
+    /// `unsent_alarm` holds why the alarm that is not enqueued could not be sent to PagerDuty; while it could not, the
+    /// task notifies even if the bridge does not lead. `view` publishes the state of the webhook.
     #[must_use]
     pub fn new(
         monitor: Monitor,
@@ -98,8 +98,8 @@ impl FallbackTask {
     async fn check(&mut self) {
         self.load_last().await;
         // Of several bridges on one queue, only the one that does the periodic work notifies; the others show its last
-        // notice.
-        if (self.leads)() {
+        // notice. Without the database there is none, so every bridge tells by itself that its alarm cannot be sent.
+        if (self.leads)() || self.unsent_alarm.borrow().is_some() {
             let snapshot = self.monitor.snapshot(Utc::now()).await;
             let troubles = check(&snapshot, self.monitor.limits());
             let unsent_alarm = self.unsent_alarm.borrow().clone();
