@@ -121,7 +121,7 @@ struct Alarm {
 impl Alarms {
     /// Alarms of a bridge that starts now, which are resolved once their trouble has been gone for `resolve_after`.
     pub(super) fn new(limits: Limits, resolve_after: Duration) -> Self {
-        let inactive = || Alarm { course: Hysteresis::new(), is_raised: false, may_be_raised: false };
+        let inactive = || Alarm { course: Hysteresis::new(Duration::ZERO), is_raised: false, may_be_raised: false };
         Self { limits, resolve_after, by_cause: Cause::VARIANTS.iter().map(|cause| (*cause, inactive())).collect() }
     }
 

@@ -33,9 +33,9 @@ pub(super) enum Phase {
 }
 
 impl Hysteresis {
-    /// No trouble since the start.
-    pub(super) fn new() -> Self {
-        Self { phase: Phase::Inactive(Duration::ZERO), raises: 0, raised_at: Duration::ZERO }
+    /// No trouble since `now`.
+    pub(super) fn new(now: Duration) -> Self {
+        Self { phase: Phase::Inactive(now), raises: 0, raised_at: Duration::ZERO }
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -94,7 +94,7 @@ pub(super) fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
     let key = held_up(snapshot).max_by_key(|key| key.last_failure.is_some());
     let sentence = key
         .map(|key| why_held_up(key, snapshot))
-        .or_else(|| held_up_elsewhere(snapshot))
+        .or_else(|| held_up_elsewhere(snapshot, |_| true))
         .or_else(|| long_in_transit(snapshot))?;
     let is_outage = snapshot.metrics.failing.iter().any(|(key, failing)| {
         failing.kind != OutcomeKind::Throttled
@@ -108,13 +108,13 @@ pub(super) fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
     })
 }
 
-/// As [`why_held_up`], for a service key that another bridge delivers for.
-fn held_up_elsewhere(snapshot: &Snapshot) -> Option<String> {
+/// As [`why_held_up`], for a service key that another bridge delivers for and whose attempts fail in such a way.
+fn held_up_elsewhere(snapshot: &Snapshot, fails: impl Fn(OutcomeKind) -> bool) -> Option<String> {
     if snapshot.cluster.bridges.is_empty() {
         return None;
     }
     let is_own = |key: &ServiceKey| snapshot.delivery.keys.iter().any(|view| view.service_key == *key);
-    let mut failing = snapshot.metrics.failing.iter();
+    let mut failing = snapshot.metrics.failing.iter().filter(|(_, failing)| fails(failing.kind));
     let (key, Failing { kind, .. }) = failing.find(|(key, _)| !is_own(key) && has_waiting(snapshot, key))?;
     let accepted = last_accepted(key, snapshot);
     let why = if *kind == OutcomeKind::Throttled { "PagerDuty throttles" } else { "attempts fail" };
@@ -144,7 +144,8 @@ fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
 /// errors.
 pub(in crate::monitor) fn unreachable(snapshot: &Snapshot) -> Option<String> {
     let fails = |key: &&KeyView| key.last_failure.is_some() && !key.is_permanent && !key.is_throttled;
-    held_up(snapshot).find(fails).map(|key| why_held_up(key, snapshot))
+    let own = held_up(snapshot).find(fails).map(|key| why_held_up(key, snapshot));
+    own.or_else(|| held_up_elsewhere(snapshot, |kind| kind != OutcomeKind::Throttled))
 }
 
 /// Whether events wait for a service key; `true` if the queue cannot be read, because some may.

@@ -109,6 +109,8 @@ impl FallbackTask {
             if let Some(notice) = self.outages.update(&assessment, is_told, delivered_at, now) {
                 self.tell(&notice, &snapshot).await;
             }
+        } else {
+            self.outages.not_leading(self.started.elapsed());
         }
         self.save_last().await;
         let (last_told_at, outage_since) = (self.last.map(|last| last.told_at), self.outage_since());

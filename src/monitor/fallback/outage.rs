@@ -126,7 +126,7 @@ impl Outages {
     pub(super) fn new(intervals: Intervals, limits: &Limits) -> Self {
         let Intervals { outage_after, resolve_after, fallback_pause, .. } = intervals;
         Self {
-            course: Hysteresis::new(),
+            course: Hysteresis::new(Duration::ZERO),
             outage_after: outage_after.min(limits.waiting),
             resolve_after,
             pause: fallback_pause,
@@ -134,6 +134,12 @@ impl Outages {
             last_delivered_at: None,
             attempts: Attempts::default(),
         }
+    }
+
+    /// Starts over at `now`, because another bridge notifies the webhook. When this one leads later, it has to find out
+    /// by itself that there is an outage, or none.
+    pub(super) fn not_leading(&mut self, now: Duration) {
+        (self.course, self.attempts) = (Hysteresis::new(now), Attempts::default());
     }
 
     /// Returns the notice to send after a check at `now`, if an attempt is due. `is_told`: the webhook was notified of

@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::canary::CanaryLimits;
-use crate::cluster::ClusterView;
+use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::{DeliveryView, KeyView};
-use crate::metrics::MetricsSnapshot;
+use crate::metrics::{Failing, MetricsSnapshot};
 use crate::monitor::checks::check;
 use crate::monitor::{PagerDutySide, SentrySide};
-use crate::pagerduty::ServiceKey;
-use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::pagerduty::{OutcomeKind, ServiceKey};
+use crate::queue::{Backlog, BridgeId, Destination, EventId, FirstInLine, Overview, QueueError};
 
 const INTERVALS: Intervals = Intervals {
     check: Duration::from_secs(2),
@@ -125,6 +125,36 @@ fn an_alarm_that_pagerduty_does_not_take_is_told_elsewhere() {
     assert_eq!((outage.cause, outage.since), (OutageCause::Unreachable, at(60)));
     let beginning = "an alarm cannot be sent to PagerDuty (no connection): alerts cannot be committed";
     assert!(outage.sentence.starts_with(beginning), "{outage:?}");
+}
+
+/// [`waiting`] for a key of another bridge, whose attempts fail like this.
+fn waiting_elsewhere(kind: OutcomeKind) -> Snapshot {
+    let mut snapshot = waiting(59, Some("no connection"));
+    let key = snapshot.delivery.keys.remove(0).service_key;
+    let other = BridgeView {
+        id: BridgeId::new(2),
+        name: "other".to_owned(),
+        version: String::new(),
+        fingerprint: String::new(),
+        last_seen: at(60),
+        is_alive: true,
+        is_self: false,
+        is_leader: false,
+        reaches_pagerduty: true,
+        keys: vec![key.clone()],
+    };
+    snapshot.cluster.bridges = vec![other];
+    snapshot.metrics.failing.insert(key, Failing { kind, since: at(59) });
+    snapshot
+}
+
+#[test]
+fn attempts_of_another_bridge_that_fail_are_an_outage_as_well() {
+    is_outage(&waiting_elsewhere(OutcomeKind::Unreachable), OutageCause::Unreachable, "retried by another bridge");
+    assert_eq!(assessed(&waiting_elsewhere(OutcomeKind::Throttled), None), Assessment::Clear);
+    let mut delivered = waiting_elsewhere(OutcomeKind::Unreachable);
+    delivered.queue = Ok(Overview::default());
+    assert_eq!(assessed(&delivered, None), Assessment::Clear, "nothing waits");
 }
 
 /// Outages, and a webhook that accepts notices or fails.
@@ -257,4 +287,24 @@ fn a_wait_that_the_webhook_asks_for_is_kept() {
     let mut bridge = Bridge { error: Some(error(false, Some(30))), ..Bridge::new() };
     let sent: Vec<_> = bridge.live(&outage(), 0, 200).into_iter().map(|(second, _)| second).collect();
     assert_eq!(sent, [60, 90, 120, 150, 180]);
+}
+
+#[test]
+fn a_bridge_that_becomes_the_leader_waits_before_it_tells_the_end() {
+    let mut bridge = Bridge { is_told: true, ..Bridge::new() };
+    for second in 0..1_000 {
+        bridge.outages.not_leading(Duration::from_secs(second));
+    }
+    assert_eq!(bridge.live(&Assessment::Clear, 1_000, 1_010), []);
+    assert_eq!(bridge.live(&outage(), 1_010, 2_000), [], "it is told already");
+    assert_eq!(bridge.live(&Assessment::Clear, 2_000, 3_000), [(2_015, "over")]);
+}
+
+#[test]
+fn a_bridge_that_leads_again_counts_attempts_from_the_start() {
+    let mut bridge = Bridge { error: Some(error(false, None)), ..Bridge::new() };
+    assert_eq!(bridge.live(&outage(), 0, 10_000).len(), 24);
+    bridge.outages.not_leading(Duration::from_secs(10_000));
+    bridge.error = None;
+    assert_eq!(bridge.live(&outage(), 10_000, 11_000), [(10_060, "outage")]);
 }
