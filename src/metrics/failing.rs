@@ -38,6 +38,14 @@ impl FailingKeys {
         is_changed
     }
 
+    /// Forgets how attempts for `key` failed, because other bridges may have delivered for it since. What they saved is
+    /// not deleted.
+    pub(super) fn forget(&mut self, key: &ServiceKey) {
+        if self.keys.remove(key).is_some() {
+            self.unsaved.remove(key);
+        }
+    }
+
     pub(super) fn of(&self, key: &ServiceKey) -> Option<Failing> {
         self.keys.get(key).copied()
     }
@@ -68,7 +76,9 @@ impl FailingKeys {
 
     /// Records that these keys were not saved.
     pub(super) fn not_saved(&mut self, unsaved: &BTreeMap<ServiceKey, Option<Failing>>) {
-        self.unsaved.extend(unsaved.keys().cloned());
+        // A failing key that was forgotten meanwhile would be deleted, and with it what another bridge saved.
+        let saved_again = unsaved.iter().filter(|(key, failing)| failing.is_none() || self.keys.contains_key(*key));
+        self.unsaved.extend(saved_again.map(|(key, _)| key.clone()));
     }
 }
 
@@ -78,13 +88,13 @@ pub(super) fn include(
     saved: &BTreeMap<ServiceKey, Option<Failing>>,
     delivered: &BTreeMap<ServiceKey, DateTime<Utc>>,
 ) {
+    // Another bridge may have delivered since. What is over on one side must not hide what began later on the other.
+    keys.retain(|key, failing| still_holds(*failing, delivered.get(key)));
     for (key, failing) in saved {
         let Some(failing) = failing.filter(|failing| still_holds(*failing, delivered.get(key))) else { continue };
         let known = keys.entry(key.clone()).or_insert(failing);
         known.since = known.since.min(failing.since);
     }
-    // Another bridge may have delivered since.
-    keys.retain(|key, failing| still_holds(*failing, delivered.get(key)));
 }
 
 fn still_holds(failing: Failing, delivered: Option<&DateTime<Utc>>) -> bool {
@@ -151,5 +161,29 @@ mod tests {
         assert_eq!(seen(Some(20), 5), Some(at(10)));
         assert_eq!(seen(Some(20), 15), Some(at(20)));
         assert_eq!(seen(Some(20), 25), None);
+    }
+
+    #[test]
+    fn what_is_over_hides_nothing_that_another_bridge_sees() {
+        let failing = |since| Failing { kind: OutcomeKind::Timeout, since: at(since) };
+        let mut keys = BTreeMap::from([(key(), failing(10))]);
+        let saved = BTreeMap::from([(key(), Some(failing(20)))]);
+        include(&mut keys, &saved, &BTreeMap::from([(key(), at(15))]));
+        assert_eq!(keys.get(&key()), Some(&failing(20)));
+    }
+
+    #[test]
+    fn a_key_that_is_taken_over_fails_anew() {
+        let mut failing = FailingKeys::default();
+        failing.attempted(&key(), OutcomeKind::Timeout, at(10));
+        let unsaved = failing.take_unsaved();
+        // Another bridge delivered in between.
+        failing.forget(&key());
+        assert!(failing.attempted(&key(), OutcomeKind::Timeout, at(30)));
+        let anew = Failing { kind: OutcomeKind::Timeout, since: at(30) };
+        assert_eq!(failing.take_unsaved(), BTreeMap::from([(key(), Some(anew))]));
+        failing.forget(&key());
+        failing.not_saved(&unsaved);
+        assert_eq!(failing.take_unsaved(), BTreeMap::new(), "what the other bridge saved is not deleted");
     }
 }

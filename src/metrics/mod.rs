@@ -271,6 +271,12 @@ impl Metrics {
         self.0.failing_changed.notified().await;
     }
 
+    /// Records that this bridge delivers for `key` from now on. How its own attempts failed before does not count, because
+    /// another bridge may have delivered since; the next attempt shows whether they still fail.
+    pub fn taken_over(&self, key: &ServiceKey) {
+        self.recent().failing.forget(key);
+    }
+
     /// How attempts for a service key fail, if they do.
     #[must_use]
     pub fn failing(&self, key: &ServiceKey) -> Option<Failing> {

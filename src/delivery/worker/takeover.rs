@@ -60,6 +60,7 @@ impl Worker {
                 continue;
             };
             if self.holdings.gained(&key, fence) {
+                self.metrics.taken_over(&key);
                 info!(service_key:% = key; "this bridge delivers for the service key from now on");
                 self.scheduler.send_until(&key, now + *left);
                 self.restore_attempts(attempts.iter().filter(|(attempted, ..)| *attempted == key));
