@@ -454,7 +454,6 @@ async fn worker(
     cluster: &Cluster,
 ) -> Worker {
     let failures = last_failures(queue).await;
-    let untrusted = untrusted.filter(|_| !failures.is_empty());
     let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
     Worker::new(queue.clone(), client.clone(), limits)
         .with_cluster(cluster.clone())

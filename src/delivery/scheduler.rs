@@ -102,6 +102,10 @@ impl Scheduler {
     /// in flight has to be reported with [`ended_elsewhere`](Self::ended_elsewhere).
     pub fn forget(&mut self, key: &ServiceKey) {
         self.queues.remove(key);
+        // Without keys no attempt would ever show that PagerDuty is trusted again.
+        if self.queues.is_empty() {
+            self.tls_breaker = TlsBreaker::default();
+        }
     }
 
     /// Reports the end of an attempt in flight whose key was [forgotten](Self::forget) since it began.

@@ -117,10 +117,13 @@ impl Worker {
     }
 
     /// Restores the failures of an earlier run: the reason for each service key with waiting events, and why PagerDuty
-    /// could not be trusted. Whether a key was throttled is taken from the metrics, which have to be restored before.
+    /// could not be trusted. Failures of keys that another bridge may deliver for are left out. Whether a key was throttled
+    /// is taken from the metrics, which have to be restored before.
     #[must_use]
     pub fn with_earlier_failures(mut self, failures: Vec<(ServiceKey, String)>, untrusted: Option<String>) -> Self {
-        for (key, reason) in failures.into_iter().filter(|(key, _)| self.holdings.has(key)).collect::<Vec<_>>() {
+        let own: Vec<_> = failures.into_iter().filter(|(key, _)| self.holdings.has(key)).collect();
+        let untrusted = untrusted.filter(|_| !own.is_empty());
+        for (key, reason) in own {
             let is_throttled = self.metrics.failing(&key).is_some_and(|failing| failing.kind == OutcomeKind::Throttled);
             self.scheduler.restore_failure(&key, reason, is_throttled);
         }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
+use sentry_pagerduty_bridge::cluster::Cluster;
+use sentry_pagerduty_bridge::delivery::{Limits, Worker};
 use sentry_pagerduty_bridge::metrics::{Answered, Metrics, Source};
+use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseView};
 use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError, Retention, State};
@@ -220,4 +223,20 @@ async fn what_bridges_count_is_added_up_and_no_restart_counts_it_twice() {
     count(&restarted, 2);
     bridges[0].persist_metrics(&restarted).await.unwrap();
     assert_eq!((shown(&restarted).await, shown(&metrics[1]).await), (10, 10));
+}
+
+#[actix_web::test]
+async fn a_certificate_that_an_earlier_run_did_not_trust_is_no_matter_of_a_bridge_without_keys() {
+    let queue = Queue::open(&TestDatabase::new()).await.unwrap();
+    let client = Client::new(&"http://127.0.0.1:9".parse().unwrap(), Duration::from_secs(1), None).unwrap();
+    let reason = "TLS: expired".to_owned();
+    let untrusted = |cluster| {
+        let worker = Worker::new(queue.clone(), client.clone(), Limits::new(120, Duration::from_hours(1)));
+        let worker = worker.with_cluster(cluster);
+        let worker = worker.with_earlier_failures(vec![(key(), reason.clone())], Some(reason.clone()));
+        worker.view().borrow().untrusted.clone()
+    };
+    assert_eq!(untrusted(Cluster::alone()), Some(reason.clone()));
+    let shared = Cluster::join(queue.leases().unwrap(), Duration::from_secs(1), String::new(), String::new());
+    assert_eq!(untrusted(shared), None, "the bridge that delivers for the key says whether it is trusted");
 }
