@@ -254,7 +254,8 @@ impl Metrics {
             // Negative where the clock was set back in between.
             let latency = (at - received_at).max(TimeDelta::zero());
             self.0.counters.latency_seconds.observe(latency.as_seconds_f64());
-            recent.last_delivered_at = recent.last_delivered_at.max(Some(at));
+            // The newest, not the greatest: the clock may have been set back.
+            recent.last_delivered_at = Some(at);
             recent.delivered.insert(key.clone(), at);
             recent.unsaved_keys.insert(key.clone());
         }
@@ -449,5 +450,15 @@ mod tests {
                 assert_eq!((counted, is_known), (charted.to_string().as_str(), charted > 0));
             }
         });
+    }
+
+    #[test]
+    fn the_last_delivery_is_the_newest_also_after_the_clock_was_set_back() {
+        let (metrics, now) = (Metrics::new(), Utc::now());
+        let (key, back) = (ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap(), now - TimeDelta::hours(2));
+        for at in [now, back] {
+            metrics.attempted(&key, OutcomeKind::Delivered, at, at);
+        }
+        assert_eq!(metrics.snapshot(back).last_delivered_at, Some(back));
     }
 }
