@@ -461,14 +461,10 @@ impl AlarmTask {
                 .await
             }
             AlarmAction::Resolve(_) => {
-                let DirectSend { sent_to, .. } = std::mem::take(&mut self.direct);
-                if cause == Cause::Storage {
-                    self.unsent.send_replace(None);
-                }
                 let resolve = alarms::resolve(self.latest);
                 // The queue does not know the incident of the storage alarm, whose trigger bypassed it.
                 let incoming = if cause == Cause::Storage {
-                    let event = self.event(cause, &sent_to.unwrap_or(service_key), resolve);
+                    let event = self.event(cause, self.direct.sent_to.as_ref().unwrap_or(&service_key), resolve);
                     Enqueue::event(Envelope::new(&event, render(&event), self.latest))
                 } else {
                     let follow_up = FollowUp {
@@ -483,7 +479,13 @@ impl AlarmTask {
                     };
                     Enqueue::follow_up(follow_up, self.latest)
                 };
-                self.enqueue(incoming, cause, "alarm resolved").await
+                let is_enqueued = self.enqueue(incoming, cause, "alarm resolved").await;
+                // Not before: a resolve that has to be repeated goes where the trigger went.
+                if is_enqueued && cause == Cause::Storage {
+                    self.direct = DirectSend::default();
+                    self.unsent.send_replace(None);
+                }
+                is_enqueued
             }
         }
     }

@@ -149,3 +149,29 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     let shown = bridge.monitor.snapshot(Utc::now()).await.queue.unwrap().oldest_waiting;
     assert_eq!(shown, Some(first.since), "Prometheus alerts by it");
 }
+
+#[actix_web::test]
+async fn the_resolve_of_the_storage_alarm_follows_its_trigger_also_if_it_was_not_enqueued_at_once() {
+    let bridge = start(LONG).await;
+    let keys = ["0123456789abcdef0123456789abWXYZ", "0123456789abcdef0123456789abVWXY"];
+    let [first, second] = keys.map(|key| ServiceKey::parse(key).unwrap());
+    let service_keys = vec![first.clone(), second.clone()];
+    let paging = Paging { service_keys, apis: KeyApis::default(), prefix: String::new() };
+    let client = Client::new(&"http://127.0.0.1:9".parse().unwrap(), LONG, None).unwrap();
+    let (_sender, paging) = watch::channel(paging);
+    let closed = Queue::open(&bridge.directory.path().join("closed.db")).await.unwrap();
+    closed.close().await.unwrap();
+    let mut task = AlarmTask::new(bridge.monitor.clone(), closed, client, paging);
+    // PagerDuty rejected the trigger for the first key.
+    task.direct.sent_to = Some(second.clone());
+    let snapshot = bridge.monitor.snapshot(Utc::now()).await;
+    let resolve = AlarmAction::Resolve(Cause::Storage);
+    assert!(!task.perform(&resolve, Some(first.clone()), &snapshot).await);
+    // That of another alarm changes nothing either.
+    task.queue = bridge.queue.clone();
+    assert!(task.perform(&AlarmAction::Resolve(Cause::DeadLetters), Some(first.clone()), &snapshot).await);
+    assert!(task.perform(&resolve, Some(first), &snapshot).await);
+    let event = bridge.queue.reader().get(EventId::new(1)).await.unwrap().unwrap();
+    assert_eq!((event.summary.event_type, event.summary.service_key), (EventType::Resolve, second));
+    assert_eq!(task.direct.sent_to, None);
+}
