@@ -121,8 +121,16 @@ struct Alarm {
 impl Alarms {
     /// Alarms of a bridge that starts now, which are resolved once their trouble has been gone for `resolve_after`.
     pub(super) fn new(limits: Limits, resolve_after: Duration) -> Self {
-        let inactive = || Alarm { course: Hysteresis::new(Duration::ZERO), is_raised: false, may_be_raised: false };
-        Self { limits, resolve_after, by_cause: Cause::VARIANTS.iter().map(|cause| (*cause, inactive())).collect() }
+        let by_cause = Cause::VARIANTS.iter().map(|cause| (*cause, Alarm::new(Duration::ZERO))).collect();
+        Self { limits, resolve_after, by_cause }
+    }
+
+    /// Starts over at `now`, because another bridge raises and resolves the alarms, except the storage alarm. When this
+    /// one leads later, the queue says which incidents are open.
+    pub(super) fn not_leading(&mut self, now: Duration) {
+        for (_, alarm) in self.by_cause.iter_mut().filter(|(cause, _)| **cause != Cause::Storage) {
+            *alarm = Alarm::new(now);
+        }
     }
 
     /// Returns what has to be done after a check at `now`.
@@ -202,6 +210,11 @@ impl Alarms {
 }
 
 impl Alarm {
+    /// No trouble since `now`.
+    fn new(now: Duration) -> Self {
+        Self { course: Hysteresis::new(now), is_raised: false, may_be_raised: false }
+    }
+
     fn raised(&mut self, now: Duration) {
         self.course.raised(now);
         self.is_raised = true;

@@ -375,6 +375,9 @@ impl AlarmTask {
         // bridge raises the storage alarm, because each has its own connection to the database, and without the
         // database there may be no leader. All raise the same incident.
         let is_leader = self.monitor.cluster.is_leader();
+        if !is_leader {
+            self.alarms.not_leading(self.started.elapsed());
+        }
         let is_own = |cause: Cause| is_leader || cause == Cause::Storage;
         for &cause in Cause::VARIANTS.iter().filter(|cause| **cause != Cause::Delivery && is_own(**cause)) {
             let trouble = troubles.iter().position(|trouble| trouble.cause == cause);

@@ -246,3 +246,26 @@ fn an_alarm_that_is_refused_over_and_over_is_raised_less_and_less_often() {
         assert!(may_accept(&rejected(dead), Some(at(1)), at(pause)), "{dead}");
     }
 }
+
+#[test]
+fn a_bridge_that_leads_again_pages_what_began_meanwhile() {
+    let (mut bridge, cause) = (Bridge::new(), Cause::DeadLetters);
+    assert_eq!(bridge.live(cause, &trouble(cause), 0, 10), [(0, "page")]);
+    // Another bridge leads, and resolves it.
+    bridge.alarms.not_leading(Duration::from_secs(100));
+    bridge.incident = IncidentStatus::Closed;
+    assert_eq!(bridge.live(cause, &trouble(cause), 100, 110), [(100, "page")]);
+    // Or it does not.
+    bridge.alarms.not_leading(Duration::from_secs(200));
+    assert_eq!(bridge.live(cause, &trouble(cause), 200, 300), []);
+    assert_eq!(bridge.live(cause, &Finding::Clear, 300, 400), [(315, "resolve")]);
+}
+
+#[test]
+fn the_storage_alarm_goes_on_whoever_leads() {
+    let (mut bridge, cause) = (Bridge::new(), Cause::Storage);
+    assert_eq!(bridge.live(cause, &trouble(cause), 0, 20), [(10, "page")]);
+    bridge.alarms.not_leading(Duration::from_secs(20));
+    assert_eq!(bridge.live(cause, &trouble(cause), 20, 100), []);
+    assert_eq!(bridge.live(cause, &Finding::Clear, 100, 200), [(115, "resolve")]);
+}
