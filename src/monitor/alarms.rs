@@ -29,6 +29,10 @@ const REJECTED: TimeDelta = TimeDelta::days(1);
 /// alert delivered.
 const REJECTED_TWICE: TimeDelta = TimeDelta::minutes(1);
 
+/// The interval at which the storage alarm is sent again while its trouble lasts, if other bridges share the queue. PagerDuty
+/// adds it to the incident while that is open.
+const REPEAT: Duration = Duration::from_mins(5);
+
 /// What a check found out about a cause.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Finding {
@@ -106,6 +110,8 @@ impl AlarmAction {
 pub(super) struct Alarms {
     limits: Limits,
     resolve_after: Duration,
+    /// Whether the queue is shared with other bridges, which raise the storage alarm as the same incident.
+    is_shared: bool,
     by_cause: BTreeMap<Cause, Alarm>,
 }
 
@@ -116,13 +122,16 @@ struct Alarm {
     is_raised: bool,
     /// Whether it may have been raised: PagerDuty may have accepted an event that it did not answer.
     may_be_raised: bool,
+    /// When PagerDuty accepted it last, if it was sent directly; `None` if it is not repeated.
+    accepted_at: Option<Duration>,
 }
 
 impl Alarms {
     /// Alarms of a bridge that starts now, which are resolved once their trouble has been gone for `resolve_after`.
-    pub(super) fn new(limits: Limits, resolve_after: Duration) -> Self {
+    /// `is_shared`: whether other bridges share the queue.
+    pub(super) fn new(limits: Limits, resolve_after: Duration, is_shared: bool) -> Self {
         let by_cause = Cause::VARIANTS.iter().map(|cause| (*cause, Alarm::new(Duration::ZERO))).collect();
-        Self { limits, resolve_after, by_cause }
+        Self { limits, resolve_after, is_shared, by_cause }
     }
 
     /// Starts over at `now`, because another bridge raises and resolves the alarms, except the storage alarm. When this
@@ -130,6 +139,13 @@ impl Alarms {
     pub(super) fn not_leading(&mut self, now: Duration) {
         for (_, alarm) in self.by_cause.iter_mut().filter(|(cause, _)| **cause != Cause::Storage) {
             *alarm = Alarm::new(now);
+        }
+    }
+
+    /// Records that PagerDuty accepted an alarm that was sent directly.
+    pub(super) fn accepted(&mut self, cause: Cause, now: Duration) {
+        if let Some(alarm) = self.by_cause.get_mut(&cause) {
+            alarm.accepted_at = Some(now);
         }
     }
 
@@ -142,6 +158,7 @@ impl Alarms {
         now: Duration,
     ) -> Option<AlarmAction> {
         let (pending_for, resolve_after) = (self.pending_for(cause), self.resolve_after);
+        let is_shared = self.is_shared;
         let alarm = self.by_cause.get_mut(&cause)?;
         let resolve_after = alarm.resolve_after(cause, resolve_after, now);
         match finding {
@@ -154,6 +171,10 @@ impl Alarms {
             (Phase::Firing, Finding::Trouble(trouble))
                 if incident == IncidentStatus::Retry && cause != Cause::Storage =>
             {
+                Some(AlarmAction::Raise(trouble.clone()))
+            }
+            // Another bridge for which the storage works again may have resolved the incident, which all share.
+            (Phase::Firing, Finding::Trouble(trouble)) if is_shared && alarm.is_repeated(now) => {
                 Some(AlarmAction::Raise(trouble.clone()))
             }
             (Phase::Firing, Finding::Trouble(trouble)) if !alarm.is_raised => match incident {
@@ -187,10 +208,17 @@ impl Alarms {
     pub(super) fn done(&mut self, action: &AlarmAction, now: Duration) {
         let Some(alarm) = self.by_cause.get_mut(&action.cause()) else { return };
         match action {
-            // It is raised again after a rejection; the trouble did not come back.
-            AlarmAction::Raise(_) if alarm.is_raised => {}
+            // It is raised again after a rejection, or repeated; the trouble did not come back. A repetition that is still
+            // due was given up.
+            AlarmAction::Raise(_) if alarm.is_raised => {
+                if alarm.is_repeated(now) {
+                    alarm.accepted_at = None;
+                }
+            }
             AlarmAction::Raise(_) => alarm.raised(now),
-            AlarmAction::Resolve(_) => (alarm.is_raised, alarm.may_be_raised) = (false, false),
+            AlarmAction::Resolve(_) => {
+                (alarm.is_raised, alarm.may_be_raised, alarm.accepted_at) = (false, false, None);
+            }
         }
     }
 
@@ -212,7 +240,12 @@ impl Alarms {
 impl Alarm {
     /// No trouble since `now`.
     fn new(now: Duration) -> Self {
-        Self { course: Hysteresis::new(now), is_raised: false, may_be_raised: false }
+        Self { course: Hysteresis::new(now), is_raised: false, may_be_raised: false, accepted_at: None }
+    }
+
+    /// Whether it was sent directly, and is due to be sent again.
+    fn is_repeated(&self, now: Duration) -> bool {
+        self.accepted_at.is_some_and(|at| now.saturating_sub(at) >= REPEAT)
     }
 
     fn raised(&mut self, now: Duration) {

@@ -335,7 +335,7 @@ impl AlarmTask {
     #[must_use]
     pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: watch::Receiver<Paging>) -> Self {
         let (intervals, now) = (Intervals::default(), Instant::now());
-        let alarms = Alarms::new(monitor.limits, intervals.resolve_after);
+        let alarms = Alarms::new(monitor.limits, intervals.resolve_after, !monitor.cluster.is_alone());
         let (direct, latest, (unsent, _)) = (DirectSend::default(), DateTime::UNIX_EPOCH, watch::channel(None));
         Self { monitor, queue, client, paging, intervals, alarms, started: now, probed: now, direct, unsent, latest }
     }
@@ -351,7 +351,8 @@ impl AlarmTask {
     #[must_use]
     pub fn with_intervals(mut self, intervals: Intervals) -> Self {
         (self.monitor.limits.unverified, self.monitor.limits.canary) = (intervals.unverified, intervals.canary);
-        let alarms = Alarms::new(self.monitor.limits, intervals.resolve_after);
+        let is_shared = !self.monitor.cluster.is_alone();
+        let alarms = Alarms::new(self.monitor.limits, intervals.resolve_after, is_shared);
         Self { intervals, alarms, ..self }
     }
 
@@ -373,7 +374,8 @@ impl AlarmTask {
         let mut troubles = check(&snapshot, &self.monitor.limits);
         // The failed attempts that cause `delivery` are in the log, and if it lasts, it pages as `waiting`. Every
         // bridge raises the storage alarm, because each has its own connection to the database, and without the
-        // database there may be no leader. All raise the same incident.
+        // database there may be no leader. All raise the same incident, and repeat that while their trouble lasts, because
+        // the first bridge whose trouble is over resolves it.
         let is_leader = self.monitor.cluster.is_leader();
         if !is_leader {
             self.alarms.not_leading(self.started.elapsed());
@@ -528,7 +530,7 @@ impl AlarmTask {
         if now < self.direct.not_before {
             return false;
         }
-        if self.direct.attempts == 0 {
+        if self.direct.attempts == 0 && self.direct.sent_to.is_none() {
             error!(alarm; "{}", trouble.sentence);
         }
         self.direct.attempts += 1;
@@ -538,8 +540,9 @@ impl AlarmTask {
             let event = self.event(trouble.cause, &key, trigger.clone());
             match self.client.send(&event.destination, render(&event).bytes).await {
                 Outcome::Delivered { .. } => {
-                    self.direct.sent_to = Some(key);
+                    self.direct = DirectSend { sent_to: Some(key), ..DirectSend::default() };
                     self.unsent.send_replace(None);
+                    self.alarms.accepted(trouble.cause, now);
                     return true;
                 }
                 Outcome::Permanent { reason } => {

@@ -56,7 +56,7 @@ impl Bridge {
 }
 
 fn alarms() -> Alarms {
-    Alarms::new(LIMITS, Duration::from_secs(15))
+    Alarms::new(LIMITS, Duration::from_secs(15), false)
 }
 
 fn trouble(cause: Cause) -> Finding {
@@ -268,4 +268,27 @@ fn the_storage_alarm_goes_on_whoever_leads() {
     bridge.alarms.not_leading(Duration::from_secs(20));
     assert_eq!(bridge.live(cause, &trouble(cause), 20, 100), []);
     assert_eq!(bridge.live(cause, &Finding::Clear, 100, 200), [(115, "resolve")]);
+}
+
+/// When the storage alarm is sent during 20 minutes of trouble. PagerDuty accepts only what is sent before `accepts_to`.
+fn storage_alarms(is_shared: bool, accepts_to: u64) -> Vec<u64> {
+    let mut bridge = Bridge { alarms: Alarms::new(LIMITS, Duration::from_secs(15), is_shared), ..Bridge::new() };
+    let (cause, mut sent) = (Cause::Storage, Vec::new());
+    for now in 0..1200 {
+        let Some(action) = bridge.update(cause, &trouble(cause), now) else { continue };
+        sent.push(now);
+        if now < accepts_to {
+            bridge.alarms.accepted(cause, Duration::from_secs(now));
+        }
+        bridge.done(&action, now);
+    }
+    sent
+}
+
+#[test]
+fn where_bridges_share_the_queue_the_storage_alarm_is_repeated_because_another_may_resolve_it() {
+    assert_eq!(storage_alarms(true, 1200), [10, 310, 610, 910]);
+    assert_eq!(storage_alarms(true, 310), [10, 310], "it was given up");
+    assert_eq!(storage_alarms(true, 0), [10], "it was given up");
+    assert_eq!(storage_alarms(false, 1200), [10]);
 }
