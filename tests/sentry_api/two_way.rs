@@ -129,6 +129,8 @@ fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_p
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.wait_for_issue("resolved");
     setup.pagerduty.wait_for("the echo", |records| records.counters().dropped_resolves == 1);
+    // The bridge knows as well that the incident is closed.
+    setup.wait_for_sample("bridge_queue_events{state=\"waiting\"} 0");
     setup.act(ActionKind::Reopen, Agent::Person);
     setup.wait_for_issue("unresolved");
     setup.bridge.wait_for_log("the bridge itself unresolved the issue");
