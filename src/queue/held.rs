@@ -4,7 +4,7 @@
 //!
 //! Nothing proves who sent them. So their number and size are limited, each network has only a share of the room, and a
 //! held webhook is never deleted to make room for a later one: a sender of a million webhooks takes no room from others.
-//! Bridges that share a queue learn what the others hold when they count again, once a minute; until then each may fill
+//! Bridges that share a queue learn what the others hold when they count again, every ten seconds; until then each may fill
 //! the room that was free.
 
 use std::collections::HashMap;
