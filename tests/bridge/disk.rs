@@ -104,6 +104,29 @@ fn alerts_are_refused_while_the_disk_is_full_and_taken_again_when_it_is_not() {
 }
 
 #[test]
+fn a_database_that_is_deleted_while_the_disk_is_full_is_written_again_once_there_is_room() {
+    let name = "disk::a_database_that_is_deleted_while_the_disk_is_full_is_written_again_once_there_is_room";
+    let Some(disk) = Disk::mount(name) else { return };
+    let port = ClosedPort::new();
+    let bridge = bridge_on(&disk, &port.url());
+    for issue in 1..=5 {
+        bridge.queue(&large(issue));
+    }
+    disk.fill();
+    assert_eq!(bridge.post(&large(6)).status, 503);
+    // Somebody makes room. What the bridge has open still takes it.
+    for file in ["bridge.db-wal", "bridge.db-shm", "bridge.db"] {
+        std::fs::remove_file(disk.path(file)).unwrap();
+    }
+    bridge.wait_for_log("the database could not be opened again");
+    disk.free();
+    bridge.wait_for_log("is open again");
+    bridge.queue(&large(6));
+    let pagerduty = port.open();
+    assert_delivered(&pagerduty, 6);
+}
+
+#[test]
 fn what_pagerduty_failed_to_take_while_the_disk_is_full_is_sent_again_while_it_is() {
     let name = "disk::what_pagerduty_failed_to_take_while_the_disk_is_full_is_sent_again_while_it_is";
     let Some(disk) = Disk::mount(name) else { return };

@@ -133,10 +133,19 @@ impl Engine {
     /// Closes a connection after an error: it may be broken or still inside the transaction. Closing rolls back, and
     /// the next commit opens a new connection, so that nothing but the cause itself can keep the queue from working
     /// again.
+    ///
+    /// A full disk breaks no connection, so that one is rolled back and kept: if somebody deletes the file to make room, it
+    /// is all that is left of it.
     fn drop_connection(&mut self, connection: Connection, error: rusqlite::Error) -> QueueError {
+        let error = self.database.write_error(error);
+        if matches!(error, QueueError::Full { .. }) && is_rolled_back(&connection) {
+            self.files.adopt(true);
+            self.connection = Some(connection);
+            return error;
+        }
         drop(connection);
         self.files.forget();
-        self.database.write_error(error)
+        error
     }
 
     /// Compares the files that are open with those at their paths, and opens them again if they differ.
@@ -252,6 +261,11 @@ impl Engine {
         self.kept = Kept::Nothing;
         Ok(())
     }
+}
+
+/// Rolls back the transaction of a connection, if it is still inside one, and returns whether it is in none now.
+fn is_rolled_back(connection: &Connection) -> bool {
+    connection.is_autocommit() || (run(connection, "ROLLBACK", []).is_ok() && connection.is_autocommit())
 }
 
 impl Store for Engine {
