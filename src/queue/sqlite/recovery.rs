@@ -1,8 +1,8 @@
 //! Saves what it can of files that were deleted, replaced or truncated while the bridge was running.
 //!
 //! A deleted file continues to exist while it is open, so all of it can be written to its path again. Of a file that
-//! was replaced, a copy is put next to the new one, and its waiting and dead events are taken over, with the state of
-//! its incidents. What was only in a log that was truncated is lost; the numbers of the lost events are logged.
+//! was replaced, a copy is put next to the new one, and what only it had is taken over, with the state of its incidents.
+//! What was only in a log that was truncated is lost; the numbers of the lost events are logged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -100,7 +100,12 @@ pub(super) fn save(
             // What is no longer in the file may be in the log or in memory; of a small database, this may even be
             // everything.
             let target = files.beside("");
-            let Ok(copy) = copy(open, database, &with(&target, "-restored")) else { return Ok(Kept::Nothing) };
+            let copy = match copy(open, database, &with(&target, "-restored")) {
+                Ok(copy) => copy,
+                Err(error) if error.is_damage() => return Ok(Kept::Nothing),
+                // For example, the disk is full. This is tried again.
+                Err(error) => return Err(error),
+            };
             fs::rename(&copy, &target)
                 .and_then(|()| sync_folder(&target))
                 .map_err(|error| database.unopened(&error))?;
