@@ -176,8 +176,9 @@ fn a_proven_body_without_room_is_told_when_to_come_again_and_small_ones_still_ge
             let (release, released) = mpsc::channel::<()>();
             let holder = thread::spawn(move || {
                 // Either the bridge has no room, and says so before the body has come, or it waits for the body.
+                // It may also say so while the body comes.
                 if connection.is_silent_until(&released) {
-                    connection.send(&body[1..]);
+                    connection.send_what_is_taken(&body[1..]);
                 }
                 told.send((number, connection.answer())).unwrap();
             });

@@ -34,6 +34,8 @@ const RECENT: usize = 10_000;
 pub(in crate::queue) struct Engine {
     database: Database,
     connection: Option<Connection>,
+    /// The connection of a commit that found the disk full, until another one succeeds.
+    spare: Option<Connection>,
     /// The transaction whose first half is done. Its connection is not in `connection` meanwhile.
     transaction: Option<Transaction>,
     /// Locked until it is dropped or the process dies. Dropped after the connection: see [`Files`].
@@ -77,6 +79,7 @@ impl Engine {
         Ok(Self {
             database,
             connection: Some(connection),
+            spare: None,
             transaction: None,
             files,
             reads,
@@ -124,6 +127,7 @@ impl Engine {
         match done {
             Ok(done) => {
                 self.connection = Some(connection);
+                self.spare = None;
                 Ok(done)
             }
             Err(error) => Err(self.drop_connection(connection, error)),
@@ -134,17 +138,19 @@ impl Engine {
     /// the next commit opens a new connection, so that nothing but the cause itself can keep the queue from working
     /// again.
     ///
-    /// A full disk breaks no connection, so that one is rolled back and kept: if somebody deletes the file to make room, it
-    /// is all that is left of it.
+    /// A full disk breaks no connection, so that one is rolled back and kept until a commit succeeds: if somebody deletes the
+    /// file to make room, it is all that is left of it.
     fn drop_connection(&mut self, connection: Connection, error: rusqlite::Error) -> QueueError {
         let error = self.database.write_error(error);
         if matches!(error, QueueError::Full { .. }) && is_rolled_back(&connection) {
+            self.spare = Some(connection);
             self.files.adopt(true);
-            self.connection = Some(connection);
-            return error;
+        } else {
+            drop(connection);
+            if self.spare.is_none() {
+                self.files.forget();
+            }
         }
-        drop(connection);
-        self.files.forget();
         error
     }
 
@@ -209,6 +215,9 @@ impl Engine {
     }
 
     fn mark_broken(&mut self, change: Change) -> QueueError {
+        if self.connection.is_none() {
+            self.connection = self.spare.take();
+        }
         error!("the database {} {change} while the bridge runs on it", self.database.path().display());
         let error = QueueError::Lost { database: self.database.name(), what: change.to_string() };
         let (not_before, pause) = (Instant::now(), REOPEN_PAUSE);
