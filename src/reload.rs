@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// How often held webhooks are searched for those that have been held for too long.
 const EXPIRE: Duration = Duration::from_mins(1);
 
-/// How often it is checked whether other bridges hold webhooks that were not there before.
+/// How often the queue is checked for webhooks that other bridges hold.
 const CHECK_OTHERS: Duration = Duration::from_secs(10);
 
 /// How many times, at most, webhooks that came meanwhile are admitted before a new secret is used.
@@ -96,7 +96,7 @@ pub(crate) struct Reload {
     refused: Option<Digests>,
     /// Whether held webhooks have to be checked and admitted once more.
     admits: bool,
-    /// The newest held webhook that was there when it was last checked what other bridges hold.
+    /// The newest held webhook at the last check of what other bridges hold.
     newest_held: Option<HeldId>,
 }
 
@@ -248,8 +248,8 @@ impl Reload {
         }
     }
 
-    /// Makes webhooks be checked that another bridge held since the last call: it may have stopped before it learned the
-    /// secret that this one has.
+    /// Schedules an admission if another bridge held a webhook since the last call: that bridge may have stopped before it
+    /// learned the secret that this one has.
     async fn check_others(&mut self) {
         if self.cluster.is_alone() {
             return;

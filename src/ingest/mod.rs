@@ -24,7 +24,7 @@ pub use crate::sentry::{Generation, Rejection, Webhook};
 pub use canary::{CanaryId, CanaryMark};
 pub use dedup::{Dedup, DedupKey};
 
-/// What issues have in common that share an incident, as its key begins.
+/// What the key of a shared incident begins with, after the prefix: the scope of the incident.
 const RULE: &str = "rule";
 const PROJECT: &str = "project";
 

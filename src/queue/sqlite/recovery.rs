@@ -214,12 +214,12 @@ fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
     // Their numbers come after all numbers that are here, in the same order.
     let last = "SELECT seq FROM main.sqlite_sequence WHERE name = 'events'";
     let base: i64 = change.query_row(last, [], |row| row.get(0))?;
-    let columns = columns("bodies", "id");
+    let columns = columns_except("id", "bodies");
     let bodies = format!(
         "INSERT INTO main.bodies (id, {columns}) SELECT ? + id, {columns} FROM before.bodies WHERE id IN (SELECT id {ONLY_THERE})"
     );
     change.execute(&bodies, [base])?;
-    let columns = self::columns("events", "id");
+    let columns = columns_except("id", "events");
     let events = format!("INSERT INTO main.events (id, {columns}) SELECT ? + id, {columns} {ONLY_THERE} ORDER BY id");
     let taken = change.execute(&events, [base])?;
     for (table, time) in [("incidents", "changed_at"), ("incident_issues", "received_at"), ("resolves", "received_at")]
@@ -227,13 +227,13 @@ fn take_over_attached(connection: &mut Connection) -> rusqlite::Result<usize> {
         change.execute(&newer(table, time, base), [])?;
     }
     for table in ["issue_updates", "seen_webhooks"] {
-        let columns = self::columns(table, "id");
+        let columns = columns_except("id", table);
         let rows = format!("INSERT OR IGNORE INTO main.{table} ({columns}) SELECT {columns} FROM before.{table}");
         change.execute(&rows, [])?;
     }
     // They get new numbers, in the same order.
     for table in ["rejected", "held"] {
-        let columns = self::columns(table, "id");
+        let columns = columns_except("id", table);
         let rows = format!(
             "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM before.{table} AS old WHERE NOT EXISTS (
                 SELECT 1 FROM main.{table} AS new WHERE new.id = old.id AND new.received_at = old.received_at
@@ -263,7 +263,7 @@ fn newer(table: &str, time: &str, base: i64) -> String {
 }
 
 /// The columns of a table except one, as SQL lists them.
-fn columns(table: &str, except: &str) -> String {
+fn columns_except(except: &str, table: &str) -> String {
     names(table).into_iter().filter(|name| *name != except).collect::<Vec<_>>().join(", ")
 }
 

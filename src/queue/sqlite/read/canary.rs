@@ -8,8 +8,8 @@ use crate::ingest::CanaryId;
 use crate::queue::QueueError;
 use crate::queue::canary::{CanaryRecord, MOST_CANARIES};
 
-/// The newest canary that came back, and all that were sent after it, oldest first. None was sent after `?1`, unless the
-/// clock was set back since.
+/// The newest canary that came back, and all that were sent after it, oldest first. Those with a time after `?1` are left
+/// out: they were sent while the clock was ahead.
 const SINCE_LAST_RETURN: &str = "SELECT 0 AS id, event_id, sent_at, taken, failure, returned_at FROM (
         SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at <= ?1 AND sent_at >= (
             SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL AND sent_at <= ?1
