@@ -4,7 +4,7 @@
 use std::thread::{self, Builder, Scope};
 use std::time::Duration;
 
-use pagerduty_sandbox::{Cut, Fault, FaultRule, ThrottleStatus};
+use pagerduty_sandbox::{CloseMode, Fault, FaultRule, ThrottleStatus};
 
 use crate::support::{Bridge, ClosedPort, Connection, KEY, OTHER_KEY, PagerDuty, alert, run};
 use crate::watched::{ADMIN_TOKEN, Said, wait_for};
@@ -16,7 +16,7 @@ fn for_alerts(fault: Fault) -> FaultRule {
 }
 
 fn hangs_up() -> Fault {
-    Fault::Close { apply: false, cut: Cut::default() }
+    Fault::Close { apply: false, cut: CloseMode::default() }
 }
 
 fn is_silent() -> Fault {

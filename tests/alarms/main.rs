@@ -28,7 +28,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
-use pagerduty_sandbox::{Incident, State};
+use pagerduty_sandbox::{Incident, IncidentState};
 use sha2::Sha256;
 
 use self::support::{OTHER_KEY, PagerDuty, post};
@@ -48,13 +48,13 @@ fn incident_key(cause: &str) -> String {
 /// Waits until the incident of a cause is open.
 #[track_caller]
 fn is_paged(pagerduty: &PagerDuty, service_key: &str, cause: &str) -> Incident {
-    is(pagerduty, service_key, cause, State::Triggered)
+    is(pagerduty, service_key, cause, IncidentState::Triggered)
 }
 
 /// Waits until it is resolved, and asserts that there was one page and nothing more.
 #[track_caller]
 fn is_over(pagerduty: &PagerDuty, service_key: &str, cause: &str) {
-    let incident = is(pagerduty, service_key, cause, State::Resolved);
+    let incident = is(pagerduty, service_key, cause, IncidentState::Resolved);
     assert_eq!((incident.opened, incident.events), (1, 2), "{incident:#?}");
     let incidents = pagerduty.incidents();
     let alarms: Vec<_> = incidents.iter().filter(|incident| incident.incident_key == incident_key(cause)).collect();
@@ -62,7 +62,7 @@ fn is_over(pagerduty: &PagerDuty, service_key: &str, cause: &str) {
 }
 
 #[track_caller]
-fn is(pagerduty: &PagerDuty, service_key: &str, cause: &str, state: State) -> Incident {
+fn is(pagerduty: &PagerDuty, service_key: &str, cause: &str, state: IncidentState) -> Incident {
     let key = incident_key(cause);
     let mut found = None;
     pagerduty.wait_for(&format!("the incident {key} as {state:?}"), |records| {

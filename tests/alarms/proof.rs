@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use pagerduty_sandbox::{
-    EventType, Fault, FaultRule, Options, Records, RestAnswer, RestOptions, ServiceOptions, ServiceStatus, State,
+    EventType, Fault, FaultRule, IncidentState, Options, Records, RestAnswer, RestOptions, ServiceOptions,
+    ServiceStatus,
 };
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::proof::sample::BUDGET;
@@ -176,7 +177,7 @@ fn a_resolve_that_left_its_incident_open_is_sent_once_more() {
     pagerduty.wait_for_accepted(1);
     resolve(&bridge);
     pagerduty.wait_for("the end of the incident", |records| {
-        records.incident(KEY, "1").is_some_and(|incident| incident.state == State::Resolved)
+        records.incident(KEY, "1").is_some_and(|incident| incident.state == IncidentState::Resolved)
     });
     wait_for_proofs(&bridge, "confirmed", 2);
     wait_for_proofs(&bridge, "resent", 1);

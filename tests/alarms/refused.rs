@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pagerduty_sandbox::{Body, Fault, FaultRule, State};
+use pagerduty_sandbox::{Fault, FaultBody, FaultRule, IncidentState};
 
 use crate::inside::Inside;
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, alert};
@@ -67,7 +67,7 @@ fn an_alarm_that_is_refused_whenever_it_is_raised_is_raised_ever_more_seldom() {
 
 #[test]
 fn a_middlebox_that_answers_404_buries_neither_alerts_nor_the_alarm_about_them() {
-    let not_found = Fault::Answer { status: 404, body: Body::Html, headers: BTreeMap::new(), apply: false };
+    let not_found = Fault::Answer { status: 404, body: FaultBody::Html, headers: BTreeMap::new(), apply: false };
     let pagerduty = PagerDuty::with_fault(FaultRule::new(not_found));
     let settings = [ON, ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN), ("BRIDGE_WAITING_ALARM", "1s")];
     let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
@@ -86,7 +86,7 @@ fn a_middlebox_that_answers_404_buries_neither_alerts_nor_the_alarm_about_them()
     assert_eq!(said.status["queue"]["dead"], 0, "{said:#?}");
 
     pagerduty.clear_faults();
-    is(&pagerduty, KEY, "waiting", State::Resolved);
+    is(&pagerduty, KEY, "waiting", IncidentState::Resolved);
     let said = wait_for(bridge.address, "all deliveries", |said| said.status["queue"]["delivered"] == 22);
     assert_eq!(said.status["queue"]["dead"], 0, "{said:#?}");
 }

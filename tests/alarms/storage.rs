@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use pagerduty_sandbox::{Body, EventType, Fault, FaultRule, State};
+use pagerduty_sandbox::{EventType, Fault, FaultBody, FaultRule, IncidentState};
 
 use crate::inside::Inside;
 use crate::support::{Disk, KEY, OTHER_KEY, PagerDuty, alert, get};
@@ -66,7 +66,7 @@ fn a_database_that_was_moved_away_is_one_page_past_the_queue_and_over_once_it_is
 fn an_event_that_cannot_be_read_is_one_page_past_the_queue_and_over_when_it_can_be() {
     let pagerduty = PagerDuty::start();
     let waits = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
-    let throttled = Fault::Answer { status: 503, body: Body::Json, headers: waits, apply: false };
+    let throttled = Fault::Answer { status: 503, body: FaultBody::Json, headers: waits, apply: false };
     let of_alerts = FaultRule { service_key: Some(KEY.to_owned()), ..FaultRule::new(throttled) };
     pagerduty.inject(of_alerts.times(1)).unwrap();
     let mut bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY]);
@@ -92,7 +92,7 @@ fn an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_a
     let name = "storage::an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_as_well";
     let Some(disk) = Disk::mount(name) else { return };
     let pagerduty = PagerDuty::start();
-    let unconfirmed = Fault::Answer { status: 500, body: Body::default(), headers: BTreeMap::new(), apply: true };
+    let unconfirmed = Fault::Answer { status: 500, body: FaultBody::default(), headers: BTreeMap::new(), apply: true };
     let of_alarms = FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(unconfirmed) };
     pagerduty.inject(FaultRule { event_type: Some(EventType::Trigger), ..of_alarms }).unwrap();
     let database = format!("sqlite:{}", disk.path("bridge.db").display());
@@ -102,5 +102,5 @@ fn an_alarm_past_the_queue_that_pagerduty_took_and_did_not_confirm_is_resolved_a
     assert!(refused, "the disk is never full");
     is_paged(&pagerduty, OTHER_KEY, "storage");
     disk.free();
-    is(&pagerduty, OTHER_KEY, "storage", State::Resolved);
+    is(&pagerduty, OTHER_KEY, "storage", IncidentState::Resolved);
 }

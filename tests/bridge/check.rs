@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pagerduty_sandbox::{Fault, State, Verdict};
+use pagerduty_sandbox::{Fault, IncidentState, Verdict};
 
 use crate::support::{Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, Run, TOKEN, run};
 
@@ -178,7 +178,7 @@ fn with_page_it_opens_one_incident_and_resolves_it() {
     let incidents = pagerduty.incidents();
     assert_eq!(incidents.len(), 1);
     let incident = &incidents[0];
-    assert_eq!((incident.service_key.as_str(), incident.state, incident.events), (KEY, State::Resolved, 2));
+    assert_eq!((incident.service_key.as_str(), incident.state, incident.events), (KEY, IncidentState::Resolved, 2));
     assert!(incident.incident_key.starts_with("eu-bridge-check-"));
     let events: Vec<_> = pagerduty.journal().into_iter().filter(|entry| entry.request.method == "POST").collect();
     assert!(events.iter().all(|entry| entry.warnings.is_empty() && entry.violations.is_empty()), "{events:#?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use pagerduty_sandbox::{Body, EventType, Fault, FaultRule, Records, State};
+use pagerduty_sandbox::{EventType, Fault, FaultBody, FaultRule, IncidentState, Records};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -94,7 +94,7 @@ fn start(pagerduty: &PagerDuty) -> Bridge {
 
 /// Where the one incident stands.
 #[track_caller]
-fn state(pagerduty: &PagerDuty) -> State {
+fn state(pagerduty: &PagerDuty) -> IncidentState {
     let [incident] = &pagerduty.incidents()[..] else { panic!("not one incident") };
     incident.state
 }
@@ -133,7 +133,7 @@ fn a_regression_recorded_from_sentry_23_stays_open_although_its_client_is_behind
     pagerduty.wait_for_accepted(3);
     let records = bridge.end();
     assert_eq!(records.len(), 3, "{records:#?}");
-    assert_eq!(state(&pagerduty), State::Triggered);
+    assert_eq!(state(&pagerduty), IncidentState::Triggered);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn an_alert_that_its_resolve_overtook_is_answered_logged_and_shown_as_what_it_is
     let queued = json!({"status": "queued", "incident_key": "42", "event_type": "trigger", "followed_by": "resolve"});
     assert_eq!((status, answer), (202, queued));
     pagerduty.wait_for_accepted(2);
-    assert_eq!(state(&pagerduty), State::Resolved);
+    assert_eq!(state(&pagerduty), IncidentState::Resolved);
     bridge.wait_for_log("resolve queued");
     let triggers = bridge.process.stderr.all().iter().filter(|line| line.contains("trigger queued")).count();
     assert_eq!(triggers, 1);
@@ -169,7 +169,7 @@ fn a_resolve_that_was_on_its_way_for_longer_than_a_newer_alert_closes_nothing() 
     assert!(answer["reason"].as_str().unwrap().contains("open again"), "{answer}");
     let records = bridge.end();
     assert!(records.iter().all(|record| record.summary.event_type.as_str() == "trigger"), "{records:#?}");
-    assert_eq!(state(&pagerduty), State::Triggered);
+    assert_eq!(state(&pagerduty), IncidentState::Triggered);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_clock_that_was_set_back_by_an_hour_closes_no_new_alert() {
     bridge.restart();
     alert(2, Utc::now()).queue(&bridge, "trigger");
     pagerduty.wait_for_accepted(3);
-    assert_eq!(state(&pagerduty), State::Triggered);
+    assert_eq!(state(&pagerduty), IncidentState::Triggered);
     assert_eq!(bridge.end().len(), 3);
 }
 
@@ -215,7 +215,7 @@ fn a_clock_that_steps_over_half_a_year_forgets_no_open_incident() {
     bridge.wait_for_log("1 delivered events were forgotten");
     resolved(1, Utc::now()).queue(&bridge, "resolve");
     pagerduty.wait_for_accepted(2);
-    assert_eq!(state(&pagerduty), State::Resolved);
+    assert_eq!(state(&pagerduty), IncidentState::Resolved);
 }
 
 #[test]
@@ -237,11 +237,11 @@ fn a_captured_resolve_closes_nothing_when_it_is_sent_again() {
         assert_eq!(bridge.terminate("TERM").code(), Some(0));
         bridge.restart();
     }
-    assert_eq!(state(&pagerduty), State::Triggered);
+    assert_eq!(state(&pagerduty), IncidentState::Triggered);
     // Sentry's own next one knows of the event that came since.
     resolved(2, Utc::now()).queue(&bridge, "resolve");
     pagerduty.wait_for_accepted(4);
-    assert_eq!(state(&pagerduty), State::Resolved);
+    assert_eq!(state(&pagerduty), IncidentState::Resolved);
 }
 
 #[test]
@@ -261,12 +261,12 @@ fn a_resolve_that_is_the_same_because_nothing_but_people_touched_the_issue_close
     issue("unresolved", Some("ongoing"), 1, ago(5)).queue(&bridge, "trigger");
     assert_eq!(resolved(1, ago(4)).post(&bridge).said().1["status"], "ignored");
     pagerduty.wait_for("the last trigger", |records| records.counters().opened >= 3);
-    assert_eq!(state(&pagerduty), State::Triggered);
+    assert_eq!(state(&pagerduty), IncidentState::Triggered);
 }
 
 #[test]
 fn a_trigger_that_was_given_up_although_pagerduty_had_opened_it_is_resolved_with_its_issue() {
-    let fault = Fault::Answer { status: 500, body: Body::Json, headers: BTreeMap::new(), apply: true };
+    let fault = Fault::Answer { status: 500, body: FaultBody::Json, headers: BTreeMap::new(), apply: true };
     let only = FaultRule {
         incident_key: Some("42".to_owned()),
         event_type: Some(EventType::Trigger),
@@ -284,8 +284,9 @@ fn a_trigger_that_was_given_up_although_pagerduty_had_opened_it_is_resolved_with
         bridge.wait_for_log("delivered");
     }
     bridge.wait_for_log("dead letter");
-    let open =
-        |records: &Records| records.incident(KEY, "42").is_some_and(|incident| incident.state == State::Triggered);
+    let open = |records: &Records| {
+        records.incident(KEY, "42").is_some_and(|incident| incident.state == IncidentState::Triggered)
+    };
     assert!(pagerduty.read(open), "PagerDuty took it, whatever it answered");
     resolved(1, Utc::now()).queue(&bridge, "resolve");
     pagerduty.wait_for("the resolve", |records| !open(records));
@@ -320,7 +321,7 @@ fn a_dead_trigger_whose_issue_was_resolved_is_sent_only_for_who_insists() {
 
     assert_eq!(queue(&bridge, &["retry", "--force", "1"]).stdout, "1: requeued\n");
     pagerduty.wait_for_accepted(1);
-    assert_eq!(state(&pagerduty), State::Triggered);
+    assert_eq!(state(&pagerduty), IncidentState::Triggered);
 }
 
 #[test]
@@ -356,5 +357,5 @@ fn a_webhook_that_is_mapped_again_has_the_headers_it_came_with() {
     assert!(lines[3].starts_with("r4: ignored and deleted: duplicate of a"), "{run:?}");
     assert_eq!(lines.len(), 4, "{run:?}");
     pagerduty.wait_for_accepted(2);
-    assert_eq!(state(&pagerduty), State::Triggered);
+    assert_eq!(state(&pagerduty), IncidentState::Triggered);
 }

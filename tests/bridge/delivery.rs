@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use pagerduty_sandbox::{Body, Cut, Fault, FaultRule, JournalEntry, RetryAfter, ThrottleStatus, Verdict};
+use pagerduty_sandbox::{CloseMode, Fault, FaultBody, FaultRule, JournalEntry, RetryAfter, ThrottleStatus, Verdict};
 use sentry_pagerduty_bridge::queue::State;
 
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level};
@@ -127,7 +127,7 @@ fn a_redirect_is_never_followed() {
 
 #[test]
 fn an_answer_lost_after_the_event_was_taken_makes_no_second_incident() {
-    for cut in [Cut::Silent, Cut::Reset] {
+    for cut in [CloseMode::Silent, CloseMode::Reset] {
         let pagerduty = PagerDuty::with_fault(FaultRule::new(Fault::Close { apply: true, cut }).times(1));
         let bridge = Bridge::start(&pagerduty.url());
         bridge.queue(&alert(7, "Disk full"));
@@ -152,13 +152,13 @@ fn a_pagerduty_that_never_answers_is_asked_again() {
 #[test]
 fn a_success_that_does_not_read_like_one_is_a_success_all_the_same() {
     let answers = [
-        Fault::success(204, Body::Empty),
-        Fault::success(200, Body::Garbage),
-        Fault::success(200, Body::Html),
-        Fault::success(202, Body::Truncated),
-        Fault::success(200, Body::NotSuccess),
-        Fault::success(200, Body::Filler(1 << 20)),
-        Fault::Close { apply: true, cut: Cut::Midway },
+        Fault::success(204, FaultBody::Empty),
+        Fault::success(200, FaultBody::Garbage),
+        Fault::success(200, FaultBody::Html),
+        Fault::success(202, FaultBody::Truncated),
+        Fault::success(200, FaultBody::NotSuccess),
+        Fault::success(200, FaultBody::Filler(1 << 20)),
+        Fault::Close { apply: true, cut: CloseMode::Midway },
     ];
     let number = answers.len() as u64;
     let pagerduty = PagerDuty::start();

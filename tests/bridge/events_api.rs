@@ -1,6 +1,6 @@
 //! The Events API v2: events by it, and incidents that are open while the setting changes.
 
-use pagerduty_sandbox::{EventsApi, Fault, FaultRule, Options, State, ThrottleOptions, Verdict};
+use pagerduty_sandbox::{EventsApiVersion, Fault, FaultRule, IncidentState, Options, ThrottleOptions, Verdict};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -23,11 +23,14 @@ fn change(bridge: &Bridge, issue: u64, action: &str) {
 
 fn open(pagerduty: &PagerDuty) -> Vec<String> {
     let incidents = pagerduty.incidents().into_iter();
-    incidents.filter(|incident| incident.state != State::Resolved).map(|incident| incident.incident_key).collect()
+    incidents
+        .filter(|incident| incident.state != IncidentState::Resolved)
+        .map(|incident| incident.incident_key)
+        .collect()
 }
 
 /// The API and the type of every event that was applied.
-fn applied(pagerduty: &PagerDuty) -> Vec<(EventsApi, String)> {
+fn applied(pagerduty: &PagerDuty) -> Vec<(EventsApiVersion, String)> {
     let applied = pagerduty.journal().into_iter().filter(|entry| matches!(entry.verdict, Verdict::Accepted { .. }));
     applied.map(|entry| (entry.api.unwrap(), entry.event_type().unwrap().to_owned())).collect()
 }
@@ -85,10 +88,14 @@ fn no_incident_stays_open_because_the_setting_changed_meanwhile() {
 
         change(&bridge, 1, "unresolved");
         pagerduty.wait_for_accepted(8);
-        assert_eq!(applied(&pagerduty).last(), Some(&(EventsApi::V2, "trigger".to_owned())), "what is set by now");
+        assert_eq!(
+            applied(&pagerduty).last(),
+            Some(&(EventsApiVersion::V2, "trigger".to_owned())),
+            "what is set by now"
+        );
         change(&bridge, 1, "resolved");
         pagerduty.wait_for_accepted(9);
-        assert_eq!(applied(&pagerduty).last(), Some(&(EventsApi::V2, "resolve".to_owned())));
+        assert_eq!(applied(&pagerduty).last(), Some(&(EventsApiVersion::V2, "resolve".to_owned())));
         assert_eq!(open(&pagerduty), Vec::<String>::new());
         let counters = pagerduty.counters();
         assert_eq!((counters.refused, counters.warnings, counters.violations), (0, 0, 0));
@@ -109,7 +116,7 @@ fn what_waits_is_sent_by_the_api_that_it_was_made_for() {
     pagerduty.wait_for_accepted(2);
     let mut sent = applied(&pagerduty);
     sent.sort();
-    assert_eq!(sent, [(EventsApi::V1, "trigger".to_owned()), (EventsApi::V2, "trigger".to_owned())]);
+    assert_eq!(sent, [(EventsApiVersion::V1, "trigger".to_owned()), (EventsApiVersion::V2, "trigger".to_owned())]);
 }
 
 #[test]
@@ -189,6 +196,6 @@ fn check_warns_of_every_key_that_takes_events_by_v2_and_reaches_each_api_in_use(
     let paths: Vec<_> =
         pagerduty.journal().into_iter().map(|entry| (entry.request.method, entry.api.unwrap())).collect();
     let (get, post) = (|api| ("GET".to_owned(), api), |api| ("POST".to_owned(), api));
-    let (v1, v2) = (EventsApi::V1, EventsApi::V2);
+    let (v1, v2) = (EventsApiVersion::V1, EventsApiVersion::V2);
     assert_eq!(paths, [get(v1), get(v2), get(v2), post(v2), post(v2), get(v1)]);
 }

@@ -1,6 +1,6 @@
 //! One incident for all issues of a rule or a project: `BRIDGE_INCIDENT_KEY`.
 
-use pagerduty_sandbox::State;
+use pagerduty_sandbox::IncidentState;
 use serde_json::{Value, json};
 
 use crate::support::{Bridge, KEY, PagerDuty, TOKEN, alert_of_level, post};
@@ -44,7 +44,7 @@ fn fire(bridge: &Bridge, issue: u64, rule: &str) -> Value {
 }
 
 #[track_caller]
-fn wait_for_state(pagerduty: &PagerDuty, incident_key: &str, state: State, events: u64) {
+fn wait_for_state(pagerduty: &PagerDuty, incident_key: &str, state: IncidentState, events: u64) {
     pagerduty.wait_for(&format!("{incident_key} {state:?} by {events} events"), |records| {
         let incident = records.incident(KEY, incident_key);
         incident.is_some_and(|incident| incident.state == state && incident.events == events)
@@ -64,8 +64,8 @@ fn an_incident_of_a_rule_or_a_project_is_resolved_once_none_of_its_issues_is_ope
             bridge.queue(&alert(issue, project, "Page, somebody"));
             pagerduty.wait_for_accepted(issue);
         }
-        wait_for_state(&pagerduty, shared, State::Triggered, 2);
-        wait_for_state(&pagerduty, other, State::Triggered, 1);
+        wait_for_state(&pagerduty, shared, IncidentState::Triggered, 2);
+        wait_for_state(&pagerduty, other, IncidentState::Triggered, 1);
 
         let said = change(&bridge, 1, "resolved");
         let reason = "other issues of its incident are still open, so the incident stays open (BRIDGE_INCIDENT_KEY)";
@@ -73,15 +73,15 @@ fn an_incident_of_a_rule_or_a_project_is_resolved_once_none_of_its_issues_is_ope
         assert!(bridge.terminate("TERM").success());
         bridge.restart();
         assert_eq!(change(&bridge, 2, "resolved")["status"], "queued");
-        wait_for_state(&pagerduty, shared, State::Resolved, 3);
-        wait_for_state(&pagerduty, other, State::Triggered, 1);
+        wait_for_state(&pagerduty, shared, IncidentState::Resolved, 3);
+        wait_for_state(&pagerduty, other, IncidentState::Triggered, 1);
 
         // What is back opens the incident again, and keeps it open alone.
         assert_eq!(change(&bridge, 1, "unresolved")["status"], "queued");
-        wait_for_state(&pagerduty, shared, State::Triggered, 4);
+        wait_for_state(&pagerduty, shared, IncidentState::Triggered, 4);
         assert_eq!(change(&bridge, 2, "resolved")["status"], "ignored");
         assert_eq!(change(&bridge, 1, "resolved")["status"], "queued");
-        wait_for_state(&pagerduty, shared, State::Resolved, 5);
+        wait_for_state(&pagerduty, shared, IncidentState::Resolved, 5);
         let incident = pagerduty.read(|records| records.incident(KEY, shared).unwrap().clone());
         assert_eq!(incident.opened, 2);
         assert_eq!(pagerduty.incidents().len(), 2);
@@ -95,7 +95,7 @@ fn each_rule_that_fires_for_an_event_opens_its_incident_once() {
     for rule in ["Page shop", "Page on call"] {
         assert_eq!(fire(&bridge, 1, rule)["status"], "queued", "{rule}");
         assert_eq!(fire(&bridge, 1, rule)["status"], "ignored", "{rule} again");
-        wait_for_state(&pagerduty, &format!("rule/shop/{rule}"), State::Triggered, 1);
+        wait_for_state(&pagerduty, &format!("rule/shop/{rule}"), IncidentState::Triggered, 1);
     }
 }
 
@@ -109,13 +109,13 @@ fn an_incident_that_is_open_while_the_setting_changes_is_resolved_as_it_was_open
         bridge.restart();
     };
     bridge.queue(&alert(1, "shop", "Page somebody"));
-    wait_for_state(&pagerduty, "1", State::Triggered, 1);
+    wait_for_state(&pagerduty, "1", IncidentState::Triggered, 1);
     restart_with(&mut bridge, "project");
     bridge.queue(&alert(2, "shop", "Page somebody"));
-    wait_for_state(&pagerduty, "project/shop", State::Triggered, 1);
+    wait_for_state(&pagerduty, "project/shop", IncidentState::Triggered, 1);
     assert_eq!(change(&bridge, 1, "resolved")["status"], "queued");
-    wait_for_state(&pagerduty, "1", State::Resolved, 2);
+    wait_for_state(&pagerduty, "1", IncidentState::Resolved, 2);
     restart_with(&mut bridge, "issue");
     assert_eq!(change(&bridge, 2, "resolved")["status"], "queued");
-    wait_for_state(&pagerduty, "project/shop", State::Resolved, 2);
+    wait_for_state(&pagerduty, "project/shop", IncidentState::Resolved, 2);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pagerduty_sandbox::{Incident, State};
+use pagerduty_sandbox::{Incident, IncidentState};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, post};
@@ -42,7 +42,7 @@ fn tell(bridge: &Bridge, resource: &str, body: &Value, headers: &[(&str, &str)])
     said
 }
 
-fn wait_for_state(pagerduty: &PagerDuty, key: &str, state: State) -> Incident {
+fn wait_for_state(pagerduty: &PagerDuty, key: &str, state: IncidentState) -> Incident {
     pagerduty.wait_for(&format!("{state:?}"), |records| {
         records.incident(key, "42").is_some_and(|incident| incident.state == state)
     });
@@ -54,14 +54,14 @@ fn an_incident_routed_by_level_is_resolved_where_it_was_opened_also_after_a_rest
     let pagerduty = PagerDuty::start();
     let mut bridge = Bridge::start_with(&pagerduty.url(), &[ROUTES]);
     bridge.queue(legacy("fatal", 9.0).to_string().as_bytes());
-    wait_for_state(&pagerduty, OTHER_KEY, State::Triggered);
+    wait_for_state(&pagerduty, OTHER_KEY, IncidentState::Triggered);
     bridge.wait_for_log("delivered");
 
     assert!(bridge.terminate("TERM").success());
     bridge.restart();
     let said = tell(&bridge, "issue", &issue("resolved"), &[]);
     assert_eq!(said, json!({"status": "queued", "incident_key": "42", "event_type": "resolve"}));
-    wait_for_state(&pagerduty, OTHER_KEY, State::Resolved);
+    wait_for_state(&pagerduty, OTHER_KEY, IncidentState::Resolved);
     assert_eq!(pagerduty.incidents().len(), 1, "nothing was sent to the default key");
 
     let again = tell(&bridge, "issue", &issue("resolved"), &[]);
@@ -75,7 +75,7 @@ fn a_resolve_follows_a_trigger_that_still_waits() {
     bridge.queue(legacy("error", 9.0).to_string().as_bytes());
     assert_eq!(tell(&bridge, "issue", &issue("resolved"), &[])["status"], "queued");
     let pagerduty = port.open();
-    let incident = wait_for_state(&pagerduty, KEY, State::Resolved);
+    let incident = wait_for_state(&pagerduty, KEY, IncidentState::Resolved);
     assert_eq!((incident.opened, incident.events), (1, 2));
 }
 
@@ -86,7 +86,7 @@ fn a_trigger_that_its_resolve_overtook_is_sent_and_resolved() {
     let said = tell(&bridge, "issue", &issue("resolved"), &[]);
     assert_eq!(said["status"], "ignored", "nothing is open yet: {said}");
     bridge.queue(legacy("error", 9.0).to_string().as_bytes());
-    let incident = wait_for_state(&pagerduty, KEY, State::Resolved);
+    let incident = wait_for_state(&pagerduty, KEY, IncidentState::Resolved);
     assert_eq!((incident.opened, incident.events), (1, 2));
 }
 
@@ -96,7 +96,7 @@ fn a_trigger_that_happened_after_a_resolve_stays_open() {
     let bridge = Bridge::start(&pagerduty.url());
     tell(&bridge, "issue", &issue("resolved"), &[]);
     bridge.queue(legacy("error", -60.0).to_string().as_bytes());
-    wait_for_state(&pagerduty, KEY, State::Triggered);
+    wait_for_state(&pagerduty, KEY, IncidentState::Triggered);
     let records = bridge.end();
     assert_eq!(records.len(), 1, "{records:#?}");
 }
@@ -109,9 +109,9 @@ fn an_issue_that_comes_back_opens_its_incident_again_where_it_was() {
     assert_eq!(unknown["status"], "ignored", "{unknown}");
     bridge.queue(legacy("fatal", 9.0).to_string().as_bytes());
     tell(&bridge, "issue", &issue("resolved"), &[]);
-    wait_for_state(&pagerduty, OTHER_KEY, State::Resolved);
+    wait_for_state(&pagerduty, OTHER_KEY, IncidentState::Resolved);
     assert_eq!(tell(&bridge, "issue", &issue("unresolved"), &[])["event_type"], "trigger");
-    let incident = wait_for_state(&pagerduty, OTHER_KEY, State::Triggered);
+    let incident = wait_for_state(&pagerduty, OTHER_KEY, IncidentState::Triggered);
     assert_eq!(incident.opened, 2);
     assert_eq!(pagerduty.incidents().len(), 1);
 }
@@ -149,7 +149,7 @@ fn an_assigned_issue_acknowledges_its_incident_where_that_is_wanted() {
     assert_eq!(tell(&bridge, "issue", &issue("assigned"), &[])["status"], "ignored");
     bridge.queue(legacy("error", 9.0).to_string().as_bytes());
     assert_eq!(tell(&bridge, "issue", &issue("assigned"), &[])["event_type"], "acknowledge");
-    wait_for_state(&pagerduty, KEY, State::Acknowledged);
+    wait_for_state(&pagerduty, KEY, IncidentState::Acknowledged);
     let counters = pagerduty.counters();
     assert_eq!(pagerduty.journal().iter().map(|entry| entry.warnings.len()).sum::<usize>(), 0, "{counters:?}");
 }
@@ -169,9 +169,11 @@ fn a_metric_alert_is_resolved_by_its_own_webhook() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
     let metric = json!({ "identifier": "7", "organization_id": "5", "title": "Latency" });
-    for (action, state) in
-        [("warning", State::Triggered), ("critical", State::Triggered), ("resolved", State::Resolved)]
-    {
+    for (action, state) in [
+        ("warning", IncidentState::Triggered),
+        ("critical", IncidentState::Triggered),
+        ("resolved", IncidentState::Resolved),
+    ] {
         let title = format!("{action}: Latency");
         let body = json!({ "action": action, "data": { "metric_alert": metric, "description_title": title } });
         assert_eq!(tell(&bridge, "metric_alert", &body, &[])["status"], "queued", "{action}");

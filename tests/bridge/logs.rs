@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pagerduty_sandbox::{Body, Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultBody, FaultRule};
 use sentry_pagerduty_bridge::build_info::BuildInfo;
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const TEXT: &str = "card number of Erika Mustermann";
 /// Everything that makes the bridge say something, with every secret in play.
 fn everything_at(filter: &str) -> Vec<String> {
     // A proxy that repeats what it was sent.
-    let echo = Body::Text(format!("bad key {KEY}, try another"));
+    let echo = FaultBody::Text(format!("bad key {KEY}, try another"));
     let answer = |status| Fault::Answer { status, body: echo.clone(), headers: BTreeMap::new(), apply: false };
     let pagerduty = PagerDuty::start();
     for (incident_key, status) in [("1", 400), ("2", 500), ("3", 301), ("4", 204)] {

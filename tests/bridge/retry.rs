@@ -1,6 +1,6 @@
 //! Dead letters that are tried again beside a running bridge, while more comes about their incidents.
 
-use pagerduty_sandbox::{Fault, FaultRule, State};
+use pagerduty_sandbox::{Fault, FaultRule, IncidentState};
 use serde_json::Value;
 
 use crate::support::{Answer, Bridge, KEY, PagerDuty, Run, TOKEN, alert, post, run};
@@ -92,7 +92,7 @@ fn a_dead_resolve_is_not_sent_on_retry_once_its_incident_was_triggered_anew() {
     pagerduty.wait_for_accepted(3);
     let incidents = pagerduty.incidents();
     let incident = incidents.iter().find(|incident| incident.incident_key == ISSUE.to_string()).unwrap();
-    assert_eq!((incident.state, incident.service_key.as_str()), (State::Triggered, KEY));
+    assert_eq!((incident.state, incident.service_key.as_str()), (IncidentState::Triggered, KEY));
     assert_eq!(pagerduty.counters().accepted, 3);
 }
 
@@ -107,5 +107,5 @@ fn a_dead_resolve_is_sent_on_retry_while_nothing_came_after_it() {
     bridge.wait_for_log("dead letter");
     assert_eq!(by_command(&bridge, "2").code, Some(0));
     pagerduty.wait_for_accepted(2);
-    assert!(pagerduty.incidents().iter().all(|incident| incident.state == State::Resolved));
+    assert!(pagerduty.incidents().iter().all(|incident| incident.state == IncidentState::Resolved));
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use chrono::{DateTime, FixedOffset};
-use pagerduty_sandbox::State;
+use pagerduty_sandbox::IncidentState;
 
 use crate::browser::Browser;
 use crate::support::{KEY, PagerDuty, alert};
@@ -83,7 +83,10 @@ fn a_test_page_is_sent_after_a_confirmation_and_followed_until_pagerduty_has_it(
     browser.wait_for_text("#notice", "and its resolve. Check in PagerDuty whom it notified.");
     let incidents = pagerduty.incidents();
     let [incident] = &incidents[..] else { panic!("{incidents:#?}") };
-    assert!(incident.incident_key.starts_with("bridge-test-") && incident.state == State::Resolved, "{incident:#?}");
+    assert!(
+        incident.incident_key.starts_with("bridge-test-") && incident.state == IncidentState::Resolved,
+        "{incident:#?}"
+    );
     assert_eq!((incident.opened, incident.events), (1, 2));
     assert_eq!(browser.console(), [""; 0]);
 }

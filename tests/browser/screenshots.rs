@@ -7,7 +7,7 @@ use std::{env, fs};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DurationRound, TimeDelta, Utc};
-use pagerduty_sandbox::{Cut, Fault, FaultRule, RetryAfter, ThrottleStatus};
+use pagerduty_sandbox::{CloseMode, Fault, FaultRule, RetryAfter, ThrottleStatus};
 use sqlx::{Connection, SqliteConnection};
 use tokio::runtime::Builder;
 
@@ -62,7 +62,7 @@ fn in_an_outage(pagerduty: &PagerDuty) -> Bridge {
         bridge.queue(&alert(issue, title));
     }
     pagerduty.wait_for_accepted(5);
-    pagerduty.inject(Fault::Close { apply: false, cut: Cut::Silent }).unwrap();
+    pagerduty.inject(Fault::Close { apply: false, cut: CloseMode::Silent }).unwrap();
     for issue in 4120..4126 {
         bridge.queue(&alert_of_level("fatal", issue, "ConnectionError: the card processor did not answer within 30 s"));
         bridge.queue(&alert(issue + 100, "OperationalError: could not connect to server: Connection refused"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pagerduty_sandbox::{Body, Cut, Fault, FaultRule, ThrottleStatus};
+use pagerduty_sandbox::{CloseMode, Fault, FaultBody, FaultRule, ThrottleStatus};
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -20,11 +20,11 @@ fn rule(random: &mut StdRng) -> FaultRule {
         Fault::status(503),
         throttled(ThrottleStatus::Forbidden),
         throttled(ThrottleStatus::TooManyRequests),
-        Fault::Close { apply, cut: Cut::Silent },
-        Fault::Close { apply, cut: Cut::Reset },
-        Fault::Close { apply: true, cut: Cut::Midway },
+        Fault::Close { apply, cut: CloseMode::Silent },
+        Fault::Close { apply, cut: CloseMode::Reset },
+        Fault::Close { apply: true, cut: CloseMode::Midway },
         Fault::Delay { by: Duration::from_millis(random.random_range(1..=100)) },
-        Fault::success(200, Body::Garbage),
+        Fault::success(200, FaultBody::Garbage),
         Fault::CloseIdle { after: Duration::ZERO },
     ];
     FaultRule {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use pagerduty_sandbox::{Cut, Fault, FaultRule, Until};
+use pagerduty_sandbox::{CloseMode, Fault, FaultRule, Until};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, State};
 use serde_json::json;
@@ -20,11 +20,11 @@ const FOR_EVER: Duration = Duration::from_mins(10);
 #[test]
 fn an_event_whose_answer_is_lost_is_sent_again_and_opens_one_incident() {
     let faults = [
-        Fault::Close { apply: true, cut: Cut::Silent },
-        Fault::Close { apply: true, cut: Cut::Reset },
+        Fault::Close { apply: true, cut: CloseMode::Silent },
+        Fault::Close { apply: true, cut: CloseMode::Reset },
         Fault::Delay { by: FOR_EVER },
-        Fault::Close { apply: false, cut: Cut::Silent },
-        Fault::Close { apply: false, cut: Cut::Reset },
+        Fault::Close { apply: false, cut: CloseMode::Silent },
+        Fault::Close { apply: false, cut: CloseMode::Reset },
         Fault::Hang { lasts: FOR_EVER },
     ];
     let many = Integrations::start(faults.map(|fault| FaultRule::new(fault).times(2)), &[TIMEOUT]);
@@ -77,7 +77,7 @@ fn no_resolve_leaves_while_the_trigger_before_it_is_in_doubt() {
     let faults = [
         Fault::Late { until: Until::Released, hang: Duration::ZERO },
         Fault::Late { until: Until::Released, hang: FOR_EVER },
-        Fault::Close { apply: true, cut: Cut::Silent },
+        Fault::Close { apply: true, cut: CloseMode::Silent },
         Fault::Delay { by: FOR_EVER },
         Fault::status(503),
         Fault::Hang { lasts: FOR_EVER },
@@ -90,7 +90,7 @@ fn no_resolve_leaves_while_the_trigger_before_it_is_in_doubt() {
     many.pagerduty.wait_for("a resolved incident everywhere", |records| {
         many.cases().all(|case| {
             let incident = records.incident(&key(case), "42");
-            incident.is_some_and(|incident| incident.state == pagerduty_sandbox::State::Resolved)
+            incident.is_some_and(|incident| incident.state == pagerduty_sandbox::IncidentState::Resolved)
         })
     });
     for case in many.cases() {

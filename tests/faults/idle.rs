@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use pagerduty_sandbox::{Cut, Fault, FaultRule};
+use pagerduty_sandbox::{CloseMode, Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
 
 use super::support::{Bridge, PagerDuty, alert};
@@ -26,7 +26,9 @@ fn an_idle_connection_that_was_closed_costs_neither_an_attempt_nor_a_warning() {
 
 #[test]
 fn a_connection_closed_just_as_it_is_used_again_loses_nothing_and_raises_no_alarm() {
-    for (apply, cut) in [(false, Cut::Silent), (true, Cut::Silent), (false, Cut::Reset), (true, Cut::Reset)] {
+    for (apply, cut) in
+        [(false, CloseMode::Silent), (true, CloseMode::Silent), (false, CloseMode::Reset), (true, CloseMode::Reset)]
+    {
         let close = Fault::Close { apply, cut };
         let pagerduty = PagerDuty::with_fault(FaultRule { reused_connection: true, ..close.into() });
         let bridge = Bridge::start(&pagerduty.url());

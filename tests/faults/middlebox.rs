@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pagerduty_sandbox::{Body, Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultBody, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
 
 use super::integrations::{Integrations, assert_same_bytes};
@@ -10,22 +10,22 @@ use super::logged;
 
 #[test]
 fn a_4xx_that_pagerduty_cannot_have_given_is_trouble_on_the_way_and_the_event_goes_once_it_is_over() {
-    let gateway = |text: &str| Body::Text(text.to_owned());
+    let gateway = |text: &str| FaultBody::Text(text.to_owned());
     let answers = [
-        (404, Body::Html),
-        (401, Body::Json),
+        (404, FaultBody::Html),
+        (401, FaultBody::Json),
         (401, gateway(r#"{"message":"Unauthorized"}"#)),
         (404, gateway(r#"{"status":404,"error":"Not Found","path":"/generic/2010-04-15/create_event.json"}"#)),
-        (404, Body::Empty),
-        (405, Body::Html),
-        (407, Body::Html),
-        (415, Body::Json),
-        (421, Body::Empty),
-        (425, Body::Empty),
-        (451, Body::Html),
-        (499, Body::Garbage),
+        (404, FaultBody::Empty),
+        (405, FaultBody::Html),
+        (407, FaultBody::Html),
+        (415, FaultBody::Json),
+        (421, FaultBody::Empty),
+        (425, FaultBody::Empty),
+        (451, FaultBody::Html),
+        (499, FaultBody::Garbage),
     ];
-    let fault = |(status, body): &(u16, Body)| {
+    let fault = |(status, body): &(u16, FaultBody)| {
         let fault = Fault::Answer { status: *status, body: body.clone(), headers: BTreeMap::new(), apply: false };
         FaultRule::new(fault).times(2)
     };

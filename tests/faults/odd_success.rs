@@ -1,6 +1,6 @@
 //! Successes that do not read like one.
 
-use pagerduty_sandbox::{Body, Cut, Fault};
+use pagerduty_sandbox::{CloseMode, Fault, FaultBody};
 use sentry_pagerduty_bridge::queue::State;
 
 use super::integrations::Integrations;
@@ -9,14 +9,14 @@ use super::{logged, wait_for_logs};
 #[test]
 fn any_2xx_means_delivered_and_an_odd_one_is_told_and_kept() {
     let faults = [
-        Fault::success(200, Body::Garbage),
-        Fault::success(200, Body::Truncated),
-        Fault::success(200, Body::Empty),
-        Fault::success(200, Body::NotSuccess),
-        Fault::success(200, Body::Html),
-        Fault::success(202, Body::Text("queued".to_owned())),
-        Fault::success(204, Body::Empty),
-        Fault::Close { apply: true, cut: Cut::Midway },
+        Fault::success(200, FaultBody::Garbage),
+        Fault::success(200, FaultBody::Truncated),
+        Fault::success(200, FaultBody::Empty),
+        Fault::success(200, FaultBody::NotSuccess),
+        Fault::success(200, FaultBody::Html),
+        Fault::success(202, FaultBody::Text("queued".to_owned())),
+        Fault::success(204, FaultBody::Empty),
+        Fault::Close { apply: true, cut: CloseMode::Midway },
     ];
     let all = faults.len();
     let many = Integrations::start(faults, &[]);

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::ops::Range;
 
-use pagerduty_sandbox::{Body, Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultBody, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
 
 use super::integrations::Integrations;
@@ -19,18 +19,18 @@ const REASON: Range<usize> = 1..600;
 fn a_refused_event_is_a_dead_letter_at_once_with_pagerdutys_reason_and_the_next_of_its_key_goes() {
     let reversed = r#"{"errors":["Description is missing or blank"],"message":"Event object is invalid","status":"invalid event"}"#;
     let cases = [
-        (400, Body::Json, "Event object is invalid: The sandbox was told to refuse this event"),
-        (400, Body::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
-        (400, Body::Text("Invalid routing key".to_owned()), "Invalid routing key"),
-        (400, Body::Empty, "with an empty body"),
-        (400, Body::Html, "<h1>400</h1>"),
-        (400, Body::Garbage, "answered 400"),
-        (400, Body::Filler(10_000_000), "......"),
-        (401, Body::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
-        (404, Body::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
-        (413, Body::Empty, "413"),
-        (413, Body::Html, "<h1>413</h1>"),
-        (422, Body::Json, "422"),
+        (400, FaultBody::Json, "Event object is invalid: The sandbox was told to refuse this event"),
+        (400, FaultBody::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
+        (400, FaultBody::Text("Invalid routing key".to_owned()), "Invalid routing key"),
+        (400, FaultBody::Empty, "with an empty body"),
+        (400, FaultBody::Html, "<h1>400</h1>"),
+        (400, FaultBody::Garbage, "answered 400"),
+        (400, FaultBody::Filler(10_000_000), "......"),
+        (401, FaultBody::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
+        (404, FaultBody::Text(reversed.to_owned()), "Event object is invalid: Description is missing or blank"),
+        (413, FaultBody::Empty, "413"),
+        (413, FaultBody::Html, "<h1>413</h1>"),
+        (422, FaultBody::Json, "422"),
     ];
     let many = Integrations::start(
         cases.iter().map(|(status, body, _)| {

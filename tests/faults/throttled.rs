@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pagerduty_sandbox::{Body, Fault, RetryAfter, ThrottleStatus};
+use pagerduty_sandbox::{Fault, FaultBody, RetryAfter, ThrottleStatus};
 use sentry_pagerduty_bridge::queue::{Record, State};
 
 use super::integrations::{Integrations, assert_same_bytes};
@@ -54,7 +54,7 @@ fn wait(record: &Record) -> TimeDelta {
 fn a_retry_after_is_heeded_in_either_form_and_after_trouble_too_but_for_a_minute_at_most() {
     let answer = |status, retry_after: &str| {
         let headers = BTreeMap::from([("Retry-After".to_owned(), retry_after.to_owned())]);
-        Fault::Answer { status, body: Body::Json, headers, apply: false }
+        Fault::Answer { status, body: FaultBody::Json, headers, apply: false }
     };
     let hints = [RetryAfter::Seconds(50), RetryAfter::HttpDate(50), RetryAfter::Seconds(1800)];
     // As a broken proxy may send it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pagerduty_sandbox::{Body, Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultBody, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
 
 use super::integrations::{Integrations, assert_same_bytes, descriptions};
@@ -10,10 +10,10 @@ use super::logged;
 
 #[test]
 fn after_5xx_and_408_the_same_bytes_are_sent_again_and_nothing_of_the_incident_overtakes_them() {
-    let bodies = [Body::Json, Body::Html, Body::Empty];
+    let bodies = [FaultBody::Json, FaultBody::Html, FaultBody::Empty];
     let answers: Vec<_> =
         [408, 500, 502, 503, 504].into_iter().flat_map(|status| bodies.clone().map(|body| (status, body))).collect();
-    let fault = |(status, body): &(u16, Body)| {
+    let fault = |(status, body): &(u16, FaultBody)| {
         let fault = Fault::Answer { status: *status, body: body.clone(), headers: BTreeMap::new(), apply: false };
         FaultRule::new(fault).times(2)
     };

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pagerduty_sandbox::{Body, Fault, FaultRule, RetryAfter, ThrottleStatus};
+use pagerduty_sandbox::{Fault, FaultBody, FaultRule, RetryAfter, ThrottleStatus};
 
 use crate::support::{Bridge, PagerDuty, alert};
 use crate::wait_for;
 
 fn answer(status: u16) -> Fault {
-    Fault::Answer { status, body: Body::Json, headers: BTreeMap::new(), apply: false }
+    Fault::Answer { status, body: FaultBody::Json, headers: BTreeMap::new(), apply: false }
 }
 
 #[test]

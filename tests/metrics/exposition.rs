@@ -1,13 +1,13 @@
 //! The text itself.
 
-use pagerduty_sandbox::{Body, Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultBody, FaultRule};
 
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, alert, alert_of_level, post};
 use crate::{SECRET, post_signed, promtool, scrape, wait_for};
 
 /// A bridge at which everything has happened that metrics tell of.
 fn busy(pagerduty: &PagerDuty) -> Bridge {
-    let echo = Body::Text(format!("bad key {KEY}, try another"));
+    let echo = FaultBody::Text(format!("bad key {KEY}, try another"));
     let fault = Fault::Answer { status: 400, body: echo, headers: std::collections::BTreeMap::new(), apply: false };
     pagerduty.inject(FaultRule { incident_key: Some("2".to_owned()), ..fault.into() }).unwrap();
     let bridge = Bridge::start_with(&pagerduty.url(), &[ROUTES, ("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);

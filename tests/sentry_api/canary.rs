@@ -1,6 +1,6 @@
 //! The canary on its way through the twin of Sentry, in each generation, and what happens when the way is interrupted.
 
-use pagerduty_sandbox::State;
+use pagerduty_sandbox::IncidentState;
 use sentry_twin::{FaultKind, Generation, World};
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ const EVERYTHING: [(&str, &str); 2] =
 
 /// What the first alarm said, once it is there.
 #[track_caller]
-fn alarm(pagerduty: &PagerDuty, state: State) -> String {
+fn alarm(pagerduty: &PagerDuty, state: IncidentState) -> String {
     let mut found = None;
     pagerduty.wait_for(&format!("the alarm as {state:?}"), |records| {
         found = records.incident(ALARM, "sentry-pagerduty-bridge/canary").filter(|one| one.state == state).cloned();
@@ -91,10 +91,10 @@ fn without_its_alert_it_is_lost_which_is_one_incident_until_it_comes_back() {
             let workflows = std::mem::take(&mut world.workflows);
             (workflows, std::mem::take(&mut world.project("shop").unwrap().rules))
         });
-        let text = alarm(&setup.pagerduty, State::Triggered);
+        let text = alarm(&setup.pagerduty, IncidentState::Triggered);
         assert!(text.contains("Sentry took the canary") && text.contains("its webhook did not come"), "{text}");
         setup.twin.world(|world| (world.workflows, world.project("shop").unwrap().rules) = removed);
-        alarm(&setup.pagerduty, State::Resolved);
+        alarm(&setup.pagerduty, IncidentState::Resolved);
         nothing_else_pages(&setup, &bridge);
     }
 }
@@ -116,13 +116,13 @@ fn a_sentry_that_takes_no_events_is_told_apart_from_one_that_sends_no_webhook() 
         let bridge = setup.start(&EVERYTHING);
         bridge.wait_for_returns(1);
         setup.twin.world(fault);
-        let text = alarm(&setup.pagerduty, State::Triggered);
+        let text = alarm(&setup.pagerduty, IncidentState::Triggered);
         assert!(text.contains("Sentry does not take the canary's events") && text.contains(said), "{what}: {text}");
         setup.twin.world(|world| {
             world.faults.clear();
             world.project("shop").unwrap().key_enabled = true;
         });
-        alarm(&setup.pagerduty, State::Resolved);
+        alarm(&setup.pagerduty, IncidentState::Resolved);
         assert!(bridge.metric("bridge_canaries_sent_total{taken=\"no\"}") >= 1.0);
     }
 }
@@ -134,7 +134,7 @@ fn a_canary_that_comes_late_twice_or_after_a_restart_pages_nobody() {
         setup.twin.world(|world| world.holds_webhooks = true);
         let bridge = setup.start(&EVERYTHING);
         eventually("a canary", || setup.twin.world(|world| !world.held.is_empty()));
-        alarm(&setup.pagerduty, State::Triggered);
+        alarm(&setup.pagerduty, IncidentState::Triggered);
         let held = setup.twin.world(|world| world.held.clone());
         let ignored = |bridge: &Inside| {
             for delivery in &held {

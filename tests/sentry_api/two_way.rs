@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
-use pagerduty_sandbox::{Action, ActionKind, Agent, Options, State, Subscription};
+use pagerduty_sandbox::{ActionKind, Agent, IncidentAction, IncidentState, Options, Subscription};
 use sentry_twin::{FaultKind, Generation, ORGANIZATION, TOKEN as API_TOKEN, Twin};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -63,7 +63,7 @@ impl Setup {
     }
 
     fn act(&self, kind: ActionKind, agent: Agent) {
-        let action = Action { service_key: KEY.to_owned(), incident_key: self.issue.to_string(), kind, agent };
+        let action = IncidentAction { service_key: KEY.to_owned(), incident_key: self.issue.to_string(), kind, agent };
         assert!(self.pagerduty.act(&action), "{action:?}");
     }
 
@@ -115,7 +115,7 @@ fn a_person_who_resolves_an_incident_resolves_its_issue_and_nothing_goes_round()
         setup.wait_for_webhooks(&["incident.triggered", "incident.resolved"]);
         assert_eq!(setup.twin.changes(), [setup.issue_path()], "{generation:?}");
         let incident = setup.pagerduty.incidents().remove(0);
-        assert_eq!((incident.opened, incident.state), (1, State::Resolved), "{incident:#?}");
+        assert_eq!((incident.opened, incident.state), (1, IncidentState::Resolved), "{incident:#?}");
 
         // A new alert opens a new incident, as ever.
         setup.bridge.queue(&alert(setup.issue + 1, "Payment failed"));

@@ -9,9 +9,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::actions::Action;
 use crate::faults::{FaultError, FaultRule};
-use crate::records::{Records, Shared};
+use crate::incidents::IncidentAction;
+use crate::records::{Records, SharedRecords};
 
 /// How many journal entries are listed unless the query has a limit.
 const DEFAULT_LIMIT: usize = 100;
@@ -56,7 +56,7 @@ struct JournalQuery {
     limit: Option<usize>,
 }
 
-async fn journal(shared: Data<Shared>, query: Query<JournalQuery>) -> HttpResponse {
+async fn journal(shared: Data<SharedRecords>, query: Query<JournalQuery>) -> HttpResponse {
     let mut entries: Vec<_> = shared.read(|records| {
         let entries = records.journal.entries().rev();
         entries
@@ -70,30 +70,30 @@ async fn journal(shared: Data<Shared>, query: Query<JournalQuery>) -> HttpRespon
     HttpResponse::Ok().json(entries.iter().map(AsRef::as_ref).collect::<Vec<_>>())
 }
 
-async fn incidents(shared: Data<Shared>) -> HttpResponse {
+async fn incidents(shared: Data<SharedRecords>) -> HttpResponse {
     shared.read(|records| HttpResponse::Ok().json(records.incidents().collect::<Vec<_>>()))
 }
 
 /// Performs an action on an incident, as a person may do in PagerDuty's web app.
-async fn act(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, ControlError> {
-    let action: Action = serde_json::from_slice(&body)?;
+async fn act(shared: Data<SharedRecords>, body: Bytes) -> Result<HttpResponse, ControlError> {
+    let action: IncidentAction = serde_json::from_slice(&body)?;
     let changed = shared.change(|records, now| records.act(&action, now));
     Ok(HttpResponse::Ok().json(json!({"changed": changed})))
 }
 
-async fn webhooks(shared: Data<Shared>) -> HttpResponse {
+async fn webhooks(shared: Data<SharedRecords>) -> HttpResponse {
     shared.read(|records| HttpResponse::Ok().json(records.webhook_attempts()))
 }
 
-async fn counters(shared: Data<Shared>) -> HttpResponse {
+async fn counters(shared: Data<SharedRecords>) -> HttpResponse {
     HttpResponse::Ok().json(shared.read(Records::counters))
 }
 
-async fn list_faults(shared: Data<Shared>) -> HttpResponse {
+async fn list_faults(shared: Data<SharedRecords>) -> HttpResponse {
     shared.read(|records| HttpResponse::Ok().json(records.faults.all()))
 }
 
-async fn add_fault(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, ControlError> {
+async fn add_fault(shared: Data<SharedRecords>, body: Bytes) -> Result<HttpResponse, ControlError> {
     let rule: FaultRule = serde_json::from_slice(&body)?;
     let id = shared.inject(rule)?;
     Ok(HttpResponse::Created().json(json!({"id": id})))
@@ -104,17 +104,17 @@ struct ClearQuery {
     id: Option<u64>,
 }
 
-async fn clear_faults(shared: Data<Shared>, query: Query<ClearQuery>) -> HttpResponse {
+async fn clear_faults(shared: Data<SharedRecords>, query: Query<ClearQuery>) -> HttpResponse {
     shared.change(|records, _| records.faults.clear(query.id));
     HttpResponse::NoContent().finish()
 }
 
-async fn show_options(shared: Data<Shared>) -> HttpResponse {
+async fn show_options(shared: Data<SharedRecords>) -> HttpResponse {
     let options = shared.read(|records| Arc::clone(&records.options));
     HttpResponse::Ok().json(&*options)
 }
 
-async fn change_options(shared: Data<Shared>, body: Bytes) -> Result<HttpResponse, ControlError> {
+async fn change_options(shared: Data<SharedRecords>, body: Bytes) -> Result<HttpResponse, ControlError> {
     let patch = serde_json::from_slice(&body)?;
     let options = shared.change(|records, _| {
         let options = Arc::new(records.options.patched(&patch)?);
@@ -124,12 +124,12 @@ async fn change_options(shared: Data<Shared>, body: Bytes) -> Result<HttpRespons
     Ok(HttpResponse::Ok().json(&*options))
 }
 
-async fn release_held(shared: Data<Shared>) -> HttpResponse {
+async fn release_held(shared: Data<SharedRecords>) -> HttpResponse {
     let released = shared.change(|records, now| records.release(now, |_| true));
     HttpResponse::Ok().json(json!({"released": released}))
 }
 
-async fn reset(shared: Data<Shared>) -> HttpResponse {
+async fn reset(shared: Data<SharedRecords>) -> HttpResponse {
     shared.change(|records, _| records.reset());
     HttpResponse::NoContent().finish()
 }

@@ -9,11 +9,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::api::EventsApi;
+use crate::api::EventsApiVersion;
 use crate::incidents::EventType;
 use crate::options::{RetryAfter, ThrottleStatus, millis};
 
-/// The largest [`Body::Filler`], in bytes.
+/// The largest [`FaultBody::Filler`], in bytes.
 const MAX_FILLER: usize = 64 << 20;
 
 /// A fault, the requests that it happens to, and how often.
@@ -72,7 +72,7 @@ impl FaultRule {
     }
 
     /// Whether a request is in scope. `members` are the fields of its body, if that is a JSON object.
-    fn applies_to(&self, api: EventsApi, members: Option<&Map<String, Value>>, reused_connection: bool) -> bool {
+    fn applies_to(&self, api: EventsApiVersion, members: Option<&Map<String, Value>>, reused_connection: bool) -> bool {
         let service_key = || members.and_then(|members| api.service_key(members));
         let incident_key = || members.and_then(|members| api.incident_key(members));
         let event_type = || members.and_then(|members| api.event_type(members)).and_then(EventType::parse);
@@ -106,7 +106,7 @@ pub enum Fault {
         status: u16,
         /// Its body.
         #[serde(default)]
-        body: Body,
+        body: FaultBody,
         /// Additional headers.
         #[serde(default)]
         headers: BTreeMap<String, String>,
@@ -134,7 +134,7 @@ pub enum Fault {
         apply: bool,
         /// How the connection is closed.
         #[serde(default)]
-        cut: Cut,
+        cut: CloseMode,
     },
     /// The event is applied at once, and the response comes late.
     Delay {
@@ -175,19 +175,19 @@ impl Fault {
     /// An error with PagerDuty's JSON body. The event is not looked at.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self::Answer { status, body: Body::Json, headers: BTreeMap::new(), apply: false }
+        Self::Answer { status, body: FaultBody::Json, headers: BTreeMap::new(), apply: false }
     }
 
     /// A redirect to `location`. The event is not looked at.
     #[must_use]
     pub fn redirect(status: u16, location: &str) -> Self {
         let headers = BTreeMap::from([("location".to_owned(), location.to_owned())]);
-        Self::Answer { status, body: Body::Empty, headers, apply: false }
+        Self::Answer { status, body: FaultBody::Empty, headers, apply: false }
     }
 
     /// A success with another body. The event is applied.
     #[must_use]
-    pub fn success(status: u16, body: Body) -> Self {
+    pub fn success(status: u16, body: FaultBody) -> Self {
         Self::Answer { status, body, headers: BTreeMap::new(), apply: true }
     }
 
@@ -197,7 +197,7 @@ impl Fault {
         if !(200..600).contains(status) || StatusCode::from_u16(*status).is_err() {
             return Err(FaultError::Status(*status));
         }
-        if matches!(body, Body::Filler(length) if *length > MAX_FILLER) {
+        if matches!(body, FaultBody::Filler(length) if *length > MAX_FILLER) {
             return Err(FaultError::Filler);
         }
         for (name, value) in headers {
@@ -226,7 +226,7 @@ pub enum FaultError {
 /// The body of [`Fault::Answer`].
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Body {
+pub enum FaultBody {
     /// The JSON of PagerDuty's errors.
     #[default]
     Json,
@@ -249,7 +249,7 @@ pub enum Body {
 /// How [`Fault::Close`] closes the connection.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cut {
+pub enum CloseMode {
     /// Normally, before the first byte of a response.
     #[default]
     Silent,
@@ -315,7 +315,7 @@ impl FaultRules {
     /// Counts a request and returns the fault that happens to it. Rules that have ended are removed.
     pub(crate) fn next(
         &mut self,
-        api: EventsApi,
+        api: EventsApiVersion,
         members: Option<&Map<String, Value>>,
         reused_connection: bool,
         now: DateTime<Utc>,
@@ -353,7 +353,7 @@ mod tests {
 
     /// The fault that happens to a request at `now` to which only rules without a scope apply.
     fn next(rules: &mut FaultRules, now: DateTime<Utc>) -> Option<Fault> {
-        rules.next(EventsApi::V1, None, false, now)
+        rules.next(EventsApiVersion::V1, None, false, now)
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
         }
         for (members, reused_connection, acts) in cases {
             let due = active([narrow.clone()]).next(
-                EventsApi::V1,
+                EventsApiVersion::V1,
                 members.as_object(),
                 reused_connection,
                 DateTime::UNIX_EPOCH,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::api::EventsApi;
+use crate::api::EventsApiVersion;
 
 /// How many log entries of an incident are kept, the newest.
 const LOG_ENTRIES: usize = 100;
@@ -36,7 +36,7 @@ impl EventType {
 /// A valid event, reduced to what incidents need.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_field_names, reason = "`event_type` is PagerDuty's name for it")]
-pub(crate) struct Event {
+pub(crate) struct ValidEvent {
     pub(crate) event_type: EventType,
     pub(crate) service_key: String,
     /// `None` only for a trigger without one.
@@ -47,7 +47,7 @@ pub(crate) struct Event {
 /// The state of an incident.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum IncidentState {
     /// Open; somebody is being notified.
     Triggered,
     /// Open; somebody has acknowledged it.
@@ -85,7 +85,7 @@ pub struct Incident {
     /// Its number in the account, counted from 1.
     pub number: u64,
     /// Its state.
-    pub state: State,
+    pub state: IncidentState,
     /// When it was opened.
     pub opened_at: DateTime<Utc>,
     /// When it was resolved; `None` while it is open.
@@ -97,7 +97,7 @@ pub struct Incident {
     /// How many events had an effect on this key.
     pub events: u64,
     /// The newest 100 of them, oldest first.
-    pub log: VecDeque<LogEntry>,
+    pub log: VecDeque<IncidentLogEntry>,
 }
 
 impl Incident {
@@ -110,7 +110,7 @@ impl Incident {
 
 /// An entry in the log of an incident.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LogEntry {
+pub struct IncidentLogEntry {
     /// When the event was applied.
     pub at: DateTime<Utc>,
     /// The type of the event.
@@ -121,18 +121,61 @@ pub struct LogEntry {
     pub description: Option<String>,
 }
 
+/// An action on an incident other than an event, by a person or by PagerDuty itself.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub struct IncidentAction {
+    /// The integration key of the incident's events.
+    pub service_key: String,
+    /// Its incident key.
+    pub incident_key: String,
+    /// What is done.
+    #[serde(rename = "action")]
+    pub kind: ActionKind,
+    /// Who does it.
+    #[serde(default = "person")]
+    pub agent: Agent,
+}
+
+fn person() -> Agent {
+    Agent::Person
+}
+
+/// The kinds of [`IncidentAction`].
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKind {
+    /// Acknowledge it.
+    Acknowledge,
+    /// Resolve it.
+    Resolve,
+    /// Open a resolved one again.
+    Reopen,
+}
+
+/// Who did something to an incident.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Agent {
+    /// A person, through the web app, the mobile app or the REST API.
+    Person,
+    /// An event of an integration.
+    Integration,
+    /// PagerDuty itself, for example by a timeout.
+    Automation,
+}
+
 /// How an event changed its incident.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Transition {
     pub(crate) effect: Effect,
-    pub(crate) before: Option<State>,
-    pub(crate) after: Option<State>,
+    pub(crate) before: Option<IncidentState>,
+    pub(crate) after: Option<IncidentState>,
 }
 
 /// All incidents, by integration key and incident key, and by API if each API has its own incidents.
 #[derive(Debug, Default)]
 pub(crate) struct Incidents {
-    by_key: BTreeMap<(String, String, Option<EventsApi>), Incident>,
+    by_key: BTreeMap<(String, String, Option<EventsApiVersion>), Incident>,
     /// How many were ever opened.
     opened: u64,
 }
@@ -147,14 +190,14 @@ impl Incidents {
     }
 
     /// The API to which an incident belongs, if each API has its own incidents.
-    pub(crate) fn api_of(&self, service_key: &str, incident_key: &str) -> Option<EventsApi> {
+    pub(crate) fn api_of(&self, service_key: &str, incident_key: &str) -> Option<EventsApiVersion> {
         self.key(service_key, incident_key).2
     }
 
     /// The key in `by_key` of an incident of either API: that of v1, if both have one.
-    fn key(&self, service_key: &str, incident_key: &str) -> (String, String, Option<EventsApi>) {
+    fn key(&self, service_key: &str, incident_key: &str) -> (String, String, Option<EventsApiVersion>) {
         let of_api = |api| (service_key.to_owned(), incident_key.to_owned(), api);
-        let known = [Some(EventsApi::V1), Some(EventsApi::V2)].map(of_api);
+        let known = [Some(EventsApiVersion::V1), Some(EventsApiVersion::V2)].map(of_api);
         known.into_iter().find(|key| self.by_key.contains_key(key)).unwrap_or_else(|| of_api(None))
     }
 
@@ -162,22 +205,28 @@ impl Incidents {
     /// is the event's API, if each API has its own incidents.
     pub(crate) fn apply(
         &mut self,
-        of_api: Option<EventsApi>,
-        event: &Event,
+        of_api: Option<EventsApiVersion>,
+        event: &ValidEvent,
         incident_key: &str,
         at: DateTime<Utc>,
     ) -> Transition {
         let key = (event.service_key.clone(), incident_key.to_owned(), of_api);
         let before = self.by_key.get(&key).map(|incident| incident.state);
         let (effect, after) = match (event.event_type, before) {
-            (EventType::Trigger, None | Some(State::Resolved)) => (Effect::Opened, Some(State::Triggered)),
-            (EventType::Trigger, open) => (Effect::Logged, open),
-            (EventType::Acknowledge, Some(State::Triggered)) => (Effect::Acknowledged, Some(State::Acknowledged)),
-            (EventType::Acknowledge, Some(State::Acknowledged)) => (Effect::AlreadyAcknowledged, before),
-            (EventType::Resolve, Some(State::Triggered | State::Acknowledged)) => {
-                (Effect::Resolved, Some(State::Resolved))
+            (EventType::Trigger, None | Some(IncidentState::Resolved)) => {
+                (Effect::Opened, Some(IncidentState::Triggered))
             }
-            (EventType::Acknowledge | EventType::Resolve, None | Some(State::Resolved)) => (Effect::Dropped, before),
+            (EventType::Trigger, open) => (Effect::Logged, open),
+            (EventType::Acknowledge, Some(IncidentState::Triggered)) => {
+                (Effect::Acknowledged, Some(IncidentState::Acknowledged))
+            }
+            (EventType::Acknowledge, Some(IncidentState::Acknowledged)) => (Effect::AlreadyAcknowledged, before),
+            (EventType::Resolve, Some(IncidentState::Triggered | IncidentState::Acknowledged)) => {
+                (Effect::Resolved, Some(IncidentState::Resolved))
+            }
+            (EventType::Acknowledge | EventType::Resolve, None | Some(IncidentState::Resolved)) => {
+                (Effect::Dropped, before)
+            }
         };
         // A dropped event leaves no trace, as in PagerDuty.
         if let Some(state) = after.filter(|_| effect != Effect::Dropped) {
@@ -208,7 +257,7 @@ impl Incidents {
             if incident.log.len() == LOG_ENTRIES {
                 incident.log.pop_front();
             }
-            incident.log.push_back(LogEntry { at, event_type: event.event_type, effect, description });
+            incident.log.push_back(IncidentLogEntry { at, event_type: event.event_type, effect, description });
         }
         Transition { effect, before, after }
     }
@@ -216,10 +265,17 @@ impl Incidents {
     /// Opens a resolved incident again, as a person may. Returns whether there was one.
     pub(crate) fn reopen(&mut self, service_key: &str, incident_key: &str, at: DateTime<Utc>) -> bool {
         let incident = self.by_key.get_mut(&self.key(service_key, incident_key));
-        let Some(incident) = incident.filter(|incident| incident.state == State::Resolved) else { return false };
-        incident.state = State::Triggered;
+        let Some(incident) = incident.filter(|incident| incident.state == IncidentState::Resolved) else {
+            return false;
+        };
+        incident.state = IncidentState::Triggered;
         let description = Some("reopened".to_owned());
-        incident.log.push_back(LogEntry { at, event_type: EventType::Trigger, effect: Effect::Logged, description });
+        incident.log.push_back(IncidentLogEntry {
+            at,
+            event_type: EventType::Trigger,
+            effect: Effect::Logged,
+            description,
+        });
         true
     }
 }
@@ -228,8 +284,8 @@ impl Incidents {
 mod tests {
     use super::*;
 
-    fn event(event_type: EventType, service_key: &str) -> Event {
-        Event {
+    fn event(event_type: EventType, service_key: &str) -> ValidEvent {
+        ValidEvent {
             event_type,
             service_key: service_key.to_owned(),
             incident_key: Some("42".to_owned()),
@@ -244,16 +300,16 @@ mod tests {
         let life = [
             (Resolve, Dropped, None),
             (Acknowledge, Dropped, None),
-            (Trigger, Opened, Some(State::Triggered)),
-            (Trigger, Logged, Some(State::Triggered)),
-            (Acknowledge, Acknowledged, Some(State::Acknowledged)),
-            (Acknowledge, AlreadyAcknowledged, Some(State::Acknowledged)),
-            (Trigger, Logged, Some(State::Acknowledged)),
-            (Resolve, Resolved, Some(State::Resolved)),
-            (Resolve, Dropped, Some(State::Resolved)),
-            (Acknowledge, Dropped, Some(State::Resolved)),
-            (Trigger, Opened, Some(State::Triggered)),
-            (Resolve, Resolved, Some(State::Resolved)),
+            (Trigger, Opened, Some(IncidentState::Triggered)),
+            (Trigger, Logged, Some(IncidentState::Triggered)),
+            (Acknowledge, Acknowledged, Some(IncidentState::Acknowledged)),
+            (Acknowledge, AlreadyAcknowledged, Some(IncidentState::Acknowledged)),
+            (Trigger, Logged, Some(IncidentState::Acknowledged)),
+            (Resolve, Resolved, Some(IncidentState::Resolved)),
+            (Resolve, Dropped, Some(IncidentState::Resolved)),
+            (Acknowledge, Dropped, Some(IncidentState::Resolved)),
+            (Trigger, Opened, Some(IncidentState::Triggered)),
+            (Resolve, Resolved, Some(IncidentState::Resolved)),
         ];
         let mut incidents = Incidents::default();
         let mut before = None;
@@ -272,7 +328,7 @@ mod tests {
         incidents.apply(None, &event(EventType::Trigger, "K"), "42", DateTime::UNIX_EPOCH);
         let other = incidents.apply(None, &event(EventType::Resolve, "L"), "42", DateTime::UNIX_EPOCH);
         assert_eq!(other.effect, Effect::Dropped);
-        assert_eq!(incidents.get("K", "42").unwrap().state, State::Triggered);
+        assert_eq!(incidents.get("K", "42").unwrap().state, IncidentState::Triggered);
     }
 
     #[test]

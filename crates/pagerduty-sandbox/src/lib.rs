@@ -35,11 +35,11 @@
 //! 1. `server` reads the request, at most [`Options::max_body`] bytes of its body, and locks the records.
 //! 2. `pipeline` asks `faults` which fault is due. It has parsed the JSON before, because a rule can be limited to a key or
 //!    an event type. Some faults answer here, before anything is checked.
-//! 3. `pipeline` checks the head and the size; `validate` and `v2` apply the rules of the API to the JSON; then come the
-//!    integration key and its rate limit (`throttle`). The first check that fails decides the response.
+//! 3. `pipeline` checks the head and the size; `validate` applies the rules of the API to the JSON; then come the
+//!    integration key and its rate limit. The first check that fails decides the response.
 //! 4. `incidents` applies the event: it opens, acknowledges or resolves an incident, is added to the log of an open
 //!    one, or is dropped.
-//! 5. `records` keeps a [`JournalEntry`] with the [`Verdict`], counts it, and publishes it to subscribers.
+//! 5. `journal` keeps a [`JournalEntry`] with the [`Verdict`] and counts it; `records` publishes it to subscribers.
 //! 6. `responses` makes PagerDuty's response; `server` sends it as the fault demands: whole, late, in part, or never.
 //!
 //! Apart from generated incident keys, steps 2 to 5 depend on nothing but the records, the request and the time. They
@@ -88,19 +88,17 @@
 //!
 //! The fields of a rule are those of [`FaultRule`], and the kinds of a fault are those of [`Fault`].
 
-mod actions;
 mod api;
 mod control;
 mod faults;
 mod incidents;
+mod journal;
 mod options;
 mod pipeline;
 mod records;
 mod responses;
 mod rest;
 mod server;
-mod throttle;
-mod v2;
 mod validate;
 mod webhooks;
 
@@ -111,23 +109,26 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::records::Shared;
+use crate::records::SharedRecords;
 use crate::server::ServerThread;
 
-pub use crate::actions::{Action, ActionKind};
-pub use crate::api::EventsApi;
-pub use crate::faults::{Body, Cut, Fault, FaultError, FaultRule, StandingRule, Until};
-pub use crate::incidents::{Effect, EventType, Incident, LogEntry, State};
-pub use crate::options::{Clock, Counting, Options, Oversize, RetryAfter, ThrottleOptions, ThrottleStatus, UnknownKey};
-pub use crate::pipeline::{PATH, PATH_V2};
-pub use crate::records::{Counters, Extent, JournalEntry, Received, Records, Verdict};
-pub use crate::rest::{IntegrationOptions, RestAnswer, RestOptions, RestRequest, ServiceOptions, ServiceStatus};
-pub use crate::webhooks::{Agent, Subscription, WebhookAttempt};
+pub use crate::api::{EventsApiVersion, PATH, PATH_V2};
+pub use crate::faults::{CloseMode, Fault, FaultBody, FaultError, FaultRule, StandingRule, Until};
+pub use crate::incidents::{
+    ActionKind, Agent, Effect, EventType, Incident, IncidentAction, IncidentLogEntry, IncidentState,
+};
+pub use crate::journal::{Counters, Extent, JournalEntry, Received, Verdict};
+pub use crate::options::{
+    Counting, IntegrationOptions, Options, Oversize, RestAnswer, RestOptions, RetryAfter, ServiceOptions,
+    ServiceStatus, Subscription, ThrottleOptions, ThrottleStatus, UnknownKey,
+};
+pub use crate::records::{Records, RestRequest, TimeSource};
+pub use crate::webhooks::WebhookAttempt;
 
 /// A running sandbox. Dropping it stops it as [`stop`](Self::stop) does, but blocks the thread meanwhile.
 #[derive(Debug)]
 pub struct Sandbox {
-    shared: Arc<Shared>,
+    shared: Arc<SharedRecords>,
     /// `None` once the sandbox was stopped.
     server: Option<ServerThread>,
     api: SocketAddr,
@@ -141,7 +142,7 @@ impl Sandbox {
     ///
     /// When a listener cannot be used or the thread cannot be started.
     pub fn start(options: Options, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
-        Self::start_with_clock(options, Clock::default(), api, control)
+        Self::start_with_clock(options, TimeSource::default(), api, control)
     }
 
     /// Like [`start`](Self::start), but with another clock.
@@ -151,14 +152,14 @@ impl Sandbox {
     /// As [`start`](Self::start).
     pub fn start_with_clock(
         options: Options,
-        clock: Clock,
+        clock: TimeSource,
         api: TcpListener,
         control: Option<TcpListener>,
     ) -> io::Result<Self> {
-        Self::serve(Arc::new(Shared::new(options, clock)), api, control)
+        Self::serve(Arc::new(SharedRecords::new(options, clock)), api, control)
     }
 
-    fn serve(shared: Arc<Shared>, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
+    fn serve(shared: Arc<SharedRecords>, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
         let (api_address, control_address) =
             (api.local_addr()?, control.as_ref().map(TcpListener::local_addr).transpose()?);
         let server = ServerThread::start(Arc::clone(&shared), api, control)?;
@@ -228,7 +229,7 @@ impl Sandbox {
 
     /// Performs an action of a person or of PagerDuty itself on an incident. Returns whether that changed it.
     #[must_use]
-    pub fn act(&self, action: &Action) -> bool {
+    pub fn act(&self, action: &IncidentAction) -> bool {
         self.shared.change(|records, now| records.act(action, now))
     }
 
@@ -299,7 +300,7 @@ impl Drop for Sandbox {
 /// A sandbox that was stopped and still has its records.
 #[derive(Debug)]
 pub struct Stopped {
-    shared: Arc<Shared>,
+    shared: Arc<SharedRecords>,
     api: SocketAddr,
     control: Option<SocketAddr>,
 }

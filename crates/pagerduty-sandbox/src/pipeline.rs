@@ -6,35 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::api::EventsApi;
+use crate::api::{EventsApiVersion, PATH, PATH_V2, parse};
 use crate::faults::{Fault, Until};
-use crate::incidents::{Effect, Event, EventType, Transition};
+use crate::incidents::{Effect, EventType, Transition, ValidEvent};
+use crate::journal::{Extent, JournalEntry, Received, Verdict};
 use crate::options::{Options, Oversize, ThrottleStatus, UnknownKey};
-use crate::records::{Extent, Held, JournalEntry, Received, Records, Verdict, generated_key};
-use crate::responses::{self, Delivery, Response};
-use crate::v2;
-use crate::validate::{Findings, Object, parse, validate};
-
-/// The path of the Events API v1. The date in it is a version and never changes.
-pub const PATH: &str = "/generic/2010-04-15/create_event.json";
-
-/// The path of the Events API v2.
-pub const PATH_V2: &str = "/v2/enqueue";
+use crate::records::{HeldEvent, Records, generated_key};
+use crate::responses::{self, PlannedResponse, SendMode};
+use crate::validate::{Findings, validate_v1, validate_v2};
 
 /// What became of a request.
-struct Outcome {
+struct Handled {
     verdict: Verdict,
-    response: Response,
+    response: PlannedResponse,
     /// If the event was applied: its incident key and what it changed.
     applied: Option<(String, Transition)>,
     /// If a fault postpones the event: until when.
-    held: Option<(Event, Until)>,
+    held: Option<(ValidEvent, Until)>,
 }
 
-impl Outcome {
-    fn new(verdict: Verdict, response: Response) -> Self {
+impl Handled {
+    fn new(verdict: Verdict, response: PlannedResponse) -> Self {
         Self { verdict, response, applied: None, held: None }
     }
 }
@@ -47,32 +41,32 @@ pub(crate) fn handle(
     records: &mut Records,
     request: Received,
     now: DateTime<Utc>,
-) -> (Response, Option<(u64, Duration)>) {
+) -> (PlannedResponse, Option<(u64, Duration)>) {
     let options = Arc::clone(&records.options);
     let body = match request.extent {
         Extent::Whole => parse(&request.body),
         Extent::TooLarge => Err("The body is too large to be read".to_owned()),
         Extent::Broken => Err("The connection broke before the body was complete".to_owned()),
     };
-    let members = body.as_ref().ok().map(|body| &body.members);
+    let members = body.as_ref().ok().map(|(members, _)| members);
     let event = members.map(|members| Value::Object(members.clone()));
     // A request to any other path is read as if it were for v1.
-    let served = EventsApi::of_target(&request.target);
-    let api = served.unwrap_or(EventsApi::V1);
+    let served = EventsApiVersion::of_target(&request.target);
+    let api = served.unwrap_or(EventsApiVersion::V1);
     let fault = match request.extent {
         Extent::Broken => None,
         _ => records.faults.next(api, members, request.on_connection > 1, now),
     };
 
     let mut findings = Findings::default();
-    let Outcome { verdict, response, applied, held } = if request.extent == Extent::Broken {
-        let response = Response::empty(400).with_delivery(Delivery::Dropped(Duration::ZERO));
-        Outcome::new(Verdict::Broken, response)
+    let Handled { verdict, response, applied, held } = if request.extent == Extent::Broken {
+        let response = PlannedResponse::empty(400).with_delivery(SendMode::Dropped(Duration::ZERO));
+        Handled::new(Verdict::Broken, response)
     } else if let Some(response) = fault.as_ref().and_then(|fault| fault_before(fault, &options, now)) {
-        Outcome::new(Verdict::Faulted, response)
+        Handled::new(Verdict::Faulted, response)
     } else {
         let outcome = match check(records, &request, &body, now, &mut findings) {
-            Err((verdict, response)) => Outcome::new(verdict, response),
+            Err((verdict, response)) => Handled::new(verdict, response),
             Ok(event) => accept(records, api, event, fault.as_ref(), now),
         };
         fault_after(outcome, fault.as_ref(), &options)
@@ -107,24 +101,24 @@ pub(crate) fn handle(
         if let Until::Ms(ms) = until {
             timed_release = Some((entry.number, Duration::from_millis(ms)));
         }
-        records.held.push(Held { api, event, until, origin: entry });
+        records.held.push(HeldEvent { api, event, until, origin: entry });
     }
     (response, timed_release)
 }
 
 /// The response of a fault that acts before the request is looked at.
-fn fault_before(fault: &Fault, options: &Options, now: DateTime<Utc>) -> Option<Response> {
+fn fault_before(fault: &Fault, options: &Options, now: DateTime<Utc>) -> Option<PlannedResponse> {
     match fault {
         Fault::Answer { apply: false, .. } => fault_response(fault, options),
         Fault::Throttled { status, retry_after } => Some(responses::throttled(options, *status, *retry_after, now)),
         Fault::Close { apply: false, cut } => Some(responses::error(options, 500).with_delivery(*cut)),
-        Fault::Hang { lasts } => Some(responses::error(options, 500).with_delivery(Delivery::Dropped(*lasts))),
+        Fault::Hang { lasts } => Some(responses::error(options, 500).with_delivery(SendMode::Dropped(*lasts))),
         _ => None,
     }
 }
 
 /// The response that a fault puts in place of PagerDuty's.
-fn fault_response(fault: &Fault, options: &Options) -> Option<Response> {
+fn fault_response(fault: &Fault, options: &Options) -> Option<PlannedResponse> {
     let Fault::Answer { status, body, headers, .. } = fault else { return None };
     let mut response = responses::of_fault(options, *status, body);
     response.headers.extend(headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
@@ -132,43 +126,49 @@ fn fault_response(fault: &Fault, options: &Options) -> Option<Response> {
 }
 
 /// Applies a fault to the response of a request that was handled, and to how that response is delivered.
-fn fault_after(mut outcome: Outcome, fault: Option<&Fault>, options: &Options) -> Outcome {
+fn fault_after(mut outcome: Handled, fault: Option<&Fault>, options: &Options) -> Handled {
     let invalid = matches!(outcome.verdict, Verdict::Invalid { .. } | Verdict::Unreadable { .. });
     if invalid && fault == Some(&Fault::InvalidAs500) {
         outcome.response = responses::error(options, 500);
     }
     outcome.response.delivery = match fault {
         Some(Fault::Close { cut, .. }) => (*cut).into(),
-        Some(Fault::Delay { by }) => Delivery::Delayed(*by),
-        Some(Fault::Drip { pause }) => Delivery::Dripped(*pause),
-        Some(Fault::CloseIdle { after }) => Delivery::IdleClose(*after),
-        Some(Fault::Late { hang, .. }) if outcome.held.is_some() => Delivery::Dropped(*hang),
-        _ => Delivery::Whole,
+        Some(Fault::Delay { by }) => SendMode::Delayed(*by),
+        Some(Fault::Drip { pause }) => SendMode::Dripped(*pause),
+        Some(Fault::CloseIdle { after }) => SendMode::IdleClose(*after),
+        Some(Fault::Late { hang, .. }) if outcome.held.is_some() => SendMode::Dropped(*hang),
+        _ => SendMode::Whole,
     };
     outcome
 }
 
 /// Applies, holds or discards an event that passed all checks.
-fn accept(records: &mut Records, api: EventsApi, event: Event, fault: Option<&Fault>, now: DateTime<Utc>) -> Outcome {
+fn accept(
+    records: &mut Records,
+    api: EventsApiVersion,
+    event: ValidEvent,
+    fault: Option<&Fault>,
+    now: DateTime<Utc>,
+) -> Handled {
     let options = Arc::clone(&records.options);
     if let Some(Fault::Late { until, .. }) = fault {
         let response = responses::success(&options, api, &key_of(&event));
-        return Outcome { held: Some((event, *until)), ..Outcome::new(Verdict::Held, response) };
+        return Handled { held: Some((event, *until)), ..Handled::new(Verdict::Held, response) };
     }
     let is_off = event.event_type == EventType::Trigger && records.rest_service_is_off(&event.service_key);
     if options.silent_drop || is_off || fault == Some(&Fault::SilentDrop) {
-        return Outcome::new(Verdict::Discarded, responses::success(&options, api, &key_of(&event)));
+        return Handled::new(Verdict::Discarded, responses::success(&options, api, &key_of(&event)));
     }
     let (incident_key, transition) = records.apply(api, &event, now);
     let response = fault
         .and_then(|fault| fault_response(fault, &options))
         .unwrap_or_else(|| responses::success(&options, api, &incident_key));
     let verdict = Verdict::Accepted { effect: transition.effect };
-    Outcome { applied: Some((incident_key, transition)), ..Outcome::new(verdict, response) }
+    Handled { applied: Some((incident_key, transition)), ..Handled::new(verdict, response) }
 }
 
 /// The event's incident key, or a generated one, for a response to an event that is not applied.
-fn key_of(event: &Event) -> String {
+fn key_of(event: &ValidEvent) -> String {
     event.incident_key.clone().unwrap_or_else(generated_key)
 }
 
@@ -177,13 +177,13 @@ fn key_of(event: &Event) -> String {
 fn check(
     records: &mut Records,
     request: &Received,
-    body: &Result<Object, String>,
+    body: &Result<(Map<String, Value>, Vec<String>), String>,
     now: DateTime<Utc>,
     findings: &mut Findings,
-) -> Result<Event, (Verdict, Response)> {
+) -> Result<ValidEvent, (Verdict, PlannedResponse)> {
     let options = &records.options;
     findings.violations = head_violations(request);
-    let Some(api) = EventsApi::of_target(&request.target) else {
+    let Some(api) = EventsApiVersion::of_target(&request.target) else {
         findings.violations.push(format!("The path is neither {PATH} nor {PATH_V2}"));
         return Err((Verdict::NotFound, responses::not_found(options)));
     };
@@ -197,22 +197,22 @@ fn check(
     if request.extent == Extent::TooLarge {
         let error = format!("Event object is too large (maximum is {} bytes)", options.max_body);
         let response = match options.oversize {
-            Oversize::Status413 => Response::empty(413),
+            Oversize::Status413 => PlannedResponse::empty(413),
             Oversize::Json400 => responses::invalid(options, &[error]),
         };
-        return Err((Verdict::TooLarge, Response { close: true, ..response }));
+        return Err((Verdict::TooLarge, PlannedResponse { close: true, ..response }));
     }
     let unreadable = |reason: &str| (Verdict::Unreadable { reason: reason.to_owned() }, responses::not_json(options));
-    let object = body.as_ref().map_err(|reason| unreadable(reason))?;
-    for name in &object.duplicates {
+    let (members, duplicates) = body.as_ref().map_err(|reason| unreadable(reason))?;
+    for name in duplicates {
         findings.violations.push(format!("The field {name} appears twice"));
     }
     if let Some(reason) = findings.violations.last().filter(|_| options.strict) {
         return Err(unreadable(reason));
     }
     let valid = match api {
-        EventsApi::V1 => validate(&object.members, options, findings),
-        EventsApi::V2 => v2::validate(&object.members, options, findings),
+        EventsApiVersion::V1 => validate_v1(members, options, findings),
+        EventsApiVersion::V2 => validate_v2(members, options, findings),
     };
     let Some(event) = valid else {
         let errors = std::mem::take(&mut findings.errors);
@@ -228,8 +228,8 @@ fn check(
     let throttle = &options.throttle;
     if !records.throttle.admit(&event.service_key, now, throttle) {
         let status = match api {
-            EventsApi::V1 => throttle.status,
-            EventsApi::V2 => ThrottleStatus::TooManyRequests,
+            EventsApiVersion::V1 => throttle.status,
+            EventsApiVersion::V2 => ThrottleStatus::TooManyRequests,
         };
         return Err((Verdict::Throttled, responses::throttled(options, status, throttle.retry_after, now)));
     }

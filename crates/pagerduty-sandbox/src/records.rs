@@ -1,281 +1,100 @@
-//! What the sandbox records: the journal, the counters, the incidents and the held events, and the lock around them
-//! that notifies subscribers of every change.
+//! What the sandbox knows: the options and faults, the journal, the counters, the incidents and the held events; and the lock
+//! around them that notifies subscribers of every change.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actix_web::web::Bytes;
-use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::api::EventsApi;
-use crate::faults::{Fault, FaultError, FaultRule, FaultRules, Until};
-use crate::incidents::{Effect, Event, EventType, Incident, Incidents, State, Transition};
-use crate::options::{Clock, Options};
-use crate::rest::{RestRecords, RestRequest};
-use crate::throttle::Throttle;
-use crate::webhooks::{Agent, Webhook, WebhookAttempt};
+use crate::api::EventsApiVersion;
+use crate::faults::{FaultError, FaultRule, FaultRules, Until};
+use crate::incidents::{
+    ActionKind, Agent, Effect, EventType, Incident, IncidentAction, Incidents, Transition, ValidEvent,
+};
+use crate::journal::{Counters, Journal, JournalEntry, Verdict};
+use crate::options::{Options, ThrottleOptions};
+use crate::webhooks::{PendingWebhook, WebhookAttempt, webhooks};
 
 /// How many entries a slow subscriber may fall behind before it misses some.
 const SUBSCRIBER_BUFFER: usize = 4096;
 
-/// A request and its result, or a held event that was applied. It contains the full service key: mask it before you show
-/// it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct JournalEntry {
-    /// Its number, counted from 1 since the last reset.
-    pub number: u64,
-    /// The request.
-    #[serde(flatten)]
-    pub request: Received,
-    /// The API whose path it was posted to.
-    #[serde(rename = "events_api")]
-    pub api: Option<EventsApi>,
-    /// The body as JSON, if it is an object.
-    pub event: Option<Value>,
-    /// The result.
-    #[serde(flatten)]
-    pub verdict: Verdict,
-    /// The fault that happened to it.
-    pub fault: Option<Fault>,
-    /// The status of the response; `None`: there was no response.
-    pub status: Option<u16>,
-    /// If the event was applied: its incident key, or the one generated for it.
-    pub incident_key: Option<String>,
-    /// The state of the incident before the event was applied.
-    pub before: Option<State>,
-    /// The state of the incident after that.
-    pub after: Option<State>,
-    /// What PagerDuty accepts and does not use.
-    pub warnings: Vec<String>,
-    /// What PagerDuty's documentation forbids and its servers accept.
-    pub violations: Vec<String>,
-    /// If a held event was applied: the number of the entry of its request.
-    pub late_of: Option<u64>,
-}
+/// How many requests to the REST API are recorded; older ones are dropped.
+const REST_REQUESTS: usize = 10_000;
 
-impl JournalEntry {
-    /// The value of a member of the event that is a string, such as `service_key`.
-    #[must_use]
-    pub fn text(&self, member: &str) -> Option<&str> {
-        self.event.as_ref()?.get(member)?.as_str()
+/// The clock for arrival times, the rate limit and the end of fault rules: the system's, or a test's own.
+///
+/// Delays run on the real clock, because sockets wait for them.
+#[derive(Clone)]
+pub struct TimeSource(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
+
+impl TimeSource {
+    /// A clock that calls `now` each time.
+    pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
     }
 
-    /// The integration key in the event, of either API, if it is a string.
-    #[must_use]
-    pub fn service_key(&self) -> Option<&str> {
-        self.by_api(EventsApi::service_key)
-    }
-
-    /// The type of the event, of either API, if it is a string.
-    #[must_use]
-    pub fn event_type(&self) -> Option<&str> {
-        self.by_api(EventsApi::event_type)
-    }
-
-    /// The description or summary in the event, of either API, if it is a string.
-    #[must_use]
-    pub fn description(&self) -> Option<&str> {
-        self.by_api(EventsApi::description)
-    }
-
-    fn by_api(&self, read: fn(EventsApi, &Map<String, Value>) -> Option<&str>) -> Option<&str> {
-        read(self.api.unwrap_or(EventsApi::V1), self.event.as_ref()?.as_object()?)
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.0)()
     }
 }
 
-/// A request as it was received.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Received {
-    /// When its head was received.
+impl Default for TimeSource {
+    /// The system's clock.
+    fn default() -> Self {
+        Self::new(Utc::now)
+    }
+}
+
+impl fmt::Debug for TimeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// A request to the REST API, as it is recorded.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RestRequest {
+    /// When it was received.
     pub at: DateTime<Utc>,
-    /// Its connection, counted from 1.
-    pub connection: u64,
-    /// Its number among the requests of that connection, counted from 1.
-    pub on_connection: u64,
     /// Its method.
     pub method: String,
-    /// Its path and query.
+    /// Its path and query, below the root of the API.
     pub target: String,
-    /// Its headers as text: the names in no particular order, the values of one name in the order in which they were sent.
-    pub headers: Vec<(String, String)>,
-    /// Its body, at most [`Options::max_body`] bytes; serialized as text.
-    #[serde(serialize_with = "as_text")]
-    pub body: Bytes,
-    /// Whether `body` is complete.
-    pub extent: Extent,
+    /// The status it was answered with.
+    pub status: u16,
+    /// Why it was refused, if it was.
+    pub error: Option<String>,
 }
 
-impl Received {
-    pub(crate) fn header(&self, wanted: &str) -> impl Iterator<Item = &str> {
-        self.headers.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.as_str())
-    }
-}
-
-fn as_text<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&String::from_utf8_lossy(body))
-}
-
-/// How much of a body was read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Extent {
-    /// All of it.
-    Whole,
-    /// It is larger than [`Options::max_body`].
-    TooLarge,
-    /// The connection broke before its end.
-    Broken,
-}
-
-/// The result of a request.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "verdict", rename_all = "snake_case")]
-pub enum Verdict {
-    /// The event was applied.
-    Accepted {
-        /// What it did.
-        effect: Effect,
-    },
-    /// The event was answered with success and not applied.
-    Discarded,
-    /// A fault holds the event.
-    Held,
-    /// A fault happened before the event was looked at.
-    Faulted,
-    /// Refused: the rate limit of its integration key.
-    Throttled,
-    /// Refused: not a valid event.
-    Invalid {
-        /// PagerDuty's error messages.
-        errors: Vec<String>,
-    },
-    /// Refused: not a JSON object.
-    Unreadable {
-        /// Why it is not one, in a sentence.
-        reason: String,
-    },
-    /// Refused: the body is larger than [`Options::max_body`].
-    TooLarge,
-    /// Refused: the integration key does not exist.
-    UnknownKey,
-    /// Refused: see [`JournalEntry::violations`].
-    Violation,
-    /// Refused: not the path of the Events API.
-    NotFound,
-    /// Refused: the method is not POST.
-    WrongMethod,
-    /// The connection broke before the request was complete.
-    Broken,
-}
-
-/// The newest entries, within the limits of the options.
+/// The times of the events in each integration key's window, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Journal {
-    entries: VecDeque<Arc<JournalEntry>>,
-    body_bytes: usize,
-    written: u64,
-}
+pub(crate) struct ThrottleWindows(HashMap<String, VecDeque<DateTime<Utc>>>);
 
-impl Journal {
-    pub(crate) fn next_number(&self) -> u64 {
-        self.written + 1
-    }
-
-    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<JournalEntry>> {
-        self.entries.iter()
-    }
-
-    fn write(&mut self, entry: JournalEntry, options: &Options) -> Arc<JournalEntry> {
-        let entry = Arc::new(entry);
-        self.written += 1;
-        self.body_bytes += entry.request.body.len();
-        self.entries.push_back(Arc::clone(&entry));
-        while self.entries.len() > options.journal_entries || self.body_bytes > options.journal_bytes {
-            let Some(oldest) = self.entries.pop_front() else { break };
-            self.body_bytes -= oldest.request.body.len();
+impl ThrottleWindows {
+    /// Whether the limit allows an event of `service_key` at `now`. If so it counts; see also
+    /// [`ThrottleOptions::count_rejected`].
+    pub(crate) fn admit(&mut self, service_key: &str, now: DateTime<Utc>, options: &ThrottleOptions) -> bool {
+        let window = TimeDelta::from_std(options.window).unwrap_or(TimeDelta::MAX);
+        let times = self.0.entry(service_key.to_owned()).or_default();
+        while times.front().is_some_and(|&time| now.signed_duration_since(time) >= window) {
+            times.pop_front();
         }
-        entry
-    }
-}
-
-/// What has happened since the last reset. Exact, however few entries the journal keeps.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Counters {
-    /// Requests, complete or not.
-    pub requests: u64,
-    /// Events that were applied, with or without effect.
-    pub accepted: u64,
-    /// Incidents that were opened.
-    pub opened: u64,
-    /// Triggers whose incident was open already.
-    pub logged: u64,
-    /// Incidents that were acknowledged.
-    pub acknowledged: u64,
-    /// Incidents that were resolved.
-    pub resolved: u64,
-    /// Triggers without an incident key. PagerDuty generates one, so no client can resolve the incident by its key.
-    pub keyless: u64,
-    /// Acknowledge events without an open incident.
-    pub dropped_acknowledges: u64,
-    /// Resolve events without an open incident.
-    pub dropped_resolves: u64,
-    /// Events that were answered with success and not applied.
-    pub discarded: u64,
-    /// Events that a fault held; those that have been applied since then also count as `accepted`.
-    pub held: u64,
-    /// Events that the rate limit refused. What [`Fault::Throttled`] refuses counts as `faulted`.
-    pub throttled: u64,
-    /// Requests that were refused for any other reason.
-    pub refused: u64,
-    /// Requests that a fault answered before they were looked at.
-    pub faulted: u64,
-    /// Requests whose connection broke before they were complete.
-    pub broken: u64,
-    /// What PagerDuty's documentation forbids and its servers accept.
-    pub violations: u64,
-    /// What PagerDuty accepts and does not use.
-    pub warnings: u64,
-}
-
-impl Counters {
-    fn count_request(&mut self, entry: &JournalEntry) {
-        self.requests += 1;
-        self.violations += entry.violations.len() as u64;
-        self.warnings += entry.warnings.len() as u64;
-        match entry.verdict {
-            Verdict::Accepted { .. } => {}
-            Verdict::Discarded => self.discarded += 1,
-            Verdict::Held => self.held += 1,
-            Verdict::Faulted => self.faulted += 1,
-            Verdict::Throttled => self.throttled += 1,
-            Verdict::Broken => self.broken += 1,
-            _ => self.refused += 1,
+        let admitted = times.len() < options.limit;
+        if admitted || options.count_rejected {
+            times.push_back(now);
         }
-    }
-
-    fn count_applied(&mut self, event: &Event, effect: Effect) {
-        self.accepted += 1;
-        self.keyless += u64::from(event.incident_key.is_none());
-        match effect {
-            Effect::Opened => self.opened += 1,
-            Effect::Logged => self.logged += 1,
-            Effect::Acknowledged => self.acknowledged += 1,
-            Effect::Resolved => self.resolved += 1,
-            Effect::Dropped if event.event_type == EventType::Acknowledge => self.dropped_acknowledges += 1,
-            Effect::Dropped => self.dropped_resolves += 1,
-            Effect::AlreadyAcknowledged => {}
-        }
+        admitted
     }
 }
 
 /// An event that [`Fault::Late`] holds.
 #[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) api: EventsApi,
-    pub(crate) event: Event,
+pub(crate) struct HeldEvent {
+    pub(crate) api: EventsApiVersion,
+    pub(crate) event: ValidEvent,
     pub(crate) until: Until,
     /// The entry of its request.
     pub(crate) origin: Arc<JournalEntry>,
@@ -286,16 +105,21 @@ pub(crate) struct Held {
 pub struct Records {
     pub(crate) options: Arc<Options>,
     pub(crate) faults: FaultRules,
-    pub(crate) throttle: Throttle,
-    pub(crate) held: Vec<Held>,
+    pub(crate) throttle: ThrottleWindows,
+    pub(crate) held: Vec<HeldEvent>,
     pub(crate) journal: Journal,
     /// The attempts to post webhooks, in order.
     pub(crate) webhook_attempts: Vec<WebhookAttempt>,
-    pub(crate) rest: RestRecords,
+    /// The newest requests to the REST API, oldest first.
+    rest_requests: VecDeque<RestRequest>,
+    /// How many there were since the last reset.
+    rest_total: u64,
+    /// The times of those in the last minute.
+    rest_window: VecDeque<DateTime<Utc>>,
     /// Entries that have not been sent to subscribers yet.
     unpublished: Vec<Arc<JournalEntry>>,
     /// Webhooks that have not been handed over for posting yet.
-    pub(crate) unposted: Vec<Webhook>,
+    pub(crate) unposted: Vec<PendingWebhook>,
     pub(crate) incidents: Incidents,
     counters: Counters,
 }
@@ -309,13 +133,13 @@ impl Records {
     /// The newest requests to the REST API, oldest first.
     #[must_use]
     pub fn rest_requests(&self) -> impl DoubleEndedIterator<Item = &RestRequest> {
-        self.rest.requests.iter()
+        self.rest_requests.iter()
     }
 
     /// How many requests there were to the REST API since the last reset.
     #[must_use]
     pub fn rest_total(&self) -> u64 {
-        self.rest.total
+        self.rest_total
     }
 
     /// All incidents, by integration key and incident key.
@@ -341,19 +165,100 @@ impl Records {
         self.counters
     }
 
+    /// Whether the limit of the REST API allows a request at `now`. If so it counts.
+    pub(crate) fn admit_rest(&mut self, now: DateTime<Utc>) -> bool {
+        self.rest_window.retain(|at| now - *at < TimeDelta::minutes(1));
+        let admitted = self.rest_window.len() < self.options.rest.limit;
+        if admitted {
+            self.rest_window.push_back(now);
+        }
+        admitted
+    }
+
+    /// Records a request to the REST API.
+    pub(crate) fn write_rest(&mut self, request: RestRequest) {
+        self.rest_total += 1;
+        self.rest_requests.push_back(request);
+        if self.rest_requests.len() > REST_REQUESTS {
+            self.rest_requests.pop_front();
+        }
+    }
+
     /// Deletes everything but the options.
     pub(crate) fn reset(&mut self) {
         *self = Self { options: Arc::clone(&self.options), ..Self::default() };
     }
 
     /// Applies an event to its incident. Returns its incident key, generated if it has none, and what it changed.
-    pub(crate) fn apply(&mut self, api: EventsApi, event: &Event, now: DateTime<Utc>) -> (String, Transition) {
+    pub(crate) fn apply(
+        &mut self,
+        api: EventsApiVersion,
+        event: &ValidEvent,
+        now: DateTime<Utc>,
+    ) -> (String, Transition) {
         let incident_key = event.incident_key.clone().unwrap_or_else(generated_key);
         let of_api = self.options.separate_apis.then_some(api);
         let transition = self.incidents.apply(of_api, event, &incident_key, now);
         self.counters.count_applied(event, transition.effect);
         self.tell(&event.service_key, &incident_key, transition.effect, Agent::Integration, now);
         (incident_key, transition)
+    }
+
+    /// Performs an action of a person or of PagerDuty itself on an incident. Returns whether that changed it.
+    pub(crate) fn act(&mut self, action: &IncidentAction, now: DateTime<Utc>) -> bool {
+        let IncidentAction { service_key, incident_key, kind, agent } = action;
+        let event_type = match kind {
+            ActionKind::Acknowledge => EventType::Acknowledge,
+            ActionKind::Resolve => EventType::Resolve,
+            ActionKind::Reopen => {
+                let is_reopened = self.incidents.reopen(service_key, incident_key, now);
+                if is_reopened {
+                    self.tell_as(service_key, incident_key, "incident.reopened", *agent, now);
+                }
+                return is_reopened;
+            }
+        };
+        let event = ValidEvent {
+            event_type,
+            service_key: service_key.clone(),
+            incident_key: Some(incident_key.clone()),
+            description: None,
+        };
+        let of_api = self.incidents.api_of(service_key, incident_key);
+        let effect = self.incidents.apply(of_api, &event, incident_key, now).effect;
+        self.tell(service_key, incident_key, effect, *agent, now);
+        matches!(effect, Effect::Acknowledged | Effect::Resolved)
+    }
+
+    /// Queues the webhooks that tell subscribers what an event or an action did.
+    pub(crate) fn tell(
+        &mut self,
+        service_key: &str,
+        incident_key: &str,
+        effect: Effect,
+        agent: Agent,
+        now: DateTime<Utc>,
+    ) {
+        let event_type = match effect {
+            Effect::Opened => "incident.triggered",
+            Effect::Acknowledged => "incident.acknowledged",
+            Effect::Resolved => "incident.resolved",
+            Effect::Logged | Effect::AlreadyAcknowledged | Effect::Dropped => return,
+        };
+        self.tell_as(service_key, incident_key, event_type, agent, now);
+    }
+
+    fn tell_as(
+        &mut self,
+        service_key: &str,
+        incident_key: &str,
+        event_type: &'static str,
+        agent: Agent,
+        now: DateTime<Utc>,
+    ) {
+        if let Some(incident) = self.incidents.get(service_key, incident_key) {
+            self.unposted.extend(webhooks(&self.options.webhooks, incident, event_type, agent, now));
+        }
     }
 
     /// Writes and counts an entry.
@@ -367,10 +272,10 @@ impl Records {
     }
 
     /// Applies the held events that `due` selects, in the order in which they came, and returns how many.
-    pub(crate) fn release(&mut self, now: DateTime<Utc>, due: impl Fn(&Held) -> bool) -> usize {
+    pub(crate) fn release(&mut self, now: DateTime<Utc>, due: impl Fn(&HeldEvent) -> bool) -> usize {
         let (released, held) = std::mem::take(&mut self.held).into_iter().partition::<Vec<_>, _>(due);
         self.held = held;
-        for Held { api, event, origin, .. } in &released {
+        for HeldEvent { api, event, origin, .. } in &released {
             let (incident_key, Transition { effect, before, after }) = self.apply(*api, event, now);
             self.write(JournalEntry {
                 number: self.journal.next_number(),
@@ -395,18 +300,18 @@ pub(crate) fn generated_key() -> String {
 
 /// The records as the servers and [`Sandbox`](crate::Sandbox) share them.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) clock: Clock,
+pub(crate) struct SharedRecords {
+    pub(crate) clock: TimeSource,
     records: Mutex<Records>,
     changes: watch::Sender<()>,
     entries: broadcast::Sender<Arc<JournalEntry>>,
-    webhooks: mpsc::UnboundedSender<Webhook>,
+    webhooks: mpsc::UnboundedSender<PendingWebhook>,
     /// The receiver of `webhooks`, until the first server takes it.
-    unposted: Mutex<Option<mpsc::UnboundedReceiver<Webhook>>>,
+    unposted: Mutex<Option<mpsc::UnboundedReceiver<PendingWebhook>>>,
 }
 
-impl Shared {
-    pub(crate) fn new(options: Options, clock: Clock) -> Self {
+impl SharedRecords {
+    pub(crate) fn new(options: Options, clock: TimeSource) -> Self {
         let records = Records { options: Arc::new(options), ..Records::default() };
         let (webhooks, unposted) = mpsc::unbounded_channel();
         Self {
@@ -452,7 +357,7 @@ impl Shared {
     }
 
     /// Returns the receiver of the webhooks to post on the first call, and `None` after that.
-    pub(crate) fn take_webhooks(&self) -> Option<mpsc::UnboundedReceiver<Webhook>> {
+    pub(crate) fn take_webhooks(&self) -> Option<mpsc::UnboundedReceiver<PendingWebhook>> {
         self.unposted.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -462,5 +367,42 @@ impl Shared {
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<JournalEntry>> {
         self.entries.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    #[test]
+    fn the_limit_holds_in_every_window_and_for_each_key_alone() {
+        let options = ThrottleOptions { limit: 2, ..ThrottleOptions::default() };
+        let mut throttle = ThrottleWindows::default();
+        let times = [(0, true), (30, true), (59, false), (60, true), (61, false), (90, true)];
+        for (second, admitted) in times {
+            assert_eq!(throttle.admit("K", at(second), &options), admitted, "second {second}");
+        }
+        assert!(throttle.admit("L", at(90), &options));
+    }
+
+    #[test]
+    fn a_client_that_hammers_never_recovers_where_refusals_count() {
+        let options = ThrottleOptions { limit: 1, count_rejected: true, ..ThrottleOptions::default() };
+        let mut throttle = ThrottleWindows::default();
+        assert!(throttle.admit("K", at(0), &options));
+        assert!((1..10).all(|step| !throttle.admit("K", at(step * 30), &options)));
+    }
+
+    #[test]
+    fn a_limit_lowered_mid_run_counts_what_was_already_taken() {
+        let mut options = ThrottleOptions { limit: 3, ..ThrottleOptions::default() };
+        let mut throttle = ThrottleWindows::default();
+        assert!(throttle.admit("K", at(0), &options) && throttle.admit("K", at(1), &options));
+        options.limit = 1;
+        assert!(!throttle.admit("K", at(2), &options));
     }
 }

@@ -9,8 +9,8 @@ use actix_web::web::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
-use crate::api::EventsApi;
-use crate::faults::{Body, Cut};
+use crate::api::EventsApiVersion;
+use crate::faults::{CloseMode, FaultBody};
 use crate::options::{Options, RetryAfter, ThrottleStatus};
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -20,18 +20,18 @@ const THROTTLED: &str = "Requests for this service are arriving too quickly.  Pl
 
 /// A response and how it is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Response {
+pub(crate) struct PlannedResponse {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Bytes,
     /// Whether it says `Connection: close` and the connection ends after it.
     pub(crate) close: bool,
-    pub(crate) delivery: Delivery,
+    pub(crate) delivery: SendMode,
 }
 
 /// How a response is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Delivery {
+pub(crate) enum SendMode {
     /// At once and completely.
     Whole,
     /// Completely, after this time.
@@ -48,30 +48,30 @@ pub(crate) enum Delivery {
     Reset,
 }
 
-impl Delivery {
+impl SendMode {
     /// Whether a client sees the status.
     pub(crate) fn shows_status(self) -> bool {
         !matches!(self, Self::Dropped(_) | Self::Reset)
     }
 }
 
-impl From<Cut> for Delivery {
-    fn from(cut: Cut) -> Self {
+impl From<CloseMode> for SendMode {
+    fn from(cut: CloseMode) -> Self {
         match cut {
-            Cut::Silent => Self::Dropped(Duration::ZERO),
-            Cut::Reset => Self::Reset,
-            Cut::Midway => Self::Truncated,
+            CloseMode::Silent => Self::Dropped(Duration::ZERO),
+            CloseMode::Reset => Self::Reset,
+            CloseMode::Midway => Self::Truncated,
         }
     }
 }
 
-impl Response {
+impl PlannedResponse {
     pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         Self { body: body.into(), ..Self::empty(status).with_header("content-type", content_type) }
     }
 
     pub(crate) fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), close: false, delivery: Delivery::Whole }
+        Self { status, headers: Vec::new(), body: Bytes::new(), close: false, delivery: SendMode::Whole }
     }
 
     pub(crate) fn with_header(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -79,7 +79,7 @@ impl Response {
         self
     }
 
-    pub(crate) fn with_delivery(self, delivery: impl Into<Delivery>) -> Self {
+    pub(crate) fn with_delivery(self, delivery: impl Into<SendMode>) -> Self {
         Self { delivery: delivery.into(), ..self }
     }
 }
@@ -94,23 +94,23 @@ fn text(options: &Options, members: Value) -> String {
     }
 }
 
-fn json(options: &Options, status: u16, members: Value) -> Response {
-    Response::new(status, JSON, text(options, members))
+fn json(options: &Options, status: u16, members: Value) -> PlannedResponse {
+    PlannedResponse::new(status, JSON, text(options, members))
 }
 
-pub(crate) fn success(options: &Options, api: EventsApi, incident_key: &str) -> Response {
+pub(crate) fn success(options: &Options, api: EventsApiVersion, incident_key: &str) -> PlannedResponse {
     let mut members = json!({"status": "success", "message": "Event processed"});
     members[api.incident_member()] = incident_key.into();
     json(options, api.success_status(), members)
 }
 
-pub(crate) fn invalid(options: &Options, errors: &[String]) -> Response {
+pub(crate) fn invalid(options: &Options, errors: &[String]) -> PlannedResponse {
     let members = json!({"status": "invalid event", "message": "Event object is invalid", "errors": errors});
     json(options, 400, members)
 }
 
 /// For a body that is not a JSON object. Captured from v1 in June 2023: 110 bytes.
-pub(crate) fn not_json(options: &Options) -> Response {
+pub(crate) fn not_json(options: &Options) -> PlannedResponse {
     let members = json!({
         "errors": ["JSON parse error"],
         "message": "Event object format is unrecognized",
@@ -125,12 +125,13 @@ pub(crate) fn throttled(
     status: ThrottleStatus,
     retry_after: Option<RetryAfter>,
     now: DateTime<Utc>,
-) -> Response {
+) -> PlannedResponse {
     let mut members = json!({"status": "throttle exceeded", "message": THROTTLED});
     if status == ThrottleStatus::TooManyRequests {
         members["errors"] = json!(["Enhance Your Calm."]);
     }
-    let response = Response { close: true, ..Response::new(status.into(), "text/plain", text(options, members)) };
+    let response =
+        PlannedResponse { close: true, ..PlannedResponse::new(status.into(), "text/plain", text(options, members)) };
     match retry_after {
         None => response,
         Some(RetryAfter::Seconds(seconds)) => response.with_header("retry-after", seconds.to_string()),
@@ -141,43 +142,45 @@ pub(crate) fn throttled(
     }
 }
 
-pub(crate) fn not_found(options: &Options) -> Response {
+pub(crate) fn not_found(options: &Options) -> PlannedResponse {
     json(options, 404, json!({"status": "not found"}))
 }
 
-pub(crate) fn method_not_allowed(options: &Options) -> Response {
+pub(crate) fn method_not_allowed(options: &Options) -> PlannedResponse {
     let message = "You must use HTTP POST to submit your event";
     json(options, 405, json!({"status": "invalid method", "message": message})).with_header("allow", "POST")
 }
 
 /// Captured from v2.
-pub(crate) fn unknown_key() -> Response {
-    Response::new(400, "text/plain", "Invalid routing key")
+pub(crate) fn unknown_key() -> PlannedResponse {
+    PlannedResponse::new(400, "text/plain", "Invalid routing key")
 }
 
 /// An error of PagerDuty itself, in the form that its API schema defines for such errors.
-pub(crate) fn error(options: &Options, status: u16) -> Response {
+pub(crate) fn error(options: &Options, status: u16) -> PlannedResponse {
     json(options, status, json!({"status": "error", "message": format!("The sandbox was told to answer {status}")}))
 }
 
 /// The response of [`Fault::Answer`](crate::Fault::Answer), without the headers that the fault adds.
-pub(crate) fn of_fault(options: &Options, status: u16, body: &Body) -> Response {
+pub(crate) fn of_fault(options: &Options, status: u16, body: &FaultBody) -> PlannedResponse {
     match body {
-        Body::Json if status == 400 => invalid(options, &["The sandbox was told to refuse this event".to_owned()]),
-        Body::Json => error(options, status),
-        Body::Html => {
+        FaultBody::Json if status == 400 => invalid(options, &["The sandbox was told to refuse this event".to_owned()]),
+        FaultBody::Json => error(options, status),
+        FaultBody::Html => {
             let page = format!("<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n");
-            Response::new(status, "text/html", page)
+            PlannedResponse::new(status, "text/html", page)
         }
-        Body::Empty => Response::empty(status),
-        Body::Garbage => Response::new(status, "application/json", &b"\xff\x00\xfe{<"[..]),
-        Body::Truncated => Response::new(status, "application/json", r#"{"status":"success","message":"Event pro"#),
-        Body::NotSuccess => {
+        FaultBody::Empty => PlannedResponse::empty(status),
+        FaultBody::Garbage => PlannedResponse::new(status, "application/json", &b"\xff\x00\xfe{<"[..]),
+        FaultBody::Truncated => {
+            PlannedResponse::new(status, "application/json", r#"{"status":"success","message":"Event pro"#)
+        }
+        FaultBody::NotSuccess => {
             let members = json!({"status": "warning", "message": "Event processed, more or less"});
-            Response::new(status, "application/json", members.to_string())
+            PlannedResponse::new(status, "application/json", members.to_string())
         }
-        Body::Text(text) => Response::new(status, "text/plain", text.clone()),
-        Body::Filler(length) => Response::new(status, "text/plain", vec![b'.'; *length]),
+        FaultBody::Text(text) => PlannedResponse::new(status, "text/plain", text.clone()),
+        FaultBody::Filler(length) => PlannedResponse::new(status, "text/plain", vec![b'.'; *length]),
     }
 }
 
@@ -196,9 +199,10 @@ mod tests {
     #[test]
     fn reversing_an_answer_changes_its_text_and_not_its_meaning() {
         let reversed = Options { reversed_keys: true, ..Options::default() };
-        let (one, other) = (success(&Options::default(), EventsApi::V1, "42"), success(&reversed, EventsApi::V1, "42"));
+        let (one, other) =
+            (success(&Options::default(), EventsApiVersion::V1, "42"), success(&reversed, EventsApiVersion::V1, "42"));
         assert_ne!(one.body, other.body);
-        let read = |response: &Response| serde_json::from_slice::<Value>(&response.body).unwrap();
+        let read = |response: &PlannedResponse| serde_json::from_slice::<Value>(&response.body).unwrap();
         assert_eq!(read(&one), read(&other));
     }
 

@@ -3,71 +3,26 @@
 //!
 //! Sources: PagerDuty's OpenAPI description of the REST API, and for `integration_key` its Go client.
 
-mod options;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use std::collections::{BTreeMap, VecDeque};
-
-use actix_web::web::Bytes;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use serde::Serialize;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-pub use options::{IntegrationOptions, RestAnswer, RestOptions, ServiceOptions, ServiceStatus};
-
-use crate::incidents::{Incident, State};
-use crate::records::{Records, generated_key};
-use options::{EVENTS_V1, EVENTS_V2};
+use crate::incidents::{Incident, IncidentState};
+use crate::journal::Received;
+use crate::options::{EVENTS_V1, EVENTS_V2, IntegrationOptions, Options, RestAnswer, ServiceOptions, ServiceStatus};
+use crate::records::{Records, RestRequest, generated_key};
+use crate::responses::PlannedResponse;
 
 /// The path of the REST API on the listener of the Events API.
 pub(crate) const ROOT: &str = "/rest";
 
-/// How many requests are recorded; older ones are dropped.
-const KEPT: usize = 10_000;
-
-/// A request to the REST API, as it is recorded.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct RestRequest {
-    /// When it was received.
-    pub at: DateTime<Utc>,
-    /// Its method.
-    pub method: String,
-    /// Its path and query, below the root of the API.
-    pub target: String,
-    /// The status it was answered with.
-    pub status: u16,
-    /// Why it was refused, if it was.
-    pub error: Option<String>,
-}
-
-/// The recorded requests to the REST API, and those that its rate limit counts.
-#[derive(Debug, Default)]
-pub(crate) struct RestRecords {
-    pub(crate) requests: VecDeque<RestRequest>,
-    pub(crate) total: u64,
-    /// The times of the requests in the last minute.
-    window: VecDeque<DateTime<Utc>>,
-}
-
-/// A request as it was received.
-pub(crate) struct Request {
-    pub(crate) method: String,
-    /// The path below the root of the API.
-    pub(crate) path: String,
-    pub(crate) query: String,
-    pub(crate) authorization: Option<String>,
-    pub(crate) accept: Option<String>,
-    pub(crate) content_type: Option<String>,
-    pub(crate) body: Bytes,
-}
-
-/// A status, further headers and the JSON of the body.
-pub(crate) type Answer = (u16, Vec<(&'static str, String)>, Value);
-
 /// Why a request is refused: PagerDuty's status code, its error code and its message.
-struct Refusal(u16, u32, String);
+struct RestError(u16, u32, String);
 
-impl Refusal {
+impl RestError {
     fn invalid(what: impl Into<String>) -> Self {
         Self(400, 2001, what.into())
     }
@@ -91,8 +46,7 @@ impl Records {
             return named.clone();
         }
         let keys = self.options.keys.iter().flatten().cloned();
-        let keys: std::collections::BTreeSet<_> =
-            keys.chain(self.incidents().map(|incident| incident.service_key.clone())).collect();
+        let keys: BTreeSet<_> = keys.chain(self.incidents().map(|incident| incident.service_key.clone())).collect();
         let service = |key: &String| {
             let end = &key[key.len().saturating_sub(4)..];
             ServiceOptions::new(&format!("PSB{}", end.to_uppercase()), &format!("Sandbox {end}"), key)
@@ -106,33 +60,33 @@ fn has_key(service: &ServiceOptions, key: &str) -> bool {
 }
 
 /// Handles a request and records it.
-pub(crate) fn handle(records: &mut Records, request: &Request, now: DateTime<Utc>) -> Answer {
-    let answered = answer(records, request, now);
-    let target =
-        if request.query.is_empty() { request.path.clone() } else { format!("{}?{}", request.path, request.query) };
-    let (answer, error) = match answered {
-        Ok((status, body)) => ((status, Vec::new(), body), None),
-        Err(Refusal(status, code, what)) => {
-            let mut headers = Vec::new();
-            let reset = records.options.rest.answer.and_then(|answer| answer.reset);
-            if let Some(reset) = reset.filter(|_| status == 429) {
-                headers.push(("ratelimit-reset", reset.to_string()));
-            }
-            let body = json!({"error": {"message": what, "code": code, "errors": [what]}});
-            ((status, headers, body), Some(what))
+pub(crate) fn handle(records: &mut Records, request: &Received, now: DateTime<Utc>) -> PlannedResponse {
+    let target = request.target.split_once(ROOT).map_or("", |(_, target)| target).trim_end_matches('?');
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (status, body, error) = match answer(records, request, path, query, now) {
+        Ok((status, body)) => (status, body, None),
+        Err(RestError(status, code, what)) => {
+            (status, json!({"error": {"message": what, "code": code, "errors": [what]}}), Some(what))
         }
     };
-    let rest = &mut records.rest;
-    rest.total += 1;
-    rest.requests.push_back(RestRequest { at: now, method: request.method.clone(), target, status: answer.0, error });
-    if rest.requests.len() > KEPT {
-        rest.requests.pop_front();
+    let mut response = PlannedResponse::new(status, "application/json", body.to_string());
+    let reset = records.options.rest.answer.and_then(|answer| answer.reset);
+    if let Some(reset) = reset.filter(|_| error.is_some() && status == 429) {
+        response = response.with_header("ratelimit-reset", reset.to_string());
     }
-    answer
+    let (method, target) = (request.method.clone(), target.to_owned());
+    records.write_rest(RestRequest { at: now, method, target, status, error });
+    response
 }
 
-fn answer(records: &mut Records, request: &Request, now: DateTime<Utc>) -> Result<(u16, Value), Refusal> {
-    let options = std::sync::Arc::clone(&records.options);
+fn answer(
+    records: &mut Records,
+    request: &Received,
+    path: &str,
+    query: &str,
+    now: DateTime<Utc>,
+) -> Result<(u16, Value), RestError> {
+    let options = Arc::clone(&records.options);
     if let Some(RestAnswer { status, .. }) = options.rest.answer {
         let (code, what) = match status {
             401 => (2006, "Authentication failed"),
@@ -141,31 +95,28 @@ fn answer(records: &mut Records, request: &Request, now: DateTime<Utc>) -> Resul
             429 => (2020, "Rate Limit Exceeded"),
             _ => (2000, "Internal Server Error"),
         };
-        return Err(Refusal(status, code, what.to_owned()));
+        return Err(RestError(status, code, what.to_owned()));
     }
     authorize(request, options.rest.token.as_deref())?;
-    let window = &mut records.rest.window;
-    window.retain(|at| now - *at < TimeDelta::minutes(1));
-    if window.len() >= options.rest.limit {
-        return Err(Refusal(429, 2020, "Rate Limit Exceeded".to_owned()));
+    if !records.admit_rest(now) {
+        return Err(RestError(429, 2020, "Rate Limit Exceeded".to_owned()));
     }
-    window.push_back(now);
 
-    let query = Query::parse(&request.query)?;
-    let path: Vec<_> = request.path.trim_matches('/').split('/').collect();
+    let query = RestQuery::parse(query)?;
+    let path: Vec<_> = path.trim_matches('/').split('/').collect();
     match (request.method.as_str(), path.as_slice()) {
         ("GET", ["services"]) => services(records, &query),
         ("GET", ["services", id]) => {
             query.only(&["include[]"])?;
             let service = records.services().into_iter().find(|service| service.id == *id);
-            let service = service.ok_or_else(Refusal::not_found)?;
+            let service = service.ok_or_else(RestError::not_found)?;
             Ok((200, json!({"service": service_json(&service, query.includes("integrations"))})))
         }
         ("GET", ["services", id, "integrations", integration]) => {
             let services = records.services();
             let service = services.iter().find(|service| service.id == *id);
             let found = service.and_then(|service| service.integrations.iter().find(|of| of.id == *integration));
-            let found = found.ok_or_else(Refusal::not_found)?;
+            let found = found.ok_or_else(RestError::not_found)?;
             Ok((200, json!({"integration": integration_json(found, id)})))
         }
         ("POST", ["services", id, "integrations"]) => create_integration(records, id, request),
@@ -173,36 +124,36 @@ fn answer(records: &mut Records, request: &Request, now: DateTime<Utc>) -> Resul
         ("GET", ["incidents", id, "alerts"]) => alerts(records, id, &query),
         ("GET", ["maintenance_windows"]) => maintenance_windows(records, &query, now),
         ("GET", ["oncalls"]) => on_calls(records, &query),
-        _ => Err(Refusal::not_found()),
+        _ => Err(RestError::not_found()),
     }
 }
 
-fn authorize(request: &Request, token: Option<&str>) -> Result<(), Refusal> {
-    let given = request.authorization.as_deref().and_then(|value| value.strip_prefix("Token token="));
+fn authorize(request: &Received, token: Option<&str>) -> Result<(), RestError> {
+    let given = request.header("authorization").next().and_then(|value| value.strip_prefix("Token token="));
     if given.is_none_or(|given| given.is_empty() || token.is_some_and(|token| token != given)) {
-        return Err(Refusal(401, 2006, "Authentication failed".to_owned()));
+        return Err(RestError(401, 2006, "Authentication failed".to_owned()));
     }
-    if request.accept.as_deref() != Some("application/vnd.pagerduty+json;version=2") {
-        return Err(Refusal::invalid("The Accept header is not application/vnd.pagerduty+json;version=2"));
+    if request.header("accept").next() != Some("application/vnd.pagerduty+json;version=2") {
+        return Err(RestError::invalid("The Accept header is not application/vnd.pagerduty+json;version=2"));
     }
     Ok(())
 }
 
 /// The parameters of a request.
-struct Query(Vec<(String, String)>);
+struct RestQuery(Vec<(String, String)>);
 
-impl Query {
-    fn parse(text: &str) -> Result<Self, Refusal> {
+impl RestQuery {
+    fn parse(text: &str) -> Result<Self, RestError> {
         let pairs: Vec<(String, String)> = form_urlencoded::parse(text.as_bytes()).into_owned().collect();
         if pairs.iter().any(|(_, value)| value.is_empty()) {
-            return Err(Refusal::invalid("A parameter is empty"));
+            return Err(RestError::invalid("A parameter is empty"));
         }
         Ok(Self(pairs))
     }
 
-    fn only(&self, known: &[&str]) -> Result<(), Refusal> {
+    fn only(&self, known: &[&str]) -> Result<(), RestError> {
         match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => Err(Refusal::invalid(format!("The parameter {name} is not known here"))),
+            Some((name, _)) => Err(RestError::invalid(format!("The parameter {name} is not known here"))),
             None => Ok(()),
         }
     }
@@ -219,16 +170,16 @@ impl Query {
         self.all("include[]").any(|include| include == wanted)
     }
 
-    fn number(&self, name: &str, default: usize) -> Result<usize, Refusal> {
-        let parse = |text: &str| text.parse().map_err(|_| Refusal::invalid(format!("{name} is not a number")));
+    fn number(&self, name: &str, default: usize) -> Result<usize, RestError> {
+        let parse = |text: &str| text.parse().map_err(|_| RestError::invalid(format!("{name} is not a number")));
         self.one(name).map_or(Ok(default), parse)
     }
 
     /// Returns a page of these rows under this name, as PagerDuty's classic pagination does.
-    fn page(&self, name: &str, rows: Vec<Value>) -> Result<(u16, Value), Refusal> {
+    fn page(&self, name: &str, rows: Vec<Value>) -> Result<(u16, Value), RestError> {
         let (limit, offset) = (self.number("limit", 25)?, self.number("offset", 0)?);
         if limit == 0 || limit > 100 || offset + limit > 10_000 {
-            return Err(Refusal::invalid("limit or offset is out of range"));
+            return Err(RestError::invalid("limit or offset is out of range"));
         }
         let more = rows.len() > offset + limit;
         let rows: Vec<_> = rows.into_iter().skip(offset).take(limit).collect();
@@ -236,7 +187,7 @@ impl Query {
     }
 }
 
-fn services(records: &Records, query: &Query) -> Result<(u16, Value), Refusal> {
+fn services(records: &Records, query: &RestQuery) -> Result<(u16, Value), RestError> {
     query.only(&["query", "include[]", "limit", "offset"])?;
     let wanted = query.one("query").unwrap_or_default().to_lowercase();
     let services = records.services();
@@ -284,25 +235,25 @@ fn integration_json(integration: &IntegrationOptions, service: &str) -> Value {
     })
 }
 
-fn create_integration(records: &mut Records, id: &str, request: &Request) -> Result<(u16, Value), Refusal> {
+fn create_integration(records: &mut Records, id: &str, request: &Received) -> Result<(u16, Value), RestError> {
     if records.options.rest.read_only {
-        return Err(Refusal(403, 2010, "Access Denied".to_owned()));
+        return Err(RestError(403, 2010, "Access Denied".to_owned()));
     }
-    if request.content_type.as_deref() != Some("application/json") {
-        return Err(Refusal::invalid("The Content-Type is not application/json"));
+    if request.header("content-type").next() != Some("application/json") {
+        return Err(RestError::invalid("The Content-Type is not application/json"));
     }
-    let body: Value = serde_json::from_slice(&request.body).map_err(|error| Refusal::invalid(error.to_string()))?;
+    let body: Value = serde_json::from_slice(&request.body).map_err(|error| RestError::invalid(error.to_string()))?;
     let wanted = &body["integration"];
     let (kind, name) = (wanted["type"].as_str().unwrap_or_default(), wanted["name"].as_str().unwrap_or_default());
     if ![EVENTS_V1, EVENTS_V2].contains(&kind) || name.is_empty() {
-        return Err(Refusal::invalid("integration needs a type and a name"));
+        return Err(RestError::invalid("integration needs a type and a name"));
     }
     if wanted["service"] != json!({"id": id, "type": "service_reference"}) {
-        return Err(Refusal::invalid("integration.service is not a reference to the service"));
+        return Err(RestError::invalid("integration.service is not a reference to the service"));
     }
-    let mut options = crate::Options::clone(&records.options);
+    let mut options = Options::clone(&records.options);
     let service = options.rest.services.iter_mut().find(|service| service.id == id);
-    let service = service.ok_or_else(Refusal::not_found)?;
+    let service = service.ok_or_else(RestError::not_found)?;
     let integration = IntegrationOptions {
         id: format!("PI{}", service.integrations.len() + 1),
         name: name.to_owned(),
@@ -318,19 +269,19 @@ fn create_integration(records: &mut Records, id: &str, request: &Request) -> Res
     Ok((201, json!({"integration": shown})))
 }
 
-fn incidents(records: &Records, query: &Query, now: DateTime<Utc>) -> Result<(u16, Value), Refusal> {
+fn incidents(records: &Records, query: &RestQuery, now: DateTime<Utc>) -> Result<(u16, Value), RestError> {
     query.only(&["incident_key", "date_range", "service_ids[]", "statuses[]", "sort_by", "limit", "offset"])?;
     let since = match query.one("date_range") {
         None => now - TimeDelta::days(30),
         Some("all") => DateTime::UNIX_EPOCH,
-        Some(_) => return Err(Refusal::invalid("date_range must be all")),
+        Some(_) => return Err(RestError::invalid("date_range must be all")),
     };
     let statuses: Vec<_> = query.all("statuses[]").collect();
     if statuses.iter().any(|status| !["triggered", "acknowledged", "resolved"].contains(status)) {
-        return Err(Refusal::invalid("statuses[] must be triggered, acknowledged or resolved"));
+        return Err(RestError::invalid("statuses[] must be triggered, acknowledged or resolved"));
     }
     if query.one("sort_by").is_some_and(|order| order != "created_at:desc") {
-        return Err(Refusal::invalid("sort_by must be created_at:desc"));
+        return Err(RestError::invalid("sort_by must be created_at:desc"));
     }
     let services = records.services();
     let by_key = by_key(&services);
@@ -356,11 +307,11 @@ fn by_key<'a>(services: &'a [ServiceOptions]) -> BTreeMap<&'a str, &'a ServiceOp
     services.iter().flat_map(of_service).collect()
 }
 
-fn status_of(state: State) -> &'static str {
+fn status_of(state: IncidentState) -> &'static str {
     match state {
-        State::Triggered => "triggered",
-        State::Acknowledged => "acknowledged",
-        State::Resolved => "resolved",
+        IncidentState::Triggered => "triggered",
+        IncidentState::Acknowledged => "acknowledged",
+        IncidentState::Resolved => "resolved",
     }
 }
 
@@ -386,11 +337,11 @@ fn incident_json(incident: &Incident, service: &ServiceOptions) -> Value {
     })
 }
 
-fn alerts(records: &Records, id: &str, query: &Query) -> Result<(u16, Value), Refusal> {
+fn alerts(records: &Records, id: &str, query: &RestQuery) -> Result<(u16, Value), RestError> {
     query.only(&["alert_key", "limit", "offset"])?;
-    let incident = records.incidents().find(|incident| incident.id() == id).ok_or_else(Refusal::not_found)?;
+    let incident = records.incidents().find(|incident| incident.id() == id).ok_or_else(RestError::not_found)?;
     let services = records.services();
-    let service = by_key(&services).get(incident.service_key.as_str()).copied().ok_or_else(Refusal::not_found)?;
+    let service = by_key(&services).get(incident.service_key.as_str()).copied().ok_or_else(RestError::not_found)?;
     let is_asked = query.one("alert_key").is_none_or(|key| key == incident.incident_key);
     let mut rows = Vec::new();
     if (service.creates_alerts || service.suppresses) && is_asked {
@@ -398,7 +349,7 @@ fn alerts(records: &Records, id: &str, query: &Query) -> Result<(u16, Value), Re
             "id": format!("A{:013}", incident.number),
             "type": "alert",
             "alert_key": incident.incident_key,
-            "status": if incident.state == State::Resolved { "resolved" } else { "triggered" },
+            "status": if incident.state == IncidentState::Resolved { "resolved" } else { "triggered" },
             "suppressed": service.suppresses,
             "created_at": time(incident.opened_at),
         }));
@@ -406,10 +357,10 @@ fn alerts(records: &Records, id: &str, query: &Query) -> Result<(u16, Value), Re
     query.page("alerts", rows)
 }
 
-fn maintenance_windows(records: &Records, query: &Query, now: DateTime<Utc>) -> Result<(u16, Value), Refusal> {
+fn maintenance_windows(records: &Records, query: &RestQuery, now: DateTime<Utc>) -> Result<(u16, Value), RestError> {
     query.only(&["filter", "service_ids[]", "limit", "offset"])?;
     if query.one("filter") != Some("ongoing") {
-        return Err(Refusal::invalid("filter must be ongoing"));
+        return Err(RestError::invalid("filter must be ongoing"));
     }
     let ids: Vec<_> = query.all("service_ids[]").collect();
     let window = |service: &ServiceOptions| {
@@ -428,7 +379,7 @@ fn maintenance_windows(records: &Records, query: &Query, now: DateTime<Utc>) -> 
     query.page("maintenance_windows", asked.map(window).collect())
 }
 
-fn on_calls(records: &Records, query: &Query) -> Result<(u16, Value), Refusal> {
+fn on_calls(records: &Records, query: &RestQuery) -> Result<(u16, Value), RestError> {
     query.only(&["escalation_policy_ids[]", "limit", "offset"])?;
     let ids: Vec<_> = query.all("escalation_policy_ids[]").collect();
     let services = records.services();

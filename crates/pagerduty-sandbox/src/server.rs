@@ -14,20 +14,23 @@ use std::time::Duration;
 use actix_web::body::{BoxBody, SizedStream};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderValue;
 use actix_web::rt;
 use actix_web::rt::net::TcpStream;
 use actix_web::rt::time::sleep;
 use actix_web::web::{self, Bytes, BytesMut, Data, Payload};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use chrono::{DateTime, Utc};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use socket2::{SockRef, Socket};
 use tokio::sync::oneshot;
 
 use crate::control;
+use crate::journal::{Extent, Received};
 use crate::pipeline;
-use crate::records::{Extent, Received, Shared};
-use crate::responses::{Delivery, Response};
+use crate::records::SharedRecords;
+use crate::responses::{PlannedResponse, SendMode};
 use crate::rest;
 use crate::webhooks::post_all;
 
@@ -37,7 +40,7 @@ const MAX_WAIT: Duration = Duration::from_mins(10);
 /// The thread that runs the servers.
 #[derive(Debug)]
 pub(crate) struct ServerThread {
-    shared: Arc<Shared>,
+    shared: Arc<SharedRecords>,
     /// False as soon as the sandbox begins to stop. From then on, a request on a connection that is still open gets no
     /// response and changes nothing.
     accepting: Arc<AtomicBool>,
@@ -49,7 +52,11 @@ pub(crate) struct ServerThread {
 
 impl ServerThread {
     /// Starts both servers. They accept connections when this returns.
-    pub(crate) fn start(shared: Arc<Shared>, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
+    pub(crate) fn start(
+        shared: Arc<SharedRecords>,
+        api: TcpListener,
+        control: Option<TcpListener>,
+    ) -> io::Result<Self> {
         let accepting = Arc::new(AtomicBool::new(true));
         let (report, started) = mpsc::channel();
         let (until_finished, finished) = oneshot::channel::<()>();
@@ -62,7 +69,10 @@ impl ServerThread {
                     Ok(servers) => {
                         let handles = servers.iter().map(Server::handle).collect();
                         if let Some(webhooks) = state.take_webhooks() {
-                            rt::spawn(post_all(Arc::clone(&state), webhooks));
+                            let records = Arc::clone(&state);
+                            rt::spawn(post_all(webhooks, move |attempt| {
+                                records.change(|records, _| records.webhook_attempts.push(attempt));
+                            }));
                         }
                         drop(report.send(Ok(handles)));
                         if let Err(error) = try_join_all(servers).await {
@@ -103,7 +113,7 @@ impl ServerThread {
 }
 
 fn servers(
-    shared: &Arc<Shared>,
+    shared: &Arc<SharedRecords>,
     accepting: &Arc<AtomicBool>,
     api: TcpListener,
     control: Option<TcpListener>,
@@ -144,27 +154,14 @@ fn servers(
 async fn serve(
     request: HttpRequest,
     payload: Payload,
-    shared: Data<Shared>,
+    shared: Data<SharedRecords>,
     accepting: Data<AtomicBool>,
 ) -> HttpResponse {
     let Some(connection) = request.conn_data::<Arc<Connection>>() else { return no_response() };
     let (at, on_connection) = (shared.clock.now(), connection.count_request());
     let max_body = shared.read(|records| records.options.max_body);
     let (body, extent) = read(payload, max_body).await;
-    let received = Received {
-        at,
-        connection: connection.id,
-        on_connection,
-        method: request.method().to_string(),
-        target: request.uri().to_string(),
-        headers: request
-            .headers()
-            .iter()
-            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-            .collect(),
-        body,
-        extent,
-    };
+    let received = Received { connection: connection.id, on_connection, extent, ..received(&request, at, body) };
     let handled = shared.change(|records, now| {
         // Checked under the lock, so that nothing changes once `stop_accepting` has returned.
         accepting.load(Ordering::Acquire).then(|| pipeline::handle(records, received, now))
@@ -183,28 +180,28 @@ async fn serve(
 async fn serve_rest(
     request: HttpRequest,
     body: Bytes,
-    shared: Data<Shared>,
+    shared: Data<SharedRecords>,
     accepting: Data<AtomicBool>,
 ) -> HttpResponse {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let received = rest::Request {
-        method: request.method().to_string(),
-        path: request.path().strip_prefix(rest::ROOT).unwrap_or_default().to_owned(),
-        query: request.query_string().to_owned(),
-        authorization: header("authorization"),
-        accept: header("accept"),
-        content_type: header("content-type"),
-        body,
-    };
+    let received = received(&request, shared.clock.now(), body);
     let handled =
         shared.change(|records, now| accepting.load(Ordering::Acquire).then(|| rest::handle(records, &received, now)));
-    let Some((status, headers, body)) = handled else { return no_response() };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut builder = HttpResponse::build(status);
-    for header in headers {
-        builder.insert_header(header);
+    handled.map_or_else(no_response, whole)
+}
+
+/// A request with a whole body. Its connection is set only for the Events APIs.
+fn received(request: &HttpRequest, at: DateTime<Utc>, body: Bytes) -> Received {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Received {
+        at,
+        connection: 0,
+        on_connection: 0,
+        method: request.method().to_string(),
+        target: request.uri().to_string(),
+        headers: request.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        body,
+        extent: Extent::Whole,
     }
-    builder.json(body)
 }
 
 /// Reads a body, at most `max` bytes of it.
@@ -221,28 +218,28 @@ async fn read(mut payload: Payload, max: usize) -> (Bytes, Extent) {
     (body.freeze(), Extent::Whole)
 }
 
-/// Makes the server send `response` as its [`Delivery`] says.
-async fn send(response: Response, connection: &Arc<Connection>) -> HttpResponse {
+/// Makes the server send `response` as its [`SendMode`] says.
+async fn send(response: PlannedResponse, connection: &Arc<Connection>) -> HttpResponse {
     match response.delivery {
-        Delivery::Whole => whole(response),
-        Delivery::Delayed(by) => {
+        SendMode::Whole => whole(response),
+        SendMode::Delayed(by) => {
             sleep(by.min(MAX_WAIT)).await;
             whole(response)
         }
-        Delivery::Dropped(after) => {
+        SendMode::Dropped(after) => {
             sleep(after.min(MAX_WAIT)).await;
             no_response()
         }
-        Delivery::Reset => {
+        SendMode::Reset => {
             connection.reset_on_close();
             no_response()
         }
-        Delivery::IdleClose(after) => {
+        SendMode::IdleClose(after) => {
             connection.close_when_idle(after.min(MAX_WAIT));
             whole(response)
         }
-        Delivery::Truncated => truncated(response),
-        Delivery::Dripped(pause) => dripped(response, pause.min(MAX_WAIT)),
+        SendMode::Truncated => truncated(response),
+        SendMode::Dripped(pause) => dripped(response, pause.min(MAX_WAIT)),
     }
 }
 
@@ -255,12 +252,12 @@ fn aborted() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "a fault of the sandbox ends this connection")
 }
 
-fn whole(response: Response) -> HttpResponse {
+fn whole(response: PlannedResponse) -> HttpResponse {
     let body = BoxBody::new(response.body.clone());
     with_body(response, body)
 }
 
-fn truncated(response: Response) -> HttpResponse {
+fn truncated(response: PlannedResponse) -> HttpResponse {
     let length = response.body.len();
     let half = response.body.slice(..length / 2);
     let chunks = stream::unfold(Some(half), |half| async {
@@ -274,7 +271,7 @@ fn truncated(response: Response) -> HttpResponse {
     with_body(response, BoxBody::new(SizedStream::new(length as u64, chunks)))
 }
 
-fn dripped(response: Response, pause: Duration) -> HttpResponse {
+fn dripped(response: PlannedResponse, pause: Duration) -> HttpResponse {
     let length = response.body.len() as u64;
     let chunks = stream::unfold(response.body.clone(), move |mut rest| async move {
         if rest.is_empty() {
@@ -287,7 +284,7 @@ fn dripped(response: Response, pause: Duration) -> HttpResponse {
     with_body(response, BoxBody::new(SizedStream::new(length, chunks)))
 }
 
-fn with_body(response: Response, body: BoxBody) -> HttpResponse {
+fn with_body(response: PlannedResponse, body: BoxBody) -> HttpResponse {
     let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut builder = HttpResponse::build(status);
     for header in response.headers {

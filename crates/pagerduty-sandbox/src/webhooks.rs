@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::rt;
@@ -14,13 +13,13 @@ use actix_web::rt::time::{sleep, timeout};
 use awc::Client;
 use chrono::{DateTime, SecondsFormat, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::sync::mpsc;
 
-use crate::incidents::{Incident, State};
-use crate::records::Shared;
+use crate::incidents::{Agent, Incident, IncidentState};
+use crate::options::Subscription;
 
 /// How long PagerDuty waits for a response.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -29,40 +28,17 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 const ATTEMPTS: u32 = 50;
 
-/// A subscription to the webhooks of every incident.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Subscription {
-    /// The URL to which its webhooks are posted.
-    pub url: String,
-    /// The secrets with which they are signed: one, or several during a rotation.
-    pub secrets: Vec<String>,
-}
-
-/// Who did something to an incident.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Agent {
-    /// A person, through the web app, the mobile app or the REST API.
-    Person,
-    /// An event of an integration.
-    Integration,
-    /// PagerDuty itself, for example by a timeout.
-    Automation,
-}
-
-impl Agent {
-    fn reference(self) -> Value {
-        let reference = |id: &str, kind: &str, summary: &str| {
-            json!({
-                "html_url": null, "id": id, "self": format!("https://api.pagerduty.com/{kind}s/{id}"), "summary": summary,
-                "type": format!("{kind}_reference"),
-            })
-        };
-        match self {
-            Self::Person => reference("PPERSON", "user", "Kim"),
-            Self::Integration => reference("PINTEGR", "inbound_integration", "Sentry"),
-            Self::Automation => Value::Null,
-        }
+fn agent_reference(agent: Agent) -> Value {
+    let reference = |id: &str, kind: &str, summary: &str| {
+        json!({
+            "html_url": null, "id": id, "self": format!("https://api.pagerduty.com/{kind}s/{id}"), "summary": summary,
+            "type": format!("{kind}_reference"),
+        })
+    };
+    match agent {
+        Agent::Person => reference("PPERSON", "user", "Kim"),
+        Agent::Integration => reference("PINTEGR", "inbound_integration", "Sentry"),
+        Agent::Automation => Value::Null,
     }
 }
 
@@ -83,7 +59,7 @@ pub struct WebhookAttempt {
 
 /// A webhook to post.
 #[derive(Clone, Debug)]
-pub(crate) struct Webhook {
+pub(crate) struct PendingWebhook {
     subscription: Subscription,
     id: String,
     event_type: &'static str,
@@ -97,18 +73,18 @@ pub(crate) fn webhooks(
     event_type: &'static str,
     agent: Agent,
     at: DateTime<Utc>,
-) -> Vec<Webhook> {
+) -> Vec<PendingWebhook> {
     let id = incident_id(incident);
     let service = format!("P{}", &hash(&incident.service_key)[..6]);
     let status = match incident.state {
-        State::Triggered => "triggered",
-        State::Acknowledged => "acknowledged",
-        State::Resolved => "resolved",
+        IncidentState::Triggered => "triggered",
+        IncidentState::Acknowledged => "acknowledged",
+        IncidentState::Resolved => "resolved",
     };
     let of = |subscription: &Subscription| {
         let event = json!({
             "id": random_id(), "event_type": event_type, "resource_type": "incident",
-            "occurred_at": at.to_rfc3339_opts(SecondsFormat::Millis, true), "agent": agent.reference(), "client": null,
+            "occurred_at": at.to_rfc3339_opts(SecondsFormat::Millis, true), "agent": agent_reference(agent), "client": null,
             "data": {
                 "id": id, "type": "incident", "self": format!("https://api.pagerduty.com/incidents/{id}"),
                 "html_url": format!("https://acme.pagerduty.com/incidents/{id}"), "number": incident.opened,
@@ -124,7 +100,7 @@ pub(crate) fn webhooks(
             },
         });
         let body = json!({"event": event}).to_string();
-        Webhook { subscription: subscription.clone(), id: random_id(), event_type, body }
+        PendingWebhook { subscription: subscription.clone(), id: random_id(), event_type, body }
     };
     subscriptions.iter().map(of).collect()
 }
@@ -164,16 +140,20 @@ fn signature(secrets: &[String], body: &str) -> String {
 }
 
 /// Posts webhooks until the sandbox stops; those to the same URL one after the other.
-pub(crate) async fn post_all(shared: Arc<Shared>, mut webhooks: mpsc::UnboundedReceiver<Webhook>) {
-    let mut queues: HashMap<String, mpsc::UnboundedSender<Webhook>> = HashMap::new();
+/// Each attempt is passed to `record`.
+pub(crate) async fn post_all(
+    mut webhooks: mpsc::UnboundedReceiver<PendingWebhook>,
+    record: impl Fn(WebhookAttempt) + Clone + 'static,
+) {
+    let mut queues: HashMap<String, mpsc::UnboundedSender<PendingWebhook>> = HashMap::new();
     while let Some(webhook) = webhooks.recv().await {
         let queue = queues.entry(webhook.subscription.url.clone()).or_insert_with(|| {
             let (sender, mut receiver) = mpsc::unbounded_channel();
-            let shared = Arc::clone(&shared);
+            let record = record.clone();
             rt::spawn(async move {
                 let client = Client::builder().disable_redirects().timeout(DEADLINE).finish();
                 while let Some(webhook) = receiver.recv().await {
-                    post(&shared, &client, &webhook).await;
+                    post(&client, &webhook, &record).await;
                 }
             });
             sender
@@ -184,16 +164,16 @@ pub(crate) async fn post_all(shared: Arc<Shared>, mut webhooks: mpsc::UnboundedR
 }
 
 /// Posts a webhook until it succeeds, is rejected permanently, or `ATTEMPTS` is reached.
-async fn post(shared: &Shared, client: &Client, webhook: &Webhook) {
+async fn post(client: &Client, webhook: &PendingWebhook, record: impl Fn(WebhookAttempt)) {
     for _ in 0..ATTEMPTS {
-        let Webhook { subscription, id, event_type, body } = webhook;
+        let PendingWebhook { subscription, id, event_type, body } = webhook;
         let request = client
             .post(&subscription.url)
             .insert_header(("Content-Type", "application/json"))
-            .insert_header(("User-Agent", "PagerDuty-Webhook/V3.0"))
+            .insert_header(("User-Agent", "PagerDuty-PendingWebhook/V3.0"))
             .insert_header(("X-PagerDuty-Signature", signature(&subscription.secrets, body)))
-            .insert_header(("X-Webhook-Id", id.as_str()))
-            .insert_header(("X-Webhook-Subscription", "PSUBSCR"))
+            .insert_header(("X-PendingWebhook-Id", id.as_str()))
+            .insert_header(("X-PendingWebhook-Subscription", "PSUBSCR"))
             .force_close();
         let answer = timeout(DEADLINE, async {
             let mut response = request.send_body(body.clone()).await.ok()?;
@@ -209,7 +189,7 @@ async fn post(shared: &Shared, client: &Client, webhook: &Webhook) {
             status,
             answer: answer.map(|(_, answer)| answer).unwrap_or_default(),
         };
-        shared.change(|records, _| records.webhook_attempts.push(attempt));
+        record(attempt);
         // A success is done. A redirect or a 4xx other than 429 is not retried.
         if status.is_some_and(|status| status < 500 && status != 429) {
             return;

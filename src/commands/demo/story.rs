@@ -9,7 +9,7 @@ use awc::Client;
 use awc::http::StatusCode;
 use awc::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use chrono::Utc;
-use pagerduty_sandbox::{Cut, Fault, FaultRule, JournalEntry, RetryAfter, Sandbox, ThrottleStatus};
+use pagerduty_sandbox::{CloseMode, Fault, FaultRule, JournalEntry, RetryAfter, Sandbox, ThrottleStatus};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
@@ -73,7 +73,7 @@ impl Story<'_> {
             STORM + 2
         ))?;
         let faulted = self.sandbox.counters().faulted;
-        self.sandbox.inject(Fault::Close { apply: false, cut: Cut::Silent })?;
+        self.sandbox.inject(Fault::Close { apply: false, cut: CloseMode::Silent })?;
         self.post(shop::NO_CARD_PROCESSOR).await?;
         for _ in 0..STORM {
             self.post(shop::NO_DATABASE).await?;
@@ -134,7 +134,7 @@ impl Story<'_> {
         let resolved = self.sandbox.wait_for(PATIENCE, |records| {
             records
                 .incident(issue.service.key, issue.id)
-                .is_some_and(|incident| incident.state == pagerduty_sandbox::State::Resolved)
+                .is_some_and(|incident| incident.state == pagerduty_sandbox::IncidentState::Resolved)
         });
         resolved.await?;
         self.nothing_waits().await

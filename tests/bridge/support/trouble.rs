@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pagerduty_sandbox::{Body, Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultBody, FaultRule};
 
 use super::{Bridge, PagerDuty, alert};
 
@@ -19,7 +19,7 @@ pub(crate) fn have_one_refused(bridge: &Bridge, pagerduty: &PagerDuty) {
 #[track_caller]
 pub(crate) fn hold_up(bridge: &Bridge, pagerduty: &PagerDuty) {
     let headers = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
-    pagerduty.inject(Fault::Answer { status: 503, body: Body::Json, headers, apply: false }).unwrap();
+    pagerduty.inject(Fault::Answer { status: 503, body: FaultBody::Json, headers, apply: false }).unwrap();
     bridge.queue(&alert(8, "Disk slow"));
     bridge.wait_for_log("not delivered yet");
     bridge.queue(&alert(9, "Disk hot"));

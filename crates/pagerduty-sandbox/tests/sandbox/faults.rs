@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use pagerduty_sandbox::{Body, Cut, EventType, Fault, FaultRule, Options, PATH, Sandbox, State, Until, Verdict};
+use pagerduty_sandbox::{
+    CloseMode, EventType, Fault, FaultBody, FaultRule, IncidentState, Options, PATH, Sandbox, Until, Verdict,
+};
 use serde_json::json;
 
 use super::{DEADLINE, KEY, client, event, post, send, start, try_post};
@@ -49,13 +51,13 @@ async fn errors_come_as_often_as_told_and_change_nothing() {
 #[actix_web::test]
 async fn an_error_has_the_body_and_the_headers_it_is_told_to_have() {
     let sandbox = start(Options::default());
-    let bodies: [(Body, IsRight); 6] = [
-        (Body::Json, |body| serde_json::from_slice::<serde_json::Value>(body).unwrap()["errors"].is_array()),
-        (Body::Html, |body| body.starts_with(b"<html>")),
-        (Body::Empty, <[u8]>::is_empty),
-        (Body::Garbage, |body| std::str::from_utf8(body).is_err()),
-        (Body::Text("Invalid routing key".to_owned()), |body| body == b"Invalid routing key"),
-        (Body::Filler(10 << 20), |body| body.len() == 10 << 20),
+    let bodies: [(FaultBody, IsRight); 6] = [
+        (FaultBody::Json, |body| serde_json::from_slice::<serde_json::Value>(body).unwrap()["errors"].is_array()),
+        (FaultBody::Html, |body| body.starts_with(b"<html>")),
+        (FaultBody::Empty, <[u8]>::is_empty),
+        (FaultBody::Garbage, |body| std::str::from_utf8(body).is_err()),
+        (FaultBody::Text("Invalid routing key".to_owned()), |body| body == b"Invalid routing key"),
+        (FaultBody::Filler(10 << 20), |body| body.len() == 10 << 20),
     ];
     for (body, is_right) in bodies {
         let headers = BTreeMap::from([("X-Request-Id".to_owned(), "7".to_owned())]);
@@ -73,14 +75,14 @@ async fn a_fault_that_http_cannot_carry_is_refused() {
     let sandbox = start(Options::default());
     let header = |name: &str, value: &str| {
         let headers = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-        Fault::Answer { status: 500, body: Body::Empty, headers, apply: false }
+        Fault::Answer { status: 500, body: FaultBody::Empty, headers, apply: false }
     };
     let faults = [
         Fault::status(199),
         Fault::status(600),
         header("a b", "c"),
         header("a", "b\r\nc"),
-        Fault::success(200, Body::Filler(usize::MAX)),
+        Fault::success(200, FaultBody::Filler(usize::MAX)),
     ];
     for fault in faults {
         assert!(sandbox.inject(fault.clone()).is_err(), "{fault:?}");
@@ -115,7 +117,8 @@ async fn invalid_events_can_be_answered_500_while_valid_ones_pass() {
 #[actix_web::test]
 async fn a_success_can_read_like_none_although_the_event_is_applied() {
     let sandbox = start(Options::default());
-    let bodies = [(202, Body::NotSuccess), (200, Body::Garbage), (200, Body::Truncated), (204, Body::Empty)];
+    let bodies =
+        [(202, FaultBody::NotSuccess), (200, FaultBody::Garbage), (200, FaultBody::Truncated), (204, FaultBody::Empty)];
     for (status, body) in bodies {
         sandbox.inject(FaultRule::new(Fault::success(status, body.clone())).times(1)).unwrap();
         let answer = post(&sandbox, &event("trigger")).await;
@@ -138,12 +141,12 @@ async fn an_event_can_vanish_behind_a_success() {
 async fn a_connection_can_end_without_an_answer_before_or_after_the_event_is_applied() {
     let sandbox = start(Options::default());
     for (apply, opened) in [(false, 0), (true, 1)] {
-        sandbox.inject(FaultRule::new(Fault::Close { apply, cut: Cut::Silent }).times(1)).unwrap();
+        sandbox.inject(FaultRule::new(Fault::Close { apply, cut: CloseMode::Silent }).times(1)).unwrap();
         let (answer, end) = raw(&sandbox, &event("trigger").to_string());
         assert_eq!((answer.len(), end.unwrap()), (0, 0));
         assert_eq!((sandbox.counters().opened, sandbox.journal().last().unwrap().status), (opened, None));
     }
-    sandbox.inject(FaultRule::new(Fault::Close { apply: true, cut: Cut::Silent }).times(1)).unwrap();
+    sandbox.inject(FaultRule::new(Fault::Close { apply: true, cut: CloseMode::Silent }).times(1)).unwrap();
     assert!(try_post(&sandbox, &event("trigger")).await.is_err());
     post(&sandbox, &event("trigger")).await;
     assert_eq!(sandbox.counters().opened, 1, "a retry adds to the incident");
@@ -152,7 +155,7 @@ async fn a_connection_can_end_without_an_answer_before_or_after_the_event_is_app
 #[actix_web::test]
 async fn a_connection_can_be_reset() {
     let sandbox = start(Options::default());
-    sandbox.inject(Fault::Close { apply: true, cut: Cut::Reset }).unwrap();
+    sandbox.inject(Fault::Close { apply: true, cut: CloseMode::Reset }).unwrap();
     let (answer, end) = raw(&sandbox, &event("trigger").to_string());
     assert_eq!((answer.len(), end.unwrap_err().kind()), (0, std::io::ErrorKind::ConnectionReset));
     assert_eq!(sandbox.counters().opened, 1);
@@ -161,7 +164,7 @@ async fn a_connection_can_be_reset() {
 #[actix_web::test]
 async fn an_answer_can_end_in_its_middle() {
     let sandbox = start(Options::default());
-    sandbox.inject(Fault::Close { apply: true, cut: Cut::Midway }).unwrap();
+    sandbox.inject(Fault::Close { apply: true, cut: CloseMode::Midway }).unwrap();
     let (answer, end) = raw(&sandbox, &event("trigger").to_string());
     let answer = String::from_utf8(answer).unwrap();
     end.unwrap();
@@ -227,12 +230,12 @@ async fn a_copy_that_arrives_after_the_resolve_brings_the_incident_back() {
     assert_eq!(sandbox.counters().opened, 2, "another incident's resolve releases nothing");
     assert_eq!(post(&sandbox, &event("resolve")).await.status, 200);
     let incident = sandbox.read(|records| records.incident(KEY, "42").cloned()).unwrap();
-    assert_eq!((incident.state, incident.opened), (State::Triggered, 2));
+    assert_eq!((incident.state, incident.opened), (IncidentState::Triggered, 2));
     let journal = sandbox.journal();
     let late = journal.last().unwrap();
     assert_eq!(
         (late.late_of, &late.request.body, late.before),
-        (Some(1), &journal[0].request.body, Some(State::Resolved))
+        (Some(1), &journal[0].request.body, Some(IncidentState::Resolved))
     );
     let counters = sandbox.counters();
     assert_eq!((counters.requests, counters.held, counters.accepted), (5, 1, 5));
@@ -264,7 +267,7 @@ async fn an_idle_connection_can_be_closed_or_end_just_as_it_is_used_again() {
     let (answer, end) = raw(&sandbox, &event("trigger").to_string());
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && end.is_ok());
     assert!(!String::from_utf8(answer).unwrap().contains("connection: close"));
-    let close = Fault::Close { apply: false, cut: Cut::Silent };
+    let close = Fault::Close { apply: false, cut: CloseMode::Silent };
     sandbox.inject(FaultRule { reused_connection: true, ..close.into() }).unwrap();
     let client = client();
     let again = async || {

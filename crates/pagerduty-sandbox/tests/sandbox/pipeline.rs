@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use pagerduty_sandbox::{Effect, Extent, Options, Oversize, PATH, Sandbox, State, UnknownKey, Verdict};
+use pagerduty_sandbox::{Effect, Extent, IncidentState, Options, Oversize, PATH, Sandbox, UnknownKey, Verdict};
 use serde_json::json;
 
 use super::{DEADLINE, KEY, client, event, listener, post, send, start, try_post};
@@ -18,8 +18,8 @@ async fn an_incident_is_opened_logged_acknowledged_and_resolved() {
     }
     let effects: Vec<_> =
         sandbox.journal().into_iter().map(|entry| (entry.verdict, entry.before, entry.after)).collect();
-    let (triggered, acknowledged) = (Some(State::Triggered), Some(State::Acknowledged));
-    let resolved = Some(State::Resolved);
+    let (triggered, acknowledged) = (Some(IncidentState::Triggered), Some(IncidentState::Acknowledged));
+    let resolved = Some(IncidentState::Resolved);
     let expected = [
         (Effect::Dropped, None, None),
         (Effect::Opened, None, triggered),
@@ -36,7 +36,10 @@ async fn an_incident_is_opened_logged_acknowledged_and_resolved() {
     assert_eq!((counters.accepted, counters.opened, counters.logged, counters.resolved), (8, 2, 2, 1));
     assert_eq!((counters.dropped_acknowledges, counters.dropped_resolves), (1, 1));
     let [incident] = &sandbox.incidents()[..] else { panic!("one incident") };
-    assert_eq!((incident.opened, incident.state, incident.description.as_str()), (2, State::Triggered, "Disk full"));
+    assert_eq!(
+        (incident.opened, incident.state, incident.description.as_str()),
+        (2, IncidentState::Triggered, "Disk full")
+    );
 }
 
 #[actix_web::test]

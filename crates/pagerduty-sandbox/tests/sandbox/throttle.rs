@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::DateTime;
-use pagerduty_sandbox::{Clock, Fault, FaultRule, Options, RetryAfter, Sandbox, ThrottleOptions, ThrottleStatus};
+use pagerduty_sandbox::{Fault, FaultRule, Options, RetryAfter, Sandbox, ThrottleOptions, ThrottleStatus, TimeSource};
 use serde_json::json;
 
 use super::{event, listener, post};
@@ -12,7 +12,7 @@ use super::{event, listener, post};
 fn start(throttle: ThrottleOptions) -> (Sandbox, Arc<AtomicI64>) {
     let seconds = Arc::new(AtomicI64::new(0));
     let told = Arc::clone(&seconds);
-    let clock = Clock::new(move || DateTime::from_timestamp(told.load(Ordering::Relaxed), 0).unwrap());
+    let clock = TimeSource::new(move || DateTime::from_timestamp(told.load(Ordering::Relaxed), 0).unwrap());
     let options = Options { throttle, ..Options::default() };
     (Sandbox::start_with_clock(options, clock, listener(), None).unwrap(), seconds)
 }

@@ -1,7 +1,7 @@
 //! The Events API v2: its rules, its answers, and the incidents that it shares with v1.
 
 use pagerduty_sandbox::{
-    Effect, EventsApi, Fault, FaultRule, Options, PATH_V2, Sandbox, State, ThrottleOptions, Verdict,
+    Effect, EventsApiVersion, Fault, FaultRule, IncidentState, Options, PATH_V2, Sandbox, ThrottleOptions, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -140,9 +140,12 @@ async fn both_apis_share_their_incidents_unless_they_are_to_be_apart() {
     assert_eq!((logged.status, logged.json()), (202, success));
     assert_eq!(post_v2(&sandbox, &event_v2("resolve")).await.status, 202);
     let incident = sandbox.read(|records| records.incident(KEY, "42").cloned()).unwrap();
-    assert_eq!((incident.state, incident.opened, incident.events), (State::Resolved, 1, 3));
+    assert_eq!((incident.state, incident.opened, incident.events), (IncidentState::Resolved, 1, 3));
     let entry = sandbox.journal().remove(1);
-    assert_eq!((entry.api, entry.verdict.clone()), (Some(EventsApi::V2), Verdict::Accepted { effect: Effect::Logged }));
+    assert_eq!(
+        (entry.api, entry.verdict.clone()),
+        (Some(EventsApiVersion::V2), Verdict::Accepted { effect: Effect::Logged })
+    );
     assert_eq!(
         (entry.service_key(), entry.event_type(), entry.description()),
         (Some(KEY), Some("trigger"), Some("Disk full"))
@@ -154,7 +157,7 @@ async fn both_apis_share_their_incidents_unless_they_are_to_be_apart() {
     post_v2(&apart, &event_v2("trigger")).await;
     assert_eq!((apart.counters().opened, apart.counters().dropped_resolves), (2, 1));
     post(&apart, &v1("resolve")).await;
-    let open = apart.incidents().iter().filter(|incident| incident.state == State::Triggered).count();
+    let open = apart.incidents().iter().filter(|incident| incident.state == IncidentState::Triggered).count();
     assert_eq!(open, 1);
 }
 
