@@ -30,7 +30,7 @@ use crate::build_info::BuildInfo;
 use crate::canary::{CanaryTask, Pace};
 use crate::cluster::Cluster;
 use crate::config::{Config, SecretFiles};
-use crate::delivery::{Limits, Worker};
+use crate::delivery::{DeliveryLimits, Worker};
 use crate::descriptors;
 use crate::ingest::Ingest;
 use crate::logging::{self, throttle};
@@ -454,7 +454,7 @@ async fn worker(
     cluster: &Cluster,
 ) -> Worker {
     let failures = last_failures(queue).await;
-    let limits = Limits::new(config.pagerduty_rate, config.give_up_after);
+    let limits = DeliveryLimits::new(config.pagerduty_rate, config.give_up_after);
     Worker::new(queue.clone(), client.clone(), limits)
         .with_cluster(cluster.clone())
         .with_metrics(metrics.clone())

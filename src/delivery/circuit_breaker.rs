@@ -7,16 +7,13 @@ use std::time::Duration;
 
 use super::Moment;
 
-/// The number of an attempt; later attempts have greater numbers.
-pub(super) type AttemptNumber = u64;
-
 /// The end of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptEnd {
-    /// The number of the attempt that ended.
-    pub(super) number: AttemptNumber,
+    /// The number of the attempt that ended; later attempts have greater numbers.
+    pub(super) number: u64,
     /// The number of the last attempt that began so far, of any event.
-    pub(super) latest: AttemptNumber,
+    pub(super) latest: u64,
     pub(super) now: Moment,
     /// A random number from 0 up to 1, for jitter.
     pub(super) chance: f64,
@@ -64,14 +61,14 @@ pub(super) struct CircuitBreaker {
     throttled: u32,
     /// Attempts up to this one began before the last failure was known, so their failures have the same cause and their
     /// successes say nothing about it.
-    counted_to: AttemptNumber,
+    counted_to: u64,
     /// No attempt begins before this moment.
     blocked_until: Moment,
     /// No event that failed before is tried again before this moment.
     retry_at: Moment,
     last_delivered_at: Option<Moment>,
     /// The last attempt that had begun when a connection ended before an answer; set until an event gets through.
-    dropped: Option<AttemptNumber>,
+    dropped: Option<u64>,
 }
 
 impl CircuitBreaker {
@@ -91,7 +88,7 @@ impl CircuitBreaker {
 
     /// Returns `Some` while the breaker is half-open: an event may then be tried only while no attempt after this one is
     /// in flight.
-    pub(super) fn half_open(&self) -> Option<AttemptNumber> {
+    pub(super) fn half_open(&self) -> Option<u64> {
         (self.failures > 0 || self.throttled > 0).then_some(self.counted_to)
     }
 
@@ -174,7 +171,7 @@ pub(super) struct TlsBreaker {
     reason: Option<String>,
     blocked_until: Moment,
     /// Attempts up to this one began before the last failure was known.
-    counted_to: AttemptNumber,
+    counted_to: u64,
 }
 
 impl TlsBreaker {

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::circuit_breaker::{AttemptEnd, AttemptNumber, Backoff, CircuitBreaker};
+use super::circuit_breaker::{AttemptEnd, Backoff, CircuitBreaker};
 use super::connections::{Latency, Speed};
 use super::incident_queue::{Candidate, EventState, IncidentQueues};
 use super::prefetch::Prefetch;
 use super::rate_limiter::RateLimiter;
 use super::view::KeyView;
-use super::{Limits, Moment};
+use super::{DeliveryLimits, Moment};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::{Blame, Outcome};
 use crate::queue::{Arrival, Disposition, EventId, WaitingEvent};
@@ -17,13 +17,13 @@ use crate::queue::{Arrival, Disposition, EventId, WaitingEvent};
 /// The incident queues of one service key, with its rate limiter and circuit breaker.
 #[derive(Debug)]
 pub(super) struct KeyQueue {
-    limits: Limits,
+    limits: DeliveryLimits,
     incidents: IncidentQueues,
     rate_limiter: RateLimiter,
     breaker: CircuitBreaker,
     latency: Latency,
     prefetch: Prefetch,
-    in_flight: HashMap<EventId, Attempt>,
+    in_flight: HashMap<EventId, AttemptInFlight>,
     /// Events that are blocked by earlier events which are still to be read.
     blocked: Vec<EventId>,
     /// Events whose failure was committed after the page that is being read was requested: the page may be older than the
@@ -41,8 +41,8 @@ pub(super) struct KeyQueue {
 
 /// An attempt in flight.
 #[derive(Clone, Copy, Debug)]
-struct Attempt {
-    number: AttemptNumber,
+struct AttemptInFlight {
+    number: u64,
     began: Moment,
     /// Whether the event had failed before.
     is_retry: bool,
@@ -60,7 +60,7 @@ pub(super) enum Readiness {
 }
 
 impl KeyQueue {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: DeliveryLimits) -> Self {
         Self {
             limits,
             incidents: IncidentQueues::default(),
@@ -141,7 +141,7 @@ impl KeyQueue {
     }
 
     /// The number of the event's attempt in flight; 0 if there is none.
-    pub(super) fn attempt_number(&self, id: EventId) -> AttemptNumber {
+    pub(super) fn attempt_number(&self, id: EventId) -> u64 {
         self.in_flight.get(&id).map_or(0, |attempt| attempt.number)
     }
 
@@ -191,15 +191,15 @@ impl KeyQueue {
         let among_most = self.in_flight.len() < most as usize;
         let Some(since) = self.breaker.half_open() else { return among_most };
         // A retry that hangs as a probe does not keep an event that has not failed from being tried.
-        let is_probe = |other: &Attempt| other.number > since && (is_retry || !other.is_retry);
+        let is_probe = |other: &AttemptInFlight| other.number > since && (is_retry || !other.is_retry);
         among_most && !self.in_flight.values().any(is_probe)
     }
 
-    pub(super) fn begun(&mut self, id: EventId, number: AttemptNumber, now: Moment) {
+    pub(super) fn begun(&mut self, id: EventId, number: u64, now: Moment) {
         let is_retry = !self.incidents.is_ready(id);
         self.incidents.begin(id);
         self.rate_limiter.begun();
-        self.in_flight.insert(id, Attempt { number, began: now, is_retry });
+        self.in_flight.insert(id, AttemptInFlight { number, began: now, is_retry });
     }
 
     /// Nothing was sent; the event stays at the head of its queue.

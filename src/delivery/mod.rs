@@ -10,7 +10,7 @@
 //!   - [`rate_limiter`]: how many events may be sent per 60 seconds, fewer while PagerDuty throttles
 //!   - `prefetch`: which part of the queue is held in memory
 //! - `connections`: how the keys share the connections, so that slow keys do not delay the others
-//! - `holdings`: for which keys this bridge delivers, where several share the queue
+//! - `held_keys`: for which keys this bridge delivers, where several share the queue
 //!
 //! I/O:
 //!
@@ -21,7 +21,7 @@
 
 mod circuit_breaker;
 mod connections;
-mod holdings;
+mod held_keys;
 mod incident_queue;
 mod key_queue;
 mod poison;
@@ -45,7 +45,7 @@ pub type Moment = Duration;
 
 /// The limits of the deliveries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
+pub struct DeliveryLimits {
     /// Attempts per 60 seconds and service key.
     pub rate: u32,
     /// How long an event may fail while others of its key are delivered, before it becomes a dead letter.
@@ -59,7 +59,7 @@ pub struct Limits {
     pub prefetch: usize,
 }
 
-impl Limits {
+impl DeliveryLimits {
     /// The limits of a running bridge.
     ///
     /// 192 connections: well within the 1024 files that a process may open on most systems, and enough for about a

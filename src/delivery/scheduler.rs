@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
 
-use super::circuit_breaker::{AttemptEnd, AttemptNumber, TlsBreaker};
+use super::circuit_breaker::{AttemptEnd, TlsBreaker};
 use super::connections::{Connections, Speed};
 use super::key_queue::{KeyQueue, Readiness};
 use super::view::DeliveryView;
-use super::{Limits, Moment};
+use super::{DeliveryLimits, Moment};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
 use crate::queue::{Arrival, Disposition, EventId, WaitingEvent};
@@ -40,7 +40,7 @@ pub enum Next {
 /// Schedules all deliveries.
 #[derive(Debug)]
 pub struct Scheduler {
-    limits: Limits,
+    limits: DeliveryLimits,
     queues: BTreeMap<ServiceKey, KeyQueue>,
     /// The keys that were served last, one of the quick keys and one of the slow keys; the other keys of their group come
     /// first.
@@ -49,14 +49,14 @@ pub struct Scheduler {
     slow_was_last: bool,
     in_flight: u32,
     /// The number of the last attempt that began.
-    latest: AttemptNumber,
+    latest: u64,
     tls_breaker: TlsBreaker,
 }
 
 impl Scheduler {
     /// A scheduler without events.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: DeliveryLimits) -> Self {
         Self {
             limits,
             queues: BTreeMap::new(),
@@ -70,7 +70,7 @@ impl Scheduler {
 
     /// Returns the limits.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &DeliveryLimits {
         &self.limits
     }
 

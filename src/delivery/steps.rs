@@ -19,7 +19,9 @@ use crate::logging::throttle;
 use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, OutcomeKind, ServiceKey};
-use crate::queue::{Begun, Disposition, EventId, Fence, Page, Queue, QueueError, Reader, Recheck, WaitingKeys};
+use crate::queue::{
+    Begun, Disposition, EventId, Fence, Page, Queue, QueueError, Reader, RecentAttempts, Recheck, WaitingKeys,
+};
 
 /// How long to wait before a database that failed is used again.
 pub(super) const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -27,11 +29,8 @@ pub(super) const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// How long to wait before a disposition that could not be committed because of damage is tried again.
 const SETTLE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(15), ceiling: Duration::from_mins(10) };
 
-/// How long to wait before the waiting events of a key are read again after that failed.
-const READ_BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
-
 /// How many pages are read at the same time; the deliveries have as many connections to the database.
-const PAGES: usize = 2;
+pub(super) const PAGES: usize = 2;
 
 /// The result of one step of an attempt.
 #[derive(Debug)]
@@ -62,15 +61,11 @@ pub(super) enum BackgroundStep {
     Changes(Option<(u64, Option<WaitingKeys>)>),
     /// The disposition of this event could be committed after all.
     Settled(EventId),
-    /// Keys that this bridge takes over, and the attempts of the last minute, earliest first. `None`: the attempts could
-    /// not be read.
-    Gained(BTreeMap<ServiceKey, Fence>, Option<Attempts>),
+    /// Keys that this bridge takes over, and the attempts of the last minute. `None`: the attempts could not be read.
+    TakenOver(BTreeMap<ServiceKey, Fence>, Option<RecentAttempts>),
     /// The results of rereading events that could not be read before.
     Reread(Vec<(EventId, Recheck)>),
 }
-
-/// The service keys and times of attempts, and how many attempts each entry stands for.
-pub(super) type Attempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
 
 /// An attempt whose outcome is known.
 #[derive(Debug)]
@@ -185,80 +180,74 @@ pub(super) async fn settle_after_repair(queue: Queue, attempt: EndedAttempt) -> 
     }
 }
 
-/// Reads from the queue. Clones share the limit on pages that are read at the same time.
-#[derive(Clone, Debug)]
-pub(super) struct Reads {
+/// Reads a page of a key's waiting events. `turns` limits how many pages are read at the same time.
+pub(super) async fn page(
     reader: Reader,
     turns: Arc<Semaphore>,
+    key: ServiceKey,
+    after: Option<EventId>,
+    limit: u32,
+) -> BackgroundStep {
+    // Turns are given in the order of the requests. The semaphore is never closed.
+    let _turn = turns.acquire().await;
+    match reader.page(&key, after, limit).await {
+        Ok(page) => BackgroundStep::Page { key, after, page },
+        Err(error) => {
+            let line = throttle::line("reads of the queue failed", Level::Error);
+            log!(line.level, service_key:% = key; "the queue of this key cannot be read: {error}{line}");
+            BackgroundStep::NoPage { key, reason: error.to_string() }
+        }
+    }
 }
 
-impl Reads {
-    pub(super) fn new(reader: Reader) -> Self {
-        Self { reader, turns: Arc::new(Semaphore::new(PAGES)) }
-    }
+/// Reads whether an editor changed the queue since the generation `known`.
+pub(super) async fn changes(reader: Reader, known: u64) -> BackgroundStep {
+    let found = async {
+        let generation = reader.generation().await?;
+        let keys = if generation == known { None } else { Some(reader.waiting_keys().await?) };
+        Ok::<_, QueueError>((generation, keys))
+    };
+    BackgroundStep::Changes(match found.await {
+        Ok(changes) => Some(changes),
+        Err(error) => {
+            let line = throttle::line("reads of the queue failed", Level::Warn);
+            log!(line.level, "the queue cannot be read: {error}{line}");
+            None
+        }
+    })
+}
 
-    pub(super) async fn page(self, key: ServiceKey, after: Option<EventId>, limit: u32) -> BackgroundStep {
-        // Turns are given in the order of the requests. The semaphore is never closed.
-        let _turn = self.turns.acquire().await;
-        match self.reader.page(&key, after, limit).await {
-            Ok(page) => BackgroundStep::Page { key, after, page },
-            Err(error) => {
-                let line = throttle::line("reads of the queue failed", Level::Error);
-                log!(line.level, service_key:% = key; "the queue of this key cannot be read: {error}{line}");
-                BackgroundStep::NoPage { key, reason: error.to_string() }
-            }
+/// Reads the attempts that the rate limiters have to count for keys that another bridge delivered for until now.
+pub(super) async fn take_over(
+    reader: Reader,
+    keys: BTreeMap<ServiceKey, Fence>,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+    most: u32,
+) -> BackgroundStep {
+    match reader.attempts_since(since, now, most).await {
+        Ok(attempts) => BackgroundStep::TakenOver(keys, Some(attempts)),
+        Err(error) => {
+            let line = throttle::line("reads of the queue failed", Level::Warn);
+            log!(line.level, "the queue cannot be read, so service keys are not taken over yet: {error}{line}");
+            BackgroundStep::TakenOver(keys, None)
         }
     }
+}
 
-    /// Reads whether an editor changed the queue since the generation `known`.
-    pub(super) async fn changes(self, known: u64) -> BackgroundStep {
-        let found = async {
-            let generation = self.reader.generation().await?;
-            let keys = if generation == known { None } else { Some(self.reader.waiting_keys().await?) };
-            Ok::<_, QueueError>((generation, keys))
-        };
-        BackgroundStep::Changes(match found.await {
-            Ok(changes) => Some(changes),
-            Err(error) => {
-                let line = throttle::line("reads of the queue failed", Level::Warn);
-                log!(line.level, "the queue cannot be read: {error}{line}");
-                None
-            }
-        })
+/// Tries again to read events that could not be read.
+pub(super) async fn reread(reader: Reader, ids: Vec<EventId>) -> BackgroundStep {
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        // After an error, the rest is left to the next time.
+        let Ok(looked) = reader.recheck(id).await else { break };
+        found.push((id, looked));
     }
-
-    /// Reads the attempts that the rate limiters have to count for keys that another bridge delivered for until now.
-    pub(super) async fn gained(
-        self,
-        keys: BTreeMap<ServiceKey, Fence>,
-        since: DateTime<Utc>,
-        now: DateTime<Utc>,
-        most: u32,
-    ) -> BackgroundStep {
-        match self.reader.attempts_since(since, now, most).await {
-            Ok(attempts) => BackgroundStep::Gained(keys, Some(attempts)),
-            Err(error) => {
-                let line = throttle::line("reads of the queue failed", Level::Warn);
-                log!(line.level, "the queue cannot be read, so service keys are not taken over yet: {error}{line}");
-                BackgroundStep::Gained(keys, None)
-            }
-        }
-    }
-
-    /// Tries again to read events that could not be read.
-    pub(super) async fn reread(self, ids: Vec<EventId>) -> BackgroundStep {
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            // After an error, the rest is left to the next time.
-            let Ok(looked) = self.reader.recheck(id).await else { break };
-            found.push((id, looked));
-        }
-        BackgroundStep::Reread(found)
-    }
+    BackgroundStep::Reread(found)
 }
 
 /// Waits before a key's waiting events are read again, after `failures` failures in a row.
 pub(super) async fn back_off(key: ServiceKey, failures: u32) -> BackgroundStep {
-    sleep(READ_BACKOFF.wait(failures, rand::random())).await;
+    sleep(Backoff::TRANSIENT.wait(failures, rand::random())).await;
     BackgroundStep::BackedOff { key }
 }

@@ -4,28 +4,28 @@
 //! and records it later, see [`Queue::begin`]. The disposition is committed as soon as that is possible again, and the
 //! event's incident stops until then. The event is sent again only if the bridge crashes before that.
 
-mod restore;
 mod takeover;
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use log::{Level, debug, info, log, warn};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::holdings::Holdings;
+use super::held_keys::HeldKeys;
 use super::rate_limiter::WINDOW;
 use super::scheduler::{Next, Scheduler};
-use super::steps::{self, AttemptStep, BackgroundStep, DATABASE_PAUSE, EndedAttempt, Reads};
+use super::steps::{self, AttemptStep, BackgroundStep, DATABASE_PAUSE, EndedAttempt};
 use super::unreadable::UnreadableEvents;
 use super::view::{DeliveryView, Publisher};
-use super::{Limits, Moment};
+use super::{DeliveryLimits, Moment};
 use crate::cluster::{Cluster, Permit};
 use crate::logging::throttle;
 use crate::metrics::Metrics;
@@ -39,25 +39,18 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often to read the queue again if other bridges commit to it: their notifications are only hints.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A generation that the queue never has.
-const UNKNOWN: u64 = u64::MAX;
-
 /// How often to try again to read events that could not be read, and how many of them.
 const REREAD: (Duration, usize) = (Duration::from_mins(1), 100);
 
 /// The wait when nothing is due: long, but bounded, so that a mistake in the scheduler cannot stop the worker forever.
 const IDLE: Duration = Duration::from_mins(1);
 
-/// The service key of an event, the time of its last attempt, and how many attempts there were in all.
-type Attempt = (ServiceKey, DateTime<Utc>, u32);
-
 /// Delivers the waiting events of the queue. Runs on one thread, because `awc`'s client is bound to its thread.
 pub struct Worker {
     queue: Queue,
     client: Client,
     cluster: Cluster,
-    /// The keys that this bridge delivers for.
-    holdings: Holdings,
+    held_keys: HeldKeys,
     scheduler: Scheduler,
     arrivals: Arrivals,
     started: Instant,
@@ -65,7 +58,8 @@ pub struct Worker {
     generation: u64,
     attempts: FuturesUnordered<LocalBoxFuture<'static, AttemptStep>>,
     background: FuturesUnordered<LocalBoxFuture<'static, BackgroundStep>>,
-    reads: Reads,
+    /// Limits how many pages are read at the same time.
+    page_turns: Arc<Semaphore>,
     /// Whether a background step checks for changes by an editor.
     is_checking: bool,
     reread_at: Instant,
@@ -79,21 +73,20 @@ pub struct Worker {
 impl Worker {
     /// Prepares deliveries from `queue`. Events enqueued from now on are not missed.
     #[must_use]
-    pub fn new(queue: Queue, client: Client, limits: Limits) -> Self {
+    pub fn new(queue: Queue, client: Client, limits: DeliveryLimits) -> Self {
         let arrivals = queue.arrivals();
-        let reads = Reads::new(queue.reader().clone());
         Self {
             queue,
             client,
             cluster: Cluster::alone(),
-            holdings: Holdings::default(),
+            held_keys: HeldKeys::all(),
             scheduler: Scheduler::new(limits),
             arrivals,
             started: Instant::now(),
             generation: 0,
             attempts: FuturesUnordered::new(),
             background: FuturesUnordered::new(),
-            reads,
+            page_turns: Arc::new(Semaphore::new(steps::PAGES)),
             is_checking: false,
             reread_at: Instant::now(),
             read_failures: HashMap::new(),
@@ -112,8 +105,8 @@ impl Worker {
     /// Delivers only for the keys that `cluster` assigns to this bridge.
     #[must_use]
     pub fn with_cluster(self, cluster: Cluster) -> Self {
-        let holdings = if cluster.is_alone() { Holdings::default() } else { Holdings::shared() };
-        Self { cluster, holdings, ..self }
+        let held_keys = if cluster.is_alone() { HeldKeys::all() } else { HeldKeys::none() };
+        Self { cluster, held_keys, ..self }
     }
 
     /// Restores the failures of an earlier run: the reason for each service key with waiting events, and why PagerDuty
@@ -121,7 +114,7 @@ impl Worker {
     /// is taken from the metrics, which have to be restored before.
     #[must_use]
     pub fn with_earlier_failures(mut self, failures: Vec<(ServiceKey, String)>, untrusted: Option<String>) -> Self {
-        let own: Vec<_> = failures.into_iter().filter(|(key, _)| self.holdings.has(key)).collect();
+        let own: Vec<_> = failures.into_iter().filter(|(key, _)| self.held_keys.has(key)).collect();
         let untrusted = untrusted.filter(|_| !own.is_empty());
         for (key, reason) in own {
             let is_throttled = self.metrics.failing(&key).is_some_and(|failing| failing.kind == OutcomeKind::Throttled);
@@ -187,7 +180,7 @@ impl Worker {
     /// Makes the scheduler read events of these keys, by calling `read` for each.
     fn read_keys(&mut self, keys: &WaitingKeys, read: impl Fn(&mut Scheduler, &ServiceKey)) {
         self.unreadable.update_from_keys(keys).iter().for_each(log_unreadable);
-        for key in keys.keys.iter().filter(|key| self.holdings.has(key)) {
+        for key in keys.keys.iter().filter(|key| self.held_keys.has(key)) {
             read(&mut self.scheduler, key);
         }
     }
@@ -197,7 +190,7 @@ impl Worker {
     fn announce(&mut self, arrival: &Arrival) {
         let mut others = BTreeSet::new();
         let mut arrived = |arrival: &Arrival| {
-            if self.holdings.has(&arrival.service_key) {
+            if self.held_keys.has(&arrival.service_key) {
                 self.scheduler.arrived(arrival);
             } else {
                 others.insert(arrival.service_key.clone());
@@ -208,7 +201,7 @@ impl Worker {
             arrived(&arrival);
         }
         for key in self.arrivals.take_missed() {
-            if self.holdings.has(&key) {
+            if self.held_keys.has(&key) {
                 self.scheduler.read_on(&key);
             } else {
                 others.insert(key);
@@ -224,14 +217,14 @@ impl Worker {
     fn check(&mut self) {
         if !self.is_checking {
             self.is_checking = true;
-            self.background.push(Box::pin(self.reads.clone().changes(self.known_generation())));
+            self.background.push(Box::pin(steps::changes(self.queue.reader().clone(), self.known_generation())));
         }
         let (pause, most) = REREAD;
         if self.reread_at.elapsed() >= pause {
             self.reread_at = Instant::now();
             let ids = self.unreadable.next_to_try(most);
             if !ids.is_empty() {
-                self.background.push(Box::pin(self.reads.clone().reread(ids)));
+                self.background.push(Box::pin(steps::reread(self.queue.reader().clone(), ids)));
             }
         }
     }
@@ -247,7 +240,8 @@ impl Worker {
                 },
                 Next::Load { key, after } => {
                     let limit = u32::try_from(self.scheduler.limits().prefetch).unwrap_or(u32::MAX);
-                    self.background.push(Box::pin(self.reads.clone().page(key, after, limit)));
+                    let (reader, turns) = (self.queue.reader().clone(), Arc::clone(&self.page_turns));
+                    self.background.push(Box::pin(steps::page(reader, turns, key, after, limit)));
                 }
                 Next::Wait(moment) => {
                     let wait = moment.map_or(IDLE, |moment| moment.saturating_sub(now).min(IDLE));
@@ -266,14 +260,14 @@ impl Worker {
         match step {
             BackgroundStep::Page { key, after, mut page } => {
                 self.read_failures.remove(&key);
-                if !self.holdings.has(&key) {
+                if !self.held_keys.has(&key) {
                     return;
                 }
                 self.unreadable.update_from_page(&key, after, &page).iter().for_each(log_unreadable);
                 page.events.retain(|event| !self.unreadable.is_unsettled(event.id));
                 self.scheduler.loaded(&key, &page.events, page.end, page.last);
             }
-            BackgroundStep::NoPage { key, .. } if !self.holdings.has(&key) => {}
+            BackgroundStep::NoPage { key, .. } if !self.held_keys.has(&key) => {}
             BackgroundStep::NoPage { key, reason } => {
                 let failures = self.read_failures.entry(key.clone()).or_default();
                 *failures = failures.saturating_add(1);
@@ -281,9 +275,9 @@ impl Worker {
                 self.unreadable.key_failed(&key, reason);
             }
             BackgroundStep::Settled(id) => self.unreadable.settled(id),
-            BackgroundStep::BackedOff { key } if !self.holdings.has(&key) => {}
+            BackgroundStep::BackedOff { key } if !self.held_keys.has(&key) => {}
             BackgroundStep::BackedOff { key } => self.scheduler.not_loaded(&key),
-            BackgroundStep::Gained(keys, attempts) => self.gained(keys, attempts),
+            BackgroundStep::TakenOver(keys, attempts) => self.taken_over(keys, attempts),
             BackgroundStep::Changes(changes) => {
                 self.is_checking = false;
                 let Some((generation, keys)) = changes else { return };
@@ -298,7 +292,7 @@ impl Worker {
                         Recheck::Readable(key) => {
                             info!(event = id.get(), service_key:% = key; "the event can be read again and will be delivered");
                             self.unreadable.remove(id);
-                            if self.holdings.has(&key) {
+                            if self.held_keys.has(&key) {
                                 self.scheduler.rescan(&key);
                             }
                         }

@@ -75,8 +75,8 @@ pub use leases::{BridgeId, Fence};
 pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
 pub use proof::Proof;
 pub use reader::{
-    DeliveryReads, ListReads, Page, ProofReads, Reader, Reads, Recheck, SentryReads, StatusReads, Unreadable,
-    WaitingKeys,
+    DeliveryReads, ListReads, Page, ProofReads, Reader, Reads, RecentAttempts, Recheck, SentryReads, StatusReads,
+    Unreadable, WaitingKeys,
 };
 pub use retention::Retention;
 pub use search::{Found, Search};

@@ -63,6 +63,9 @@ pub trait Reads: DeliveryReads + ListReads + ProofReads + SentryReads + StatusRe
     async fn close(&self);
 }
 
+/// The service keys and times of attempts, earliest first, and how many attempts each entry stands for.
+pub type RecentAttempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
+
 /// What the deliveries read. Their connections are used for nothing else, so they do not wait for other readers.
 #[async_trait]
 pub trait DeliveryReads {
@@ -98,7 +101,7 @@ pub trait DeliveryReads {
         since: DateTime<Utc>,
         now: DateTime<Utc>,
         most: u32,
-    ) -> Result<Vec<(ServiceKey, DateTime<Utc>, u32)>, QueueError>;
+    ) -> Result<RecentAttempts, QueueError>;
 
     /// A number that changes with every change by an [`Editor`](super::Editor), after which events may wait at their old
     /// places again, and others may be gone.

@@ -7,7 +7,7 @@ use rand::RngExt;
 use sentry_pagerduty_bridge::cluster::member::{Member, Moment, Timing};
 use sentry_pagerduty_bridge::delivery::rate_limiter::{latest_arrival, lookback};
 use sentry_pagerduty_bridge::delivery::scheduler::Next;
-use sentry_pagerduty_bridge::delivery::{Limits, Scheduler};
+use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Scheduler};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::pagerduty::outcome::{Cause, Outcome};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName};
@@ -62,7 +62,7 @@ impl Bridge {
         Self {
             member: Member::new(id, Timing::new(TIMEOUT)),
             info,
-            scheduler: Scheduler::new(Limits::new(RATE, Duration::from_hours(1))),
+            scheduler: Scheduler::new(DeliveryLimits::new(RATE, Duration::from_hours(1))),
             held: BTreeMap::new(),
             in_flight: Vec::new(),
             ahead,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::cluster::Cluster;
-use sentry_pagerduty_bridge::delivery::{Limits, Worker};
+use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Worker};
 use sentry_pagerduty_bridge::metrics::{Answered, Metrics, Source};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
@@ -231,7 +231,7 @@ async fn a_certificate_that_an_earlier_run_did_not_trust_is_no_matter_of_a_bridg
     let client = Client::new(&"http://127.0.0.1:9".parse().unwrap(), Duration::from_secs(1), None).unwrap();
     let reason = "TLS: expired".to_owned();
     let untrusted = |cluster| {
-        let worker = Worker::new(queue.clone(), client.clone(), Limits::new(120, Duration::from_hours(1)));
+        let worker = Worker::new(queue.clone(), client.clone(), DeliveryLimits::new(120, Duration::from_hours(1)));
         let worker = worker.with_cluster(cluster);
         let worker = worker.with_earlier_failures(vec![(key(), reason.clone())], Some(reason.clone()));
         worker.view().borrow().untrusted.clone()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use pagerduty_sandbox::{Fault, FaultRule, Options, Sandbox};
-use sentry_pagerduty_bridge::delivery::{DeliveryView, KeyView, Limits, Worker};
+use sentry_pagerduty_bridge::delivery::{DeliveryLimits, DeliveryView, KeyView, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
@@ -52,7 +52,7 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     let database = TestDatabase::new();
     let queue = Queue::open(&database).await.unwrap();
     let client = Client::new(&sandbox.url().parse().unwrap(), Duration::from_mins(1), None).unwrap();
-    let worker = Worker::new(queue.clone(), client, Limits::new(100, Duration::from_hours(1)));
+    let worker = Worker::new(queue.clone(), client, DeliveryLimits::new(100, Duration::from_hours(1)));
     let mut view = worker.view();
     assert_eq!(*view.borrow(), DeliveryView::default());
     let (stop, stopped) = oneshot::channel();

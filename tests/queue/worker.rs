@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use futures_util::future::join_all;
 use pagerduty_sandbox::{Options, Sandbox, ThrottleOptions};
-use sentry_pagerduty_bridge::delivery::{Limits, Worker};
+use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Worker};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
@@ -48,7 +48,7 @@ async fn what_came_while_the_worker_stalled_is_read_from_the_queue() {
     let database = TestDatabase::new();
     let queue = Queue::open(&database).await.unwrap();
     let client = Client::new(&sandbox.url().parse().unwrap(), Duration::from_secs(10), None).unwrap();
-    let worker = Worker::new(queue.clone(), client, Limits::new(100_000, Duration::from_hours(1)));
+    let worker = Worker::new(queue.clone(), client, DeliveryLimits::new(100_000, Duration::from_hours(1)));
     // It learns of nothing before it runs.
     let accepted = join_all((1..=EVENTS).map(|number| queue.accept(event(number)))).await;
     assert!(accepted.iter().all(Result::is_ok));

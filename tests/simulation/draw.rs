@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sentry_pagerduty_bridge::delivery::Limits;
+use sentry_pagerduty_bridge::delivery::DeliveryLimits;
 use sentry_pagerduty_bridge::pagerduty::EventType;
 
 use crate::fault::{Choke, Content, Fault, Kind, MIDDLEBOXES};
@@ -240,7 +240,7 @@ impl Plan {
     fn calm(seed: u64, keys: usize, rng: &mut StdRng) -> Self {
         Self {
             seed,
-            limits: Limits::new(120, seconds(3600)),
+            limits: DeliveryLimits::new(120, seconds(3600)),
             keys,
             alerts: Vec::new(),
             faults: Vec::new(),

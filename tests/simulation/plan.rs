@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sentry_pagerduty_bridge::delivery::Limits;
+use sentry_pagerduty_bridge::delivery::DeliveryLimits;
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 use crate::fault::{Content, Fault, Kind};
@@ -45,7 +45,7 @@ pub(crate) enum AdminAction {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    pub(crate) limits: Limits,
+    pub(crate) limits: DeliveryLimits,
     pub(crate) keys: usize,
     pub(crate) alerts: Vec<Alert>,
     pub(crate) faults: Vec<Fault>,

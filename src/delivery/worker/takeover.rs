@@ -1,54 +1,111 @@
-//! Keys that the worker takes over from another bridge, and keys that another bridge takes over from it.
+//! Service keys that the worker takes over, from an earlier run of this bridge or from another bridge, and those that another
+//! bridge takes over from it. PagerDuty still counts the attempts that were made for them.
 
 use std::collections::BTreeMap;
 
-use log::{debug, info};
+use chrono::{DateTime, Utc};
+use log::{Level, debug, error, info, log};
+use tokio::time::sleep;
 
 use super::super::rate_limiter;
-use super::super::steps::{AttemptStep, Attempts, EndedAttempt};
-use super::{UNKNOWN, Worker};
+use super::super::steps::{self, AttemptStep, DATABASE_PAUSE, EndedAttempt};
+use super::Worker;
 use crate::cluster::Permit;
+use crate::delivery::Scheduler;
+use crate::logging::throttle;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
-use crate::queue::{Disposition, EventId, Fence};
+use crate::queue::{Disposition, EventId, Fence, QueueError, RecentAttempts, WaitingKeys};
+
+/// A generation that the queue never has.
+const UNKNOWN: u64 = u64::MAX;
 
 impl Worker {
+    /// Restores the state that an earlier run left: which keys have waiting events, and how many attempts they had
+    /// recently. Parts that cannot be read because of damage are left out.
+    pub(super) async fn restore(&mut self) {
+        loop {
+            match self.read_earlier_run().await {
+                Ok((generation, keys, attempts)) => {
+                    self.generation = generation;
+                    self.read_keys(&keys, Scheduler::read_on);
+                    let own: Vec<_> = attempts.into_iter().filter(|(key, ..)| self.held_keys.has(key)).collect();
+                    self.restore_attempts(own.iter());
+                    return;
+                }
+                Err(error) => {
+                    let line = throttle::line("reads of the queue failed", Level::Error);
+                    log!(line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
+                    sleep(DATABASE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Makes the rate limiters count attempts of an earlier run, or of another bridge.
+    pub(super) fn restore_attempts<'a>(
+        &mut self,
+        attempts: impl Iterator<Item = &'a (ServiceKey, DateTime<Utc>, u32)>,
+    ) {
+        let (now, timeout) = (self.now(), self.client.timeout());
+        for (key, recorded_at, times) in attempts {
+            // If the clock was set back since, the attempt counts as new.
+            let age = (self.cluster.now() - *recorded_at).to_std().unwrap_or_default();
+            let end = rate_limiter::latest_arrival(age, now, timeout);
+            self.scheduler.restore_attempts(key, end, (*times).max(1));
+        }
+    }
+
+    async fn read_earlier_run(&self) -> Result<(u64, WaitingKeys, RecentAttempts), QueueError> {
+        let reader = self.queue.reader();
+        let started = self.cluster.now();
+        let since = started - rate_limiter::lookback(self.client.timeout());
+        let rate = self.scheduler.limits().rate;
+        // The generation is read first, so that a change during the other reads is noticed later.
+        let generation = unless_damaged(reader.generation().await)?;
+        let keys = unless_damaged(reader.waiting_keys().await)?;
+        let attempts = unless_damaged(reader.attempts_since(since, started, rate).await)?.unwrap_or_default();
+        // If the keys could not be read, they have to be read again later.
+        let generation = generation.filter(|_| keys.is_some()).unwrap_or(UNKNOWN);
+        Ok((generation, keys.unwrap_or_default(), attempts))
+    }
+
     /// Applies the state of the cluster: which keys this bridge delivers for and how long, and for which of them other
     /// bridges committed events.
     pub(super) fn follow_cluster(&mut self) {
         let Some(keys) = self.cluster.keys() else { return };
-        let rights: BTreeMap<_, _> = keys.iter().map(|(key, (fence, _))| (key.clone(), *fence)).collect();
-        let change = self.holdings.update(&rights, |key| self.cluster.is_busy(key));
-        for key in &change.lost {
+        let leases: BTreeMap<_, _> = keys.iter().map(|(key, (fence, _))| (key.clone(), *fence)).collect();
+        for key in &self.held_keys.give_up(&leases) {
             info!(service_key:% = key; "another bridge delivers for this service key from now on");
             self.scheduler.forget(key);
             self.unreadable.forget(key);
             self.read_failures.remove(key);
         }
         let now = self.now();
-        for (key, (_, left)) in keys.iter().filter(|(key, _)| self.holdings.has(key)) {
+        for (key, (_, left)) in keys.iter().filter(|(key, _)| self.held_keys.has(key)) {
             self.scheduler.send_until(key, now + *left);
         }
         // Events that other bridges committed may be anywhere in the key's queue, because ids are assigned before the
         // commit.
         for key in self.cluster.take_hints() {
-            if self.holdings.has(&key) {
+            if self.held_keys.has(&key) {
                 self.scheduler.rescan(&key);
             }
         }
-        if !change.gaining.is_empty() {
+        let new = self.held_keys.take_over(&leases, |key| self.cluster.is_busy(key));
+        if !new.is_empty() {
             let until = self.cluster.now();
             let since = until - rate_limiter::lookback(self.client.timeout());
             let rate = self.scheduler.limits().rate;
-            self.background.push(Box::pin(self.reads.clone().gained(change.gaining, since, until, rate)));
+            self.background.push(Box::pin(steps::take_over(self.queue.reader().clone(), new, since, until, rate)));
         }
     }
 
     /// Completes the takeover of `keys`, or cancels it if `attempts`, the attempts of the last minute, could not be read.
-    pub(super) fn gained(&mut self, keys: BTreeMap<ServiceKey, Fence>, attempts: Option<Attempts>) {
+    pub(super) fn taken_over(&mut self, keys: BTreeMap<ServiceKey, Fence>, attempts: Option<RecentAttempts>) {
         let Some(attempts) = attempts else {
             for (key, fence) in &keys {
-                self.holdings.not_gained(key, *fence);
+                self.held_keys.cancel(key, *fence);
             }
             return;
         };
@@ -56,10 +113,10 @@ impl Worker {
         let now = self.now();
         for (key, fence) in keys {
             let Some((_, left)) = rights.get(&key).filter(|(right, _)| *right == fence) else {
-                self.holdings.not_gained(&key, fence);
+                self.held_keys.cancel(&key, fence);
                 continue;
             };
-            if self.holdings.gained(&key, fence) {
+            if self.held_keys.taken_over(&key, fence) {
                 self.metrics.taken_over(&key);
                 info!(service_key:% = key; "this bridge delivers for the service key from now on");
                 self.scheduler.send_until(&key, now + *left);
@@ -104,6 +161,17 @@ impl Worker {
             AttemptStep::NotBegun { key, permit, .. } | AttemptStep::Answered { key, permit, .. } => (key, permit),
             AttemptStep::Settled(attempt) | AttemptStep::NotSettled(attempt) => (&attempt.key, &attempt.permit),
         };
-        self.holdings.has_by(key, permit.fence())
+        self.held_keys.has_by(key, permit.fence())
+    }
+}
+
+/// Returns what was read, or `None` if damage prevents the read.
+fn unless_damaged<T>(read: Result<T, QueueError>) -> Result<Option<T>, QueueError> {
+    match read {
+        Err(error) if error.is_damage() => {
+            error!("a part of the queue is damaged and cannot be read; the other events are delivered: {error}");
+            Ok(None)
+        }
+        read => read.map(Some),
     }
 }

@@ -13,7 +13,7 @@ struct Keys {
 
 impl Keys {
     fn new() -> Self {
-        let bench = Bench::new(Limits { in_flight: CONNECTIONS, ..limits() });
+        let bench = Bench::new(DeliveryLimits { in_flight: CONNECTIONS, ..limits() });
         Self { bench, next_id: 1, in_flight: Vec::new() }
     }
 
@@ -190,7 +190,7 @@ fn keys_that_turn_slow_all_at_once_leave_connections_to_the_others() {
 
 #[test]
 fn no_more_than_the_rate_leaves_in_any_minute_and_the_attempts_of_an_earlier_run_count() {
-    let mut bench = Bench::new(Limits { rate: 5, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { rate: 5, ..limits() });
     bench.scheduler.restore_attempts(&service_key(0), bench.now - seconds(10), 2);
     for id in 1..=6 {
         bench.arrives(id, &id.to_string());
@@ -208,7 +208,7 @@ fn no_more_than_the_rate_leaves_in_any_minute_and_the_attempts_of_an_earlier_run
 
 #[test]
 fn attempts_that_never_end_hold_their_places() {
-    let mut bench = Bench::new(Limits { rate: 2, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { rate: 2, ..limits() });
     for id in 1..=3 {
         bench.arrives(id, &id.to_string());
     }
@@ -219,7 +219,7 @@ fn attempts_that_never_end_hold_their_places() {
 
 #[test]
 fn throttling_halves_the_rate_which_rises_again() {
-    let mut bench = Bench::new(Limits { rate: 8, in_flight_per_key: 1, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { rate: 8, in_flight_per_key: 1, ..limits() });
     bench.arrives(1, "1");
     assert_eq!(bench.sends(), [1]);
     bench.ends(1, &throttled(None));

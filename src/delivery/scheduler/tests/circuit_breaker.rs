@@ -3,11 +3,11 @@
 use super::*;
 
 /// Only one attempt at a time.
-fn one_place() -> Limits {
-    Limits { in_flight_per_key: 1, ..limits() }
+fn one_place() -> DeliveryLimits {
+    DeliveryLimits { in_flight_per_key: 1, ..limits() }
 }
 
-fn with_incidents(limits: Limits, events: i64) -> Bench {
+fn with_incidents(limits: DeliveryLimits, events: i64) -> Bench {
     let mut bench = Bench::new(limits);
     for id in 1..=events {
         bench.arrives(id, &id.to_string());
@@ -106,7 +106,7 @@ fn when_one_passes_all_that_failed_in_the_outage_leave_at_once_oldest_first() {
 
 #[test]
 fn an_answer_to_an_attempt_from_before_the_failure_does_not_end_it() {
-    let mut bench = with_incidents(Limits { in_flight_per_key: 2, ..limits() }, 9);
+    let mut bench = with_incidents(DeliveryLimits { in_flight_per_key: 2, ..limits() }, 9);
     assert_eq!(bench.sends(), [1, 2]);
     bench.ends(1, &throttled(None));
     bench.ends(2, &delivered());
@@ -161,7 +161,7 @@ fn throttling_pauses_from_ten_seconds_up_to_a_minute_and_kills_nothing() {
 
 #[test]
 fn attempts_that_are_throttled_together_count_once() {
-    let mut bench = with_incidents(Limits { rate: 64, ..limits() }, 40);
+    let mut bench = with_incidents(DeliveryLimits { rate: 64, ..limits() }, 40);
     assert_eq!(bench.sends().len(), 8);
     for id in 1..=8 {
         bench.ends(id, &throttled(None));
@@ -217,7 +217,7 @@ fn a_tls_error_stops_every_key_but_for_one_probe_until_the_first_answer() {
 
 #[test]
 fn an_answer_from_before_the_tls_error_does_not_end_it() {
-    let mut bench = with_incidents(Limits { in_flight_per_key: 2, ..limits() }, 9);
+    let mut bench = with_incidents(DeliveryLimits { in_flight_per_key: 2, ..limits() }, 9);
     assert_eq!(bench.sends(), [1, 2]);
     bench.ends(1, &untrusted());
     bench.ends(2, &delivered());
@@ -314,7 +314,7 @@ fn an_event_that_failed_before_is_not_excused_nor_is_one_of_a_key_that_fails() {
 
 #[test]
 fn it_counts_for_the_rate() {
-    let mut bench = Bench::new(Limits { rate: 2, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { rate: 2, ..limits() });
     bench.arrives(1, "1");
     assert_eq!(bench.sends(), [1]);
     bench.ends(1, &dropped());

@@ -16,7 +16,7 @@ fn nothing_begins_after_the_end_of_a_lease_until_it_is_put_off() {
 
 #[test]
 fn what_is_known_of_a_lost_key_is_forgotten_and_its_attempts_still_take_connections_until_they_end() {
-    let mut bench = Bench::new(Limits { in_flight: 1, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { in_flight: 1, ..limits() });
     bench.arrives(1, "a");
     bench.arrives(2, "b");
     assert_eq!(bench.sends(), [1]);

@@ -26,12 +26,12 @@ struct Bench {
     load: Option<i64>,
 }
 
-fn limits() -> Limits {
-    Limits { rate: 100, give_up_after: minutes(10), in_flight: 32, in_flight_per_key: 8, prefetch: 100 }
+fn limits() -> DeliveryLimits {
+    DeliveryLimits { rate: 100, give_up_after: minutes(10), in_flight: 32, in_flight_per_key: 8, prefetch: 100 }
 }
 
 impl Bench {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: DeliveryLimits) -> Self {
         Self { scheduler: Scheduler::new(limits), now: minutes(10), chance: 1.0, load: None }
     }
 

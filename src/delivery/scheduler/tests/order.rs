@@ -51,7 +51,7 @@ fn incidents_leave_oldest_first_and_side_by_side() {
 
 #[test]
 fn keys_take_turns_however_much_waits_for_one_of_them() {
-    let mut bench = Bench::new(Limits { in_flight: 1, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { in_flight: 1, ..limits() });
     for id in 1..=10 {
         bench.arrives_for(0, id, &id.to_string());
     }
@@ -69,7 +69,7 @@ fn keys_take_turns_however_much_waits_for_one_of_them() {
 
 #[test]
 fn slow_keys_leave_places_for_a_key_that_has_nothing_in_flight() {
-    let mut bench = Bench::new(Limits { in_flight: 8, in_flight_per_key: 8, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { in_flight: 8, in_flight_per_key: 8, ..limits() });
     bench.passes(0);
     for id in 1..=10 {
         bench.arrives_for(0, id, &id.to_string());
@@ -82,7 +82,7 @@ fn slow_keys_leave_places_for_a_key_that_has_nothing_in_flight() {
 
 #[test]
 fn an_attempt_that_could_not_be_marked_is_made_again_after_the_pause() {
-    let mut bench = Bench::new(Limits { rate: 1, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { rate: 1, ..limits() });
     bench.arrives(1, "a");
     bench.arrives(2, "a");
     assert_eq!(bench.sends(), [1]);
@@ -94,7 +94,7 @@ fn an_attempt_that_could_not_be_marked_is_made_again_after_the_pause() {
 
 #[test]
 fn an_event_that_vanished_from_the_queue_makes_way_for_the_next() {
-    let mut bench = Bench::new(Limits { rate: 1, ..limits() });
+    let mut bench = Bench::new(DeliveryLimits { rate: 1, ..limits() });
     bench.arrives(1, "a");
     bench.arrives(2, "a");
     assert_eq!(bench.sends(), [1]);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Event 1 failed, another passed, and event 1 failed again.
-fn with_a_quarantined_event(limits: Limits) -> Bench {
+fn with_a_quarantined_event(limits: DeliveryLimits) -> Bench {
     let mut bench = Bench::new(limits);
     bench.arrives(1, "1");
     assert_eq!(bench.sends(), [1]);
@@ -94,7 +94,7 @@ fn what_never_reached_pagerduty_is_never_given_up_though_others_pass() {
 
 #[test]
 fn a_quarantined_event_gets_each_tenth_turn_when_others_are_always_waiting() {
-    let mut bench = with_a_quarantined_event(Limits { in_flight_per_key: 1, ..limits() });
+    let mut bench = with_a_quarantined_event(DeliveryLimits { in_flight_per_key: 1, ..limits() });
     bench.now += minutes(5);
     for id in 10..60 {
         bench.arrives(id, &id.to_string());
@@ -114,7 +114,7 @@ fn a_quarantined_event_gets_each_tenth_turn_when_others_are_always_waiting() {
 }
 
 /// Events 1 to 8 are quarantined, and their wait is over.
-fn with_eight_quarantined_events(limits: Limits) -> Bench {
+fn with_eight_quarantined_events(limits: DeliveryLimits) -> Bench {
     let mut bench = Bench::new(limits);
     for id in 1..=8 {
         bench.arrives(id, &id.to_string());
@@ -143,7 +143,7 @@ fn quarantined_events_leave_half_of_the_places_to_others() {
 
 #[test]
 fn quarantined_events_leave_half_of_the_rate_to_others() {
-    let mut bench = with_eight_quarantined_events(Limits { rate: 20, ..limits() });
+    let mut bench = with_eight_quarantined_events(DeliveryLimits { rate: 20, ..limits() });
     let mut attempts = 0;
     for other in 200..230 {
         for id in bench.sends() {

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn small() -> Limits {
-    Limits { prefetch: 4, ..limits() }
+fn small() -> DeliveryLimits {
+    DeliveryLimits { prefetch: 4, ..limits() }
 }
 
 /// Events with these numbers, each of its own incident.
@@ -13,7 +13,7 @@ fn page(ids: std::ops::RangeInclusive<i64>) -> Vec<WaitingEvent> {
 
 #[test]
 fn what_finds_no_room_is_read_when_half_of_the_window_is_free() {
-    let mut bench = Bench::new(Limits { in_flight_per_key: 1, ..small() });
+    let mut bench = Bench::new(DeliveryLimits { in_flight_per_key: 1, ..small() });
     for id in 1..=9 {
         bench.arrives(id, &id.to_string());
     }
@@ -135,7 +135,7 @@ fn a_rescan_during_the_reading_of_a_page_begins_again_after_it() {
 
 #[test]
 fn a_rescan_reads_what_was_held_before_even_when_there_is_no_room() {
-    let mut bench = Bench::new(Limits { in_flight: 0, ..small() });
+    let mut bench = Bench::new(DeliveryLimits { in_flight: 0, ..small() });
     for id in 2..=9 {
         bench.arrives(id, &id.to_string());
     }

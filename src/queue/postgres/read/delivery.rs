@@ -8,7 +8,7 @@ use super::row::{ColumnError, Columns};
 use super::{PostgresReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
-use crate::queue::{EventId, Page, QueueError, Recheck, Unreadable, WaitingEvent, WaitingKeys};
+use crate::queue::{EventId, Page, QueueError, RecentAttempts, Recheck, Unreadable, WaitingEvent, WaitingKeys};
 
 const KEYS_WAITING: &str = with_keys!("SELECT service_key FROM keys WHERE service_key IS NOT NULL");
 
@@ -41,8 +41,6 @@ const LAST: &str = "SELECT GREATEST($1,
         (SELECT MAX(last_attempt_at) FROM events WHERE last_attempt_at > $1),
         (SELECT MAX(last_attempt_at) FROM discarded WHERE last_attempt_at > $1)
     ) AS last";
-
-type Attempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
 
 #[async_trait]
 impl DeliveryReads for PostgresReads {
@@ -112,7 +110,7 @@ impl DeliveryReads for PostgresReads {
         since: DateTime<Utc>,
         now: DateTime<Utc>,
         most: u32,
-    ) -> Result<Attempts, QueueError> {
+    ) -> Result<RecentAttempts, QueueError> {
         let (since, now) = (since.timestamp_millis(), now.timestamp_millis());
         let mut attempts = self.attempts_between(since, now, most, 0).await?;
         let last = self.delivery_query(sqlx::query(LAST).bind(now), |columns| columns.number::<i64>("last")).await?;
@@ -135,7 +133,13 @@ impl DeliveryReads for PostgresReads {
 
 impl PostgresReads {
     /// The attempts between two times of a clock that was `ahead` milliseconds ahead.
-    async fn attempts_between(&self, since: i64, until: i64, most: u32, ahead: i64) -> Result<Attempts, QueueError> {
+    async fn attempts_between(
+        &self,
+        since: i64,
+        until: i64,
+        most: u32,
+        ahead: i64,
+    ) -> Result<RecentAttempts, QueueError> {
         let query = sqlx::query(NEWEST).bind(since).bind(until).bind(i64::from(most));
         // One attempt that is not counted is better than no delivery for any key.
         let rows = self.delivery_query(query, |columns| Ok(attempt(columns, ahead).ok())).await?;

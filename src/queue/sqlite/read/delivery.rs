@@ -11,7 +11,7 @@ use super::salvage::{EVENT, MOST, TALLIED_KEYS, WHOLE_EVENT};
 use super::{Pool, SqliteReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
-use crate::queue::{EventId, Page, QueueError, Recheck, Unreadable, WaitingEvent, WaitingKeys};
+use crate::queue::{EventId, Page, QueueError, RecentAttempts, Recheck, Unreadable, WaitingEvent, WaitingKeys};
 
 const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
 
@@ -32,8 +32,6 @@ const LAST: &str = "SELECT MAX(
         COALESCE((SELECT MAX(last_attempt_at) FROM events WHERE last_attempt_at > ?1), ?1),
         COALESCE((SELECT MAX(last_attempt_at) FROM discarded WHERE last_attempt_at > ?1), ?1)
     )";
-
-type Attempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
 
 #[async_trait]
 impl DeliveryReads for SqliteReads {
@@ -119,7 +117,7 @@ impl DeliveryReads for SqliteReads {
         since: DateTime<Utc>,
         now: DateTime<Utc>,
         most: u32,
-    ) -> Result<Attempts, QueueError> {
+    ) -> Result<RecentAttempts, QueueError> {
         let (since, now) = (since.timestamp_millis(), now.timestamp_millis());
         let found = self.delivery_query_with(async |connection| {
             let mut attempts = between(connection, since, now, most, 0).await?;
@@ -163,7 +161,7 @@ async fn between(
     until: i64,
     most: u32,
     ahead: i64,
-) -> sqlx::Result<Attempts> {
+) -> sqlx::Result<RecentAttempts> {
     let mut rows = sqlx::query(NEWEST).bind(since).bind(until).bind(most).fetch(connection);
     let mut attempts = Vec::new();
     while let Some(row) = rows.try_next().await? {

@@ -1,0 +1,130 @@
+//! The service keys that this worker delivers for, and the fence of each lease. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::pagerduty::ServiceKey;
+use crate::queue::Fence;
+
+/// The keys that the worker delivers for, and those that it is taking over.
+#[derive(Debug)]
+pub(super) struct HeldKeys {
+    /// `None`: the worker delivers for all keys, without a time limit.
+    held: Option<BTreeMap<ServiceKey, Fence>>,
+    taking_over: BTreeMap<ServiceKey, Fence>,
+}
+
+impl HeldKeys {
+    /// Returns those of a bridge that has the queue to itself: all keys.
+    pub(super) fn all() -> Self {
+        Self { held: None, taking_over: BTreeMap::new() }
+    }
+
+    /// Returns those of a bridge that shares its queue and has no leases yet.
+    pub(super) fn none() -> Self {
+        Self { held: Some(BTreeMap::new()), taking_over: BTreeMap::new() }
+    }
+
+    /// Whether this worker delivers for `key`.
+    pub(super) fn has(&self, key: &ServiceKey) -> bool {
+        self.held.as_ref().is_none_or(|held| held.contains_key(key))
+    }
+
+    /// Whether this worker delivers for `key` under this fence.
+    pub(super) fn has_by(&self, key: &ServiceKey, fence: Option<Fence>) -> bool {
+        self.held.as_ref().is_none_or(|held| held.get(key).copied() == fence)
+    }
+
+    /// Gives up the keys that the bridge has no lease of any more, and returns those that were held until now. `leases`
+    /// are the leases that it has now.
+    pub(super) fn give_up(&mut self, leases: &BTreeMap<ServiceKey, Fence>) -> Vec<ServiceKey> {
+        let is_leased = |key: &ServiceKey, fence: &Fence| leases.get(key) == Some(fence);
+        self.taking_over.retain(|key, fence| is_leased(key, fence));
+        let Some(held) = &mut self.held else { return Vec::new() };
+        held.extract_if(.., |key, fence| !is_leased(key, fence)).map(|(key, _)| key).collect()
+    }
+
+    /// Begins to take over the other keys of `leases`, and returns them. Each takeover ends with
+    /// [`taken_over`](Self::taken_over) or [`cancel`](Self::cancel).
+    ///
+    /// A key is not taken over while attempts that began under an earlier lease are in flight, which `is_busy` reports:
+    /// otherwise the same event could be sent twice at the same time.
+    pub(super) fn take_over(
+        &mut self,
+        leases: &BTreeMap<ServiceKey, Fence>,
+        is_busy: impl Fn(&ServiceKey) -> bool,
+    ) -> BTreeMap<ServiceKey, Fence> {
+        let Some(held) = &self.held else { return BTreeMap::new() };
+        let is_new = |key: &ServiceKey| !held.contains_key(key) && !self.taking_over.contains_key(key) && !is_busy(key);
+        let new: BTreeMap<_, _> =
+            leases.iter().filter(|(key, _)| is_new(key)).map(|(key, fence)| (key.clone(), *fence)).collect();
+        self.taking_over.extend(new.clone());
+        new
+    }
+
+    /// Completes the takeover of a key, once everything that it needs was read. Returns whether the key was still to be
+    /// taken over.
+    pub(super) fn taken_over(&mut self, key: &ServiceKey, fence: Fence) -> bool {
+        let is_wanted = self.taking_over.get(key) == Some(&fence);
+        if is_wanted && let Some(held) = &mut self.held {
+            self.taking_over.remove(key);
+            held.insert(key.clone(), fence);
+        }
+        is_wanted
+    }
+
+    /// Cancels the takeover of a key, because what it needs could not be read. It begins again with the next
+    /// [`take_over`](Self::take_over).
+    pub(super) fn cancel(&mut self, key: &ServiceKey, fence: Fence) {
+        if self.taking_over.get(key) == Some(&fence) {
+            self.taking_over.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::BridgeId;
+
+    fn key(number: usize) -> ServiceKey {
+        ServiceKey::parse(&format!("{number:032}")).unwrap()
+    }
+
+    fn fence(number: i64) -> Fence {
+        Fence { number, owner: BridgeId::new(1) }
+    }
+
+    fn leases(leases: &[(usize, i64)]) -> BTreeMap<ServiceKey, Fence> {
+        leases.iter().map(|(key_number, number)| (key(*key_number), fence(*number))).collect()
+    }
+
+    /// Follows the leases, while no attempt is in flight. Returns the keys given up and those to take over.
+    fn follow(keys: &mut HeldKeys, now: &[(usize, i64)]) -> (Vec<ServiceKey>, BTreeMap<ServiceKey, Fence>) {
+        (keys.give_up(&leases(now)), keys.take_over(&leases(now), |_| false))
+    }
+
+    #[test]
+    fn who_has_the_queue_alone_has_every_key() {
+        let mut keys = HeldKeys::all();
+        assert!(keys.has(&key(1)) && keys.has_by(&key(1), None));
+        assert_eq!(follow(&mut keys, &[]), (Vec::new(), leases(&[])));
+    }
+
+    #[test]
+    fn a_key_is_had_from_when_it_was_read_until_its_right_is_another_one() {
+        let mut keys = HeldKeys::none();
+        assert_eq!(keys.give_up(&leases(&[(1, 5), (2, 1)])), []);
+        let new = keys.take_over(&leases(&[(1, 5), (2, 1)]), |key_of| *key_of == key(2));
+        assert_eq!(new, leases(&[(1, 5)]), "2 is busy");
+        assert!(!keys.has(&key(1)));
+        assert_eq!(follow(&mut keys, &[(1, 5)]), (Vec::new(), leases(&[])), "it is being read");
+        assert!(keys.taken_over(&key(1), fence(5)));
+        assert!(keys.has_by(&key(1), Some(fence(5))) && !keys.has_by(&key(1), Some(fence(4))));
+        assert_eq!(follow(&mut keys, &[(1, 7)]), (vec![key(1)], leases(&[(1, 7)])));
+        assert!(!keys.taken_over(&key(1), fence(5)), "that was for an earlier right");
+        keys.cancel(&key(1), fence(7));
+        assert_eq!(follow(&mut keys, &[(1, 7)]), (Vec::new(), leases(&[(1, 7)])), "once more");
+        follow(&mut keys, &[]);
+        assert!(!keys.taken_over(&key(1), fence(7)), "it is lost meanwhile");
+    }
+}
