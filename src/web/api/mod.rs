@@ -1,13 +1,13 @@
 //! `/api`: what the status page shows and does, as JSON. `docs/openapi.json` describes it.
 //!
 //! - `operations`: the table of operations, and what each of them does
-//! - `shape`: the JSON of the responses; `sentry`: their part about Sentry's side
+//! - `responses`: the JSON of the responses; `sentry`: their part about Sentry's side
 //!
 //! Everything needs the admin token, as `Authorization: Bearer`; a browser with a session of the status page may read.
 
 mod operations;
+mod responses;
 mod sentry;
-mod shape;
 
 use std::borrow::Cow;
 use std::future::{Ready, ready};

@@ -11,7 +11,7 @@ use log::info;
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::shape::{Activity, Events, Left, Outcome, OutcomeKind, Outcomes, Rejected, Status};
+use super::responses::{Activity, Events, Left, Outcome, OutcomeKind, Outcomes, Rejected, Status};
 use super::{ApiError, Caller, OPENAPI, done, json};
 use crate::monitor::{Health, check};
 use crate::queue::admin::{BULK, BulkKind, Resolved};

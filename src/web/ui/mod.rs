@@ -27,7 +27,7 @@ mod request;
 mod sentry;
 mod services;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod text;
 
 use actix_web::web::{self, ServiceConfig};

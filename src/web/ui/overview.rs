@@ -18,13 +18,13 @@ pub(super) const GLANCE: u32 = 5;
 
 /// All that the status page shows.
 #[derive(Clone, Debug)]
-pub(super) struct Status {
+pub(in crate::web) struct Status {
     /// The snapshot that it shows.
-    pub(super) snapshot: Snapshot,
+    pub(in crate::web) snapshot: Snapshot,
     /// The health of the bridge.
     pub(super) health: Health,
     /// Worst first.
-    pub(super) troubles: Vec<Trouble>,
+    pub(in crate::web) troubles: Vec<Trouble>,
     /// The lists; `None` when the queue cannot be read.
     pub(super) lists: Option<Lists>,
     /// The result of the action that was done before.

@@ -1,6 +1,6 @@
 //! How the pages look, as snapshots.
 
-mod samples;
+pub(in crate::web) mod samples;
 
 use std::sync::Arc;
 

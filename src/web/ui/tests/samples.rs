@@ -20,11 +20,11 @@ use crate::web::ui::notice::{Followed, Notice};
 use crate::web::ui::overview::{Lists, Status};
 
 /// The current time in all samples.
-pub(super) fn now() -> DateTime<Utc> {
+pub(in crate::web) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_353_671, 0).unwrap()
 }
 
-pub(super) fn ago(seconds: i64) -> DateTime<Utc> {
+pub(in crate::web) fn ago(seconds: i64) -> DateTime<Utc> {
     now() - TimeDelta::seconds(seconds)
 }
 
@@ -38,7 +38,7 @@ pub(super) fn frame() -> Frame {
 }
 
 /// A bridge that has just started.
-pub(super) fn snapshot() -> Snapshot {
+pub(in crate::web) fn snapshot() -> Snapshot {
     Snapshot {
         at: now(),
         started_at: ago(4),
@@ -61,7 +61,7 @@ pub(super) fn snapshot() -> Snapshot {
 }
 
 /// An audit of one project with more findings than the page shows.
-pub(super) fn audit() -> AuditReport {
+pub(in crate::web) fn audit() -> AuditReport {
     let finding = Finding {
         kind: Kind::ProjectWithoutPage,
         project: Some("shop".to_owned()),
@@ -129,7 +129,7 @@ pub(super) fn delivered() -> Summary {
     }
 }
 
-pub(super) fn dead() -> Summary {
+pub(in crate::web) fn dead() -> Summary {
     Summary {
         id: EventId::new(7),
         state: State::Dead,
@@ -209,7 +209,7 @@ pub(super) fn record(entry: &Summary) -> Record {
     }
 }
 
-pub(super) fn well() -> Status {
+pub(in crate::web) fn well() -> Status {
     let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
     let snapshot = Snapshot {
         queue: Ok(queue),
@@ -227,7 +227,7 @@ pub(super) fn well() -> Status {
     Status { snapshot, health: Health::Healthy, troubles: Vec::new(), lists: Some(lists), notice: None }
 }
 
-pub(super) fn degraded() -> Status {
+pub(in crate::web) fn degraded() -> Status {
     let mut status = well();
     status.snapshot.queue = Ok(Overview {
         waiting: 1_204,

@@ -406,3 +406,6 @@ pub(super) struct Left {
     pub(super) dead: u64,
     pub(super) rejected: u64,
 }
+
+#[cfg(test)]
+mod tests;
