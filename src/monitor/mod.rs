@@ -34,7 +34,7 @@ pub(crate) use checks::held_up::is_held_up;
 pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
 pub use headline::Headline;
-pub use snapshot::{CommitTimes, PagerDutySide, SentrySide, Snapshot};
+pub use snapshot::{CommitTimes, PagerDutySide, SentrySide, ServiceKeyStatus, Snapshot};
 
 use crate::canary::{CanaryLimits, CanaryStatus};
 use crate::catch_up::CatchUpStatus;

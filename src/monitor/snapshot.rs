@@ -4,7 +4,7 @@
 //! durations are measured by the monotonic clock, and the times that are compared are shifted to what the wall clock
 //! would have shown if it had always been set as it is now.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::canary::CanaryStatus;
 use crate::catch_up::CatchUpStatus;
 use crate::cluster::ClusterView;
-use crate::delivery::DeliveryView;
+use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::{KeyNames, ServiceKey};
 use crate::proof::ProofStatus;
@@ -103,7 +103,43 @@ pub struct FallbackView {
     pub failure: Option<String>,
 }
 
+/// What the queue holds for one service key, and how its events are delivered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServiceKeyStatus<'a> {
+    /// How many events it has in each state; `None` if it has none, or the queue cannot be read.
+    pub counts: Option<&'a Destination>,
+    /// Its deliveries; `None` where this bridge has sent nothing yet.
+    pub deliveries: Option<&'a KeyView>,
+}
+
+impl ServiceKeyStatus<'_> {
+    /// How many of its events wait.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.counts.map_or(0, |counts| counts.waiting)
+    }
+
+    /// How many of its events are dead letters.
+    #[must_use]
+    pub fn dead(&self) -> u64 {
+        self.counts.map_or(0, |counts| counts.dead)
+    }
+}
+
 impl Snapshot {
+    /// The status of each service key that has events or deliveries, in the order of the keys.
+    #[must_use]
+    pub fn service_keys(&self) -> BTreeMap<&ServiceKey, ServiceKeyStatus<'_>> {
+        let mut all: BTreeMap<&ServiceKey, ServiceKeyStatus<'_>> = BTreeMap::new();
+        for counts in self.queue.iter().flat_map(|queue| &queue.destinations) {
+            all.entry(&counts.service_key).or_default().counts = Some(counts);
+        }
+        for view in &self.delivery.keys {
+            all.entry(&view.service_key).or_default().deliveries = Some(view);
+        }
+        all
+    }
+
     /// Why the queue cannot be read. A queue that is busy with too many readers does not count.
     pub(super) fn read_error(&self) -> Option<&QueueError> {
         let errors = [self.queue.as_ref().err(), self.backlog.as_ref().err()];

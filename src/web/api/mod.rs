@@ -1,13 +1,12 @@
 //! `/api`: what the status page shows and does, as JSON. `docs/openapi.json` describes it.
 //!
 //! - `operations`: the table of operations, and what each of them does
-//! - `responses`: the JSON of the responses; `sentry`: their part about Sentry's side
+//! - `responses`: the JSON of the responses
 //!
 //! Everything needs the admin token, as `Authorization: Bearer`; a browser with a session of the status page may read.
 
 mod operations;
 mod responses;
-mod sentry;
 
 use std::borrow::Cow;
 use std::future::{Ready, ready};
@@ -24,7 +23,7 @@ use log::error;
 use serde::Serialize;
 use thiserror::Error;
 
-use self::operations::Operation;
+use self::operations::ApiOperation;
 use super::AppState;
 use super::answer::{Answer, not_found};
 use super::auth::admin::Refusal;
@@ -122,7 +121,7 @@ impl ResponseError for ApiError {
             Self::Queue(error) => error!("/api could not be answered: {error}"),
             Self::BadRequest(_) | Self::NotFound(_) | Self::Conflict(_) | Self::NotRead(_) => {}
         }
-        json(&mut response, written(&Answer::Error { reason: &self.to_string() }))
+        json_response(&mut response, written(&Answer::Error { reason: &self.to_string() }))
     }
 }
 
@@ -169,7 +168,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 }
 
 /// The methods of a path, as the header `Allow` lists them.
-fn allowed(operations: &[Operation], path: &str) -> String {
+fn allowed(operations: &[ApiOperation], path: &str) -> String {
     let of_path = operations.iter().filter(|operation| operation.path == path);
     of_path.map(|operation| operation.method.as_str()).collect::<Vec<_>>().join(", ")
 }
@@ -180,7 +179,7 @@ async fn nothing(_: Caller) -> Result<HttpResponse, ApiError> {
 
 /// 200 with this as JSON.
 fn done(answer: &impl Serialize) -> HttpResponse {
-    json(&mut HttpResponse::Ok(), written(answer))
+    json_response(&mut HttpResponse::Ok(), written(answer))
 }
 
 /// Serialises to JSON text, which does not fail for these types.
@@ -199,7 +198,7 @@ fn written(answer: &impl Serialize) -> String {
 }
 
 /// A JSON response that is not cached, and that browsers do not interpret as any other type.
-fn json(response: &mut HttpResponseBuilder, text: String) -> HttpResponse {
+fn json_response(response: &mut HttpResponseBuilder, text: String) -> HttpResponse {
     response
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -9,11 +9,12 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, Rout
 use chrono::Utc;
 use log::info;
 use serde::Deserialize;
+use serde_json::json;
 use url::form_urlencoded;
 
-use super::responses::{Activity, Events, Left, Outcome, OutcomeKind, Outcomes, Rejected, Status};
-use super::{ApiError, Caller, OPENAPI, done, json};
-use crate::monitor::{Health, check};
+use super::responses::{self, ItemOutcome, ItemOutcomeKind};
+use super::{ApiError, Caller, OPENAPI, done, json_response};
+use crate::monitor::check;
 use crate::queue::admin::{BULK, BulkKind, Resolved};
 use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{EventId, ItemId, QueueError, RejectedId, State, Summary};
@@ -27,14 +28,14 @@ const MAX_LIMIT: u32 = 500;
 /// The longest selection that is read, in bytes: [`BULK`] of the longest ids take less than half of it.
 const MAX_SELECTION: usize = 64 * 1024;
 
-/// One operation.
-pub(super) struct Operation {
+/// An operation of `/api`.
+pub(super) struct ApiOperation {
     pub(super) method: Method,
     pub(super) path: &'static str,
     pub(super) route: Box<dyn Fn() -> Route>,
 }
 
-impl Operation {
+impl ApiOperation {
     fn new<H, A>(method: Method, path: &'static str, handler: H) -> Self
     where
         H: Handler<A>,
@@ -47,42 +48,39 @@ impl Operation {
 }
 
 /// Every operation; those of one path are next to each other. An operation that changes something is never a GET.
-pub(super) fn all() -> Vec<Operation> {
+pub(super) fn all() -> Vec<ApiOperation> {
     vec![
-        Operation::new(Method::GET, "/api/openapi.json", openapi),
-        Operation::new(Method::GET, "/api/status", status),
-        Operation::new(Method::GET, "/api/activity", activity),
-        Operation::new(Method::GET, "/api/events", events),
-        Operation::new(Method::GET, "/api/events/{id}", event),
-        Operation::new(Method::DELETE, "/api/events/{id}", discard_event),
-        Operation::new(Method::POST, "/api/events/{id}/retry", retry_event),
-        Operation::new(Method::GET, "/api/rejected", all_rejected),
-        Operation::new(Method::GET, "/api/rejected/{id}", rejected),
-        Operation::new(Method::DELETE, "/api/rejected/{id}", discard_rejected),
-        Operation::new(Method::POST, "/api/rejected/{id}/retry", retry_rejected),
-        Operation::new(Method::POST, "/api/retry", retry_many),
-        Operation::new(Method::POST, "/api/discard", discard_many),
+        ApiOperation::new(Method::GET, "/api/openapi.json", openapi),
+        ApiOperation::new(Method::GET, "/api/status", status),
+        ApiOperation::new(Method::GET, "/api/activity", activity),
+        ApiOperation::new(Method::GET, "/api/events", events),
+        ApiOperation::new(Method::GET, "/api/events/{id}", event),
+        ApiOperation::new(Method::DELETE, "/api/events/{id}", discard_event),
+        ApiOperation::new(Method::POST, "/api/events/{id}/retry", retry_event),
+        ApiOperation::new(Method::GET, "/api/rejected", all_rejected),
+        ApiOperation::new(Method::GET, "/api/rejected/{id}", rejected),
+        ApiOperation::new(Method::DELETE, "/api/rejected/{id}", discard_rejected),
+        ApiOperation::new(Method::POST, "/api/rejected/{id}/retry", retry_rejected),
+        ApiOperation::new(Method::POST, "/api/retry", retry_many),
+        ApiOperation::new(Method::POST, "/api/discard", discard_many),
     ]
 }
 
-type Answered = Result<HttpResponse, ApiError>;
-
 async fn openapi(_: Caller) -> HttpResponse {
-    json(&mut HttpResponse::Ok(), OPENAPI.to_owned())
+    json_response(&mut HttpResponse::Ok(), OPENAPI.to_owned())
 }
 
 async fn status(_: Caller, state: Data<AppState>) -> HttpResponse {
     let snapshot = state.monitor.snapshot(Utc::now()).await;
-    let troubles = check(&snapshot, state.monitor.limits());
-    done(&Status::of(&snapshot, &troubles, Health::of(&troubles)))
+    done(&responses::status(&snapshot, &check(&snapshot, state.monitor.limits())))
 }
 
 async fn activity(_: Caller, state: Data<AppState>) -> HttpResponse {
-    done(&Activity::of(&state.monitor.metrics(Utc::now()).await.activity))
+    done(&responses::activity(&state.monitor.metrics(Utc::now()).await.activity))
 }
 
-async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
-    let page = Page::parse(request.query_string(), &["state", "after", "limit"])?;
+async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    let page = ListQuery::parse(request.query_string(), &["state", "after", "limit"])?;
     let after = page.after_event()?;
     let reader = state.queue.reader();
     // One entry more than asked for shows whether there are more.
@@ -100,10 +98,10 @@ async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answe
     };
     let rows = found.into_iter().map(row).collect();
     let (events, next) = cut(rows, page.limit);
-    Ok(done(&Events { events, next }))
+    Ok(done(&json!({"events": events, "next": next})))
 }
 
-async fn event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
+async fn event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let id = event_id(&request)?;
     let reader = state.queue.reader();
     let record = reader.get(id).await?.ok_or_else(|| not_there(ItemId::Event(id)))?;
@@ -114,20 +112,20 @@ async fn event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answer
     Ok(done(&details))
 }
 
-async fn all_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
-    let page = Page::parse(request.query_string(), &["after", "limit"])?;
+async fn all_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    let page = ListQuery::parse(request.query_string(), &["after", "limit"])?;
     let found = state.queue.reader().rejected_list(page.after_rejected()?, page.limit + 1).await?;
     let (rejected, next) = cut(found.into_iter().map(ItemSummary::of_rejected).collect(), page.limit);
-    Ok(done(&Rejected { rejected, next }))
+    Ok(done(&json!({"rejected": rejected, "next": next})))
 }
 
-async fn rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
+async fn rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let id = rejected_id(&request)?;
     let webhook = state.queue.reader().rejected(id).await?.ok_or_else(|| not_there(ItemId::Rejected(id)))?;
     Ok(done(&ItemDetails::of_rejected(id, webhook, &state.ingest.keys())))
 }
 
-async fn retry_event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
+async fn retry_event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let id = ItemId::Event(event_id(&request)?);
     let mut force = false;
     for (_, value) in parameters(request.query_string(), &["force"])? {
@@ -136,13 +134,13 @@ async fn retry_event(_: Caller, request: HttpRequest, state: Data<AppState>) -> 
     one(retry(&state, Selection::Ids(vec![id]), force).await?)
 }
 
-async fn retry_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
+async fn retry_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let id = ItemId::Rejected(rejected_id(&request)?);
     parameters(request.query_string(), &[])?;
     one(retry(&state, Selection::Ids(vec![id]), false).await?)
 }
 
-async fn discard_event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
+async fn discard_event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let id = ItemId::Event(event_id(&request)?);
     let mut only = None;
     for (_, value) in parameters(request.query_string(), &["state"])? {
@@ -151,20 +149,30 @@ async fn discard_event(_: Caller, request: HttpRequest, state: Data<AppState>) -
     one(discard(&state, Selection::Ids(vec![id]), only).await?)
 }
 
-async fn discard_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Answered {
+async fn discard_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let id = ItemId::Rejected(rejected_id(&request)?);
     parameters(request.query_string(), &[])?;
     one(discard(&state, Selection::Ids(vec![id]), None).await?)
 }
 
-async fn retry_many(_: Caller, request: HttpRequest, payload: Payload, state: Data<AppState>) -> Answered {
+async fn retry_many(
+    _: Caller,
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     let (selection, force) = selection(&request, payload).await?;
     let outcomes = retry(&state, selection, force.unwrap_or(false)).await?;
     info!("/api retried {}", outcomes.len());
     many(&state, outcomes).await
 }
 
-async fn discard_many(_: Caller, request: HttpRequest, payload: Payload, state: Data<AppState>) -> Answered {
+async fn discard_many(
+    _: Caller,
+    request: HttpRequest,
+    payload: Payload,
+    state: Data<AppState>,
+) -> Result<HttpResponse, ApiError> {
     let (selection, force) = selection(&request, payload).await?;
     if force.is_some() {
         return Err(bad("`force` is for /api/retry only"));
@@ -174,30 +182,30 @@ async fn discard_many(_: Caller, request: HttpRequest, payload: Payload, state: 
     many(&state, outcomes).await
 }
 
-async fn retry(state: &AppState, selection: Selection, force: bool) -> Result<Vec<Outcome>, QueueError> {
+async fn retry(state: &AppState, selection: Selection, force: bool) -> Result<Vec<ItemOutcome>, QueueError> {
     let resolved = if force { Resolved::Sent } else { Resolved::Kept };
     let outcomes = match selection {
         Selection::Ids(ids) => state.queue_admin.retry(&ids, resolved).await?,
         Selection::All(kinds) => state.queue_admin.retry_all(&kinds, resolved).await?,
     };
-    Ok(outcomes.into_iter().map(|(id, outcome)| Outcome::retried(id, outcome)).collect())
+    Ok(outcomes.into_iter().map(|(id, outcome)| ItemOutcome::retried(id, outcome)).collect())
 }
 
-async fn discard(state: &AppState, selection: Selection, only: Option<State>) -> Result<Vec<Outcome>, QueueError> {
+async fn discard(state: &AppState, selection: Selection, only: Option<State>) -> Result<Vec<ItemOutcome>, QueueError> {
     let outcomes = match selection {
         Selection::Ids(ids) => state.queue_admin.discard(&ids, only).await?,
         Selection::All(kinds) => state.queue_admin.discard_all(&kinds).await?,
     };
-    Ok(outcomes.into_iter().map(|(id, outcome)| Outcome::discarded(id, outcome)).collect())
+    Ok(outcomes.into_iter().map(|(id, outcome)| ItemOutcome::discarded(id, outcome)).collect())
 }
 
 /// The response for one item: an error if the operation was not done.
-fn one(outcomes: Vec<Outcome>) -> Answered {
+fn one(outcomes: Vec<ItemOutcome>) -> Result<HttpResponse, ApiError> {
     let Some(outcome) = outcomes.into_iter().next() else {
         return Err(ApiError::NotFound("the queue has no entry with this number".to_owned()));
     };
     match outcome.kind {
-        OutcomeKind::NotThere => Err(ApiError::NotFound(outcome.reason.unwrap_or_default())),
+        ItemOutcomeKind::NotThere => Err(ApiError::NotFound(outcome.reason.unwrap_or_default())),
         kind if kind.is_conflict() => Err(ApiError::Conflict(outcome.reason.unwrap_or_default())),
         kind => {
             info!("/api: {} {kind:?}", outcome.id);
@@ -206,9 +214,9 @@ fn one(outcomes: Vec<Outcome>) -> Answered {
     }
 }
 
-async fn many(state: &AppState, results: Vec<Outcome>) -> Answered {
-    let now = state.queue.reader().overview().await?;
-    Ok(done(&Outcomes { results, left: Left { dead: now.dead, rejected: now.rejected } }))
+async fn many(state: &AppState, results: Vec<ItemOutcome>) -> Result<HttpResponse, ApiError> {
+    let left = state.queue.reader().overview().await?;
+    Ok(done(&responses::outcomes(&results, &left)))
 }
 
 /// Returns at most `limit` rows and, if there are more, the value of `after` for the next page.
@@ -239,9 +247,9 @@ fn not_there(id: ItemId) -> ApiError {
     ApiError::NotFound(format!("the queue has no entry with the number {id}"))
 }
 
-/// The parameters of a list.
+/// The parameters of a list of events or rejected webhooks.
 #[derive(Debug, Eq, PartialEq)]
-struct Page {
+struct ListQuery {
     /// Only events in this state.
     state: Option<State>,
     /// The last entry of the previous page.
@@ -249,7 +257,7 @@ struct Page {
     limit: u32,
 }
 
-impl Page {
+impl ListQuery {
     /// Parses a query in which only these names are allowed.
     fn parse(query: &str, names: &[&str]) -> Result<Self, ApiError> {
         let mut page = Self { state: None, after: None, limit: DEFAULT_LIMIT };
@@ -285,11 +293,8 @@ impl Page {
     }
 }
 
-/// The name of a parameter and its value.
-type Parameter<'a> = (Cow<'a, str>, Cow<'a, str>);
-
 /// Parses a query in which only these names are allowed: a misspelt parameter must not select everything.
-fn parameters<'a>(query: &'a str, names: &[&str]) -> Result<Vec<Parameter<'a>>, ApiError> {
+fn parameters<'a>(query: &'a str, names: &[&str]) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, ApiError> {
     let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     match parameters.iter().find(|(name, _)| !names.contains(&&**name)) {
         Some(_) if names.is_empty() => Err(bad("this address takes no parameters")),
@@ -311,9 +316,10 @@ enum Selection {
     All(Vec<BulkKind>),
 }
 
+/// The body of a bulk request: either `ids` or `all`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Selected {
+struct SelectionBody {
     ids: Option<Vec<String>>,
     all: Option<Vec<String>>,
     force: Option<bool>,
@@ -327,7 +333,7 @@ async fn selection(request: &HttpRequest, mut payload: Payload) -> Result<(Selec
 
 fn select(body: &[u8]) -> Result<(Selection, Option<bool>), ApiError> {
     let hint = "select with {\"ids\":[\"7\",\"r7\"]} or with {\"all\":[\"dead\",\"rejected\"]}";
-    let selected: Selected = serde_json::from_slice(body).map_err(|error| bad(format!("{hint}: {error}")))?;
+    let selected: SelectionBody = serde_json::from_slice(body).map_err(|error| bad(format!("{hint}: {error}")))?;
     match (selected.ids, selected.all) {
         (Some(ids), None) => {
             if ids.len() as u64 > BULK {
@@ -364,10 +370,10 @@ mod tests {
 
     #[test]
     fn a_page_is_named_by_state_place_and_length() {
-        let page = |query| Page::parse(query, &NAMES).unwrap();
-        assert_eq!(page(""), Page { state: None, after: None, limit: 100 });
+        let page = |query| ListQuery::parse(query, &NAMES).unwrap();
+        assert_eq!(page(""), ListQuery { state: None, after: None, limit: 100 });
         let after = Some(ItemId::Event(EventId::new(7)));
-        assert_eq!(page("state=dead&after=7&limit=500"), Page { state: Some(State::Dead), after, limit: 500 });
+        assert_eq!(page("state=dead&after=7&limit=500"), ListQuery { state: Some(State::Dead), after, limit: 500 });
         assert!(page("after=r7").after_event().is_err() && page("after=r7").after_rejected().unwrap().is_some());
         assert!(page("after=7").after_rejected().is_err());
     }
@@ -375,10 +381,10 @@ mod tests {
     #[test]
     fn what_is_misspelt_selects_nothing() {
         for query in ["state=rejected", "after=-1", "limit=0", "limit=501", "limit=x", "stat=dead", "state", "%ff=1"] {
-            let error = Page::parse(query, &NAMES).unwrap_err();
+            let error = ListQuery::parse(query, &NAMES).unwrap_err();
             assert_eq!(error.status_code(), 400, "{query}");
         }
-        assert!(Page::parse("state=dead", &NAMES[1..]).is_err());
+        assert!(ListQuery::parse("state=dead", &NAMES[1..]).is_err());
     }
 
     #[test]

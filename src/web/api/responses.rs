@@ -1,307 +1,202 @@
-//! The JSON of the responses. The field names are a contract; `docs/openapi.json` describes them.
+//! The JSON of the responses. The names of the members and their order are a contract; `docs/openapi.json` describes them.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::sentry::{Audit, Canary, CatchUp};
+use crate::canary::{CanaryStatus, Progress};
+use crate::catch_up::CatchUpStatus;
 use crate::cluster::BridgeView;
-use crate::delivery::KeyView;
 use crate::metrics::Bucket;
-use crate::monitor::snapshot::FallbackView;
-use crate::monitor::{Headline, Health, Snapshot, Trouble};
-use crate::pagerduty::{KeyNames, ServiceKey};
+use crate::monitor::{Headline, Health, ServiceKeyStatus, Snapshot, Trouble};
+use crate::pagerduty::ServiceKey;
 use crate::queue::admin::{Discarded, Retried};
-use crate::queue::json::{ItemSummary, time};
-use crate::queue::{Destination, Durability, ItemId, Overview, State, Survives};
+use crate::queue::json::time;
+use crate::queue::{Durability, ItemId, Overview, State};
+use crate::sentry_api::audit::AuditStatus;
 
-/// The health of the bridge.
-#[derive(Debug, Serialize)]
-pub(super) struct Status {
-    #[serde(rename = "status")]
-    health: &'static str,
-    /// The worst trouble in one line; `None` when there is none.
-    headline: Option<HeadlineView>,
-    troubles: Vec<TroubleView>,
-    version: &'static str,
-    at: String,
-    started_at: String,
-    last_webhook_at: Option<String>,
-    last_delivered_at: Option<String>,
-    /// `None` when it cannot be read; a trouble says why.
-    queue: Option<QueueCounts>,
-    /// What an alert that was answered 202 survives; `None` when the database cannot be read.
-    durability: Option<DurabilityView>,
-    /// The TLS error for which PagerDuty is not trusted; `None` if it is trusted.
-    untrusted: Option<String>,
-    /// `None` when no fallback webhook is set.
-    fallback: Option<Fallback>,
-    destinations: Vec<DestinationView>,
-    bridges: Vec<Bridge>,
-    canary: Option<Canary>,
-    audit: Option<Audit>,
-    /// `None` where it is off.
-    catch_up: Option<CatchUp>,
-    /// `None` if PagerDuty's REST API is not used.
-    proof: Option<ProofCheck>,
-}
-
-/// The result of proof: whether PagerDuty does what it accepts.
-#[derive(Debug, Serialize)]
-struct ProofCheck {
-    /// Why the look-ups in PagerDuty's REST API fail, if they do.
-    trouble: Option<String>,
-    /// How many events PagerDuty accepted but did not act on, as far as they are reported; `None` when they cannot be
-    /// read.
-    failures: Option<usize>,
-}
-
-#[derive(Debug, Serialize)]
-struct DurabilityView {
-    survives: Survives,
-    sentence: String,
-    /// The settings of the database, by their names in the database.
-    settings: BTreeMap<&'static str, String>,
-}
-
-impl DurabilityView {
-    fn of(durability: &Durability) -> Self {
-        let Durability { survives, settings } = durability;
-        Self { survives: *survives, sentence: survives.to_string(), settings: settings.iter().cloned().collect() }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Fallback {
-    last_told_at: Option<String>,
-    outage_since: Option<String>,
-    /// Why the last attempt failed, if it did.
-    trouble: Option<String>,
+/// The health of the bridge, and everything that explains it. A part that is off, or cannot be read, is null.
+pub(super) fn status(snapshot: &Snapshot, troubles: &[Trouble]) -> Value {
+    let Snapshot { metrics, delivery, sentry, pagerduty, .. } = snapshot;
+    let trouble = |trouble: &Trouble| json!({"cause": trouble.cause.name(), "status": trouble.health.name(), "sentence": trouble.sentence});
+    json!({
+        "status": Health::of(troubles).name(),
+        "headline": Headline::of(snapshot, troubles).map(|headline| self::headline(&headline, snapshot)),
+        "troubles": troubles.iter().map(trouble).collect::<Vec<_>>(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "at": time(snapshot.at),
+        "started_at": time(snapshot.started_at),
+        "last_webhook_at": metrics.last_webhook_at.map(time),
+        "last_delivered_at": metrics.last_delivered_at.map(time),
+        "queue": queue(snapshot),
+        "durability": snapshot.durability.as_ref().map(durability),
+        "untrusted": delivery.untrusted,
+        "fallback": snapshot.fallback.as_ref().map(|fallback| json!({
+            "last_told_at": fallback.last_told_at.map(time),
+            "outage_since": fallback.outage_since.map(time),
+            "trouble": fallback.failure,
+        })),
+        "destinations": destinations(snapshot),
+        "bridges": snapshot.cluster.bridges.iter().map(bridge).collect::<Vec<_>>(),
+        "canary": sentry.canary.as_ref().and_then(|status| status.as_ref().ok()).map(canary),
+        "audit": sentry.audit.as_ref().map(audit),
+        "catch_up": sentry.catch_up.as_ref().map(catch_up),
+        "proof": pagerduty.proof.as_ref().map(|proof| json!({
+            "trouble": proof.status.failure,
+            "failures": proof.failures.as_ref().ok().map(Vec::len),
+        })),
+    })
 }
 
 /// The worst trouble, when it began, and what has not been delivered.
-#[derive(Debug, Serialize)]
-struct HeadlineView {
-    sentence: String,
-    since: Option<String>,
-    waiting_alerts: Option<u64>,
-    oldest_waiting: Option<String>,
-    dead: u64,
+fn headline(headline: &Headline, snapshot: &Snapshot) -> Value {
+    let overview = snapshot.queue.as_ref().ok();
+    json!({
+        "sentence": headline.text(snapshot.at),
+        "since": headline.when.map(|when| time(when.parts().1)),
+        "waiting_alerts": snapshot.waiting_alerts,
+        "oldest_waiting": overview.and_then(|overview| overview.oldest_waiting).map(time),
+        "dead": overview.map_or(0, |overview| overview.dead),
+    })
 }
 
-impl HeadlineView {
-    fn of(headline: &Headline, snapshot: &Snapshot) -> Self {
-        let overview = snapshot.queue.as_ref().ok();
-        Self {
-            sentence: headline.text(snapshot.at),
-            since: headline.when.map(|when| time(when.parts().1)),
-            waiting_alerts: snapshot.waiting_alerts,
-            oldest_waiting: overview.and_then(|overview| overview.oldest_waiting).map(time),
-            dead: overview.map_or(0, |overview| overview.dead),
-        }
-    }
+fn queue(snapshot: &Snapshot) -> Option<Value> {
+    let overview = snapshot.queue.as_ref().ok()?;
+    Some(json!({
+        "waiting": overview.waiting,
+        "dead": overview.dead,
+        "delivered": overview.delivered,
+        "rejected": overview.rejected,
+        "held": overview.held,
+        "unreadable": snapshot.delivery.unreadable.events,
+        "oldest_waiting": overview.oldest_waiting.map(time),
+    }))
 }
 
-#[derive(Debug, Serialize)]
-struct TroubleView {
-    cause: &'static str,
-    status: &'static str,
-    sentence: String,
-}
-
-#[derive(Debug, Serialize)]
-struct QueueCounts {
-    waiting: u64,
-    dead: u64,
-    delivered: u64,
-    rejected: u64,
-    /// Held webhooks, which wait for the secret that made their signature.
-    held: u64,
-    /// Waiting events that cannot be read.
-    unreadable: u64,
-    oldest_waiting: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct DestinationView {
-    service_key: String,
-    /// `None` if the service key has no name.
-    name: Option<String>,
-    waiting: u64,
-    dead: u64,
-    delivered: u64,
-    oldest_waiting: Option<String>,
-    /// `None` where nothing was sent in this run.
-    pace: Option<Pace>,
-}
-
-#[derive(Debug, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the names are a contract")]
-struct Bridge {
-    id: String,
-    name: String,
-    version: String,
-    config: String,
-    last_seen: String,
-    is_alive: bool,
-    is_self: bool,
-    is_leader: bool,
-    reaches_pagerduty: bool,
-    service_keys: Vec<String>,
-}
-
-impl Bridge {
-    fn of(bridge: &BridgeView) -> Self {
-        Self {
-            id: bridge.id.to_string(),
-            name: bridge.name.clone(),
-            version: bridge.version.clone(),
-            config: bridge.fingerprint.clone(),
-            last_seen: time(bridge.last_seen),
-            is_alive: bridge.is_alive,
-            is_self: bridge.is_self,
-            is_leader: bridge.is_leader,
-            reaches_pagerduty: bridge.reaches_pagerduty,
-            service_keys: bridge.keys.iter().map(ToString::to_string).collect(),
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Pace {
-    allowed: u32,
-    rate: u32,
-    under_way: u32,
-    backs_off_until: Option<String>,
-    trouble: Option<String>,
-    last_delivered_at: Option<String>,
-}
-
-impl Status {
-    pub(super) fn of(snapshot: &Snapshot, troubles: &[Trouble], health: Health) -> Self {
-        let view = |trouble: &Trouble| TroubleView {
-            cause: trouble.cause.name(),
-            status: trouble.health.name(),
-            sentence: trouble.sentence.clone(),
-        };
-        let overview = snapshot.queue.as_ref().ok();
-        Self {
-            health: health.name(),
-            headline: Headline::of(snapshot, troubles).map(|headline| HeadlineView::of(&headline, snapshot)),
-            troubles: troubles.iter().map(view).collect(),
-            version: env!("CARGO_PKG_VERSION"),
-            at: time(snapshot.at),
-            started_at: time(snapshot.started_at),
-            last_webhook_at: snapshot.metrics.last_webhook_at.map(time),
-            last_delivered_at: snapshot.metrics.last_delivered_at.map(time),
-            queue: overview.map(|overview| QueueCounts::of(overview, snapshot.delivery.unreadable.events)),
-            durability: snapshot.durability.as_ref().map(DurabilityView::of),
-            untrusted: snapshot.delivery.untrusted.clone(),
-            fallback: snapshot.fallback.as_ref().map(Fallback::of),
-            destinations: destinations(overview, &snapshot.delivery.keys, &snapshot.pagerduty.names),
-            bridges: snapshot.cluster.bridges.iter().map(Bridge::of).collect(),
-            canary: Canary::of(&snapshot.sentry),
-            audit: Audit::of(&snapshot.sentry),
-            catch_up: snapshot.sentry.catch_up.as_ref().map(CatchUp::of),
-            proof: snapshot.pagerduty.proof.as_ref().map(|proof| ProofCheck {
-                trouble: proof.status.failure.clone(),
-                failures: proof.failures.as_ref().ok().map(Vec::len),
-            }),
-        }
-    }
-}
-
-impl Fallback {
-    fn of(view: &FallbackView) -> Self {
-        Self {
-            last_told_at: view.last_told_at.map(time),
-            outage_since: view.outage_since.map(time),
-            trouble: view.failure.clone(),
-        }
-    }
-}
-
-impl QueueCounts {
-    fn of(overview: &Overview, unreadable: u64) -> Self {
-        let Overview { waiting, dead, delivered, rejected, held, oldest_waiting, .. } = *overview;
-        Self { waiting, dead, delivered, rejected, held, unreadable, oldest_waiting: oldest_waiting.map(time) }
-    }
+/// What an alert that was answered 202 survives, and the settings from which that follows, by their names in the database.
+fn durability(durability: &Durability) -> Value {
+    let settings: BTreeMap<_, _> = durability.settings.iter().map(|(name, value)| (*name, value)).collect();
+    json!({"survives": durability.survives, "sentence": durability.survives.to_string(), "settings": settings})
 }
 
 /// What the queue holds for each service key and how fast it is sent, in the order of the keys.
-fn destinations(overview: Option<&Overview>, views: &[KeyView], names: &KeyNames) -> Vec<DestinationView> {
-    let mut all: BTreeMap<&ServiceKey, (Option<&Destination>, Option<&KeyView>)> = BTreeMap::new();
-    for destination in overview.map_or(&[][..], |overview| &overview.destinations) {
-        all.entry(&destination.service_key).or_default().0 = Some(destination);
-    }
-    for view in views {
-        all.entry(&view.service_key).or_default().1 = Some(view);
-    }
-    let view = |(key, (counts, view)): (&ServiceKey, (Option<&Destination>, Option<&KeyView>))| DestinationView {
-        service_key: key.to_string(),
-        name: names.get(key),
-        waiting: counts.map_or(0, |counts| counts.waiting),
-        dead: counts.map_or(0, |counts| counts.dead),
-        delivered: counts.map_or(0, |counts| counts.delivered),
-        oldest_waiting: counts.and_then(|counts| counts.oldest_waiting).map(time),
-        pace: view.map(|view| Pace {
-            allowed: view.allowed,
-            rate: view.rate,
-            under_way: view.in_flight,
-            backs_off_until: view.backs_off_until.map(time),
-            trouble: view.last_failure.clone(),
-            last_delivered_at: view.last_delivered_at.map(time),
-        }),
+fn destinations(snapshot: &Snapshot) -> Vec<Value> {
+    let destination = |(key, status): (&ServiceKey, ServiceKeyStatus<'_>)| {
+        let counts = status.counts;
+        json!({
+            "service_key": key.to_string(),
+            "name": snapshot.pagerduty.names.get(key),
+            "waiting": status.waiting(),
+            "dead": status.dead(),
+            "delivered": counts.map_or(0, |counts| counts.delivered),
+            "oldest_waiting": counts.and_then(|counts| counts.oldest_waiting).map(time),
+            // Null where nothing was sent in this run.
+            "pace": status.deliveries.map(|view| json!({
+                "allowed": view.allowed,
+                "rate": view.rate,
+                "under_way": view.in_flight,
+                "backs_off_until": view.backs_off_until.map(time),
+                "trouble": view.last_failure,
+                "last_delivered_at": view.last_delivered_at.map(time),
+            })),
+        })
     };
-    all.into_iter().map(view).collect()
+    snapshot.service_keys().into_iter().map(destination).collect()
+}
+
+fn bridge(bridge: &BridgeView) -> Value {
+    json!({
+        "id": bridge.id.to_string(),
+        "name": bridge.name,
+        "version": bridge.version,
+        "config": bridge.fingerprint,
+        "last_seen": time(bridge.last_seen),
+        "is_alive": bridge.is_alive,
+        "is_self": bridge.is_self,
+        "is_leader": bridge.is_leader,
+        "reaches_pagerduty": bridge.reaches_pagerduty,
+        "service_keys": bridge.keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn canary(CanaryStatus { last, last_sent_at, progress }: &CanaryStatus) -> Value {
+    let (state, reason) = match progress {
+        Progress::Unknown => ("unknown", None),
+        Progress::Returns => ("returns", None),
+        Progress::NotTaken { reason, .. } => ("not_taken", Some(reason)),
+        Progress::Lost { .. } => ("lost", None),
+    };
+    json!({
+        "state": state,
+        "last_sent_at": last_sent_at.map(time),
+        "last_returned_at": last.map(|last| time(last.returned_at)),
+        "round_trip_seconds": last.map(|last| last.took().as_secs_f64()),
+        "reason": reason,
+    })
+}
+
+/// The audits of this run; `last` is null until the first one is done.
+fn audit(AuditStatus { last, failure }: &AuditStatus) -> Value {
+    json!({
+        "last": last.as_ref().map(|report| json!({
+            "at": time(report.at),
+            "token": report.token,
+            "generation": report.generation,
+            "projects": report.audit.projects,
+            "findings": report.audit.findings,
+            "notes": report.audit.notes,
+        })),
+        "failed_at": failure.as_ref().map(|(at, _)| time(*at)),
+        "failure": failure.as_ref().map(|(_, error)| error.to_string()),
+    })
+}
+
+/// What was done about missing alerts; `missing` are those that paged nobody, newest first.
+fn catch_up(status: &CatchUpStatus) -> Value {
+    let run = status.last.unwrap_or_default();
+    let missing =
+        status.reported.iter().map(|one| json!({"title": one.title, "link": one.link, "fired_at": time(one.at)}));
+    json!({
+        "mode": status.mode.name(),
+        "is_exact": status.is_exact,
+        "last_run_at": status.last.map(|run| time(run.ran_at)),
+        "complete_until": status.last.map(|run| time(run.until)),
+        "found": run.found,
+        "enqueued": run.enqueued,
+        "reported": run.reported,
+        "summarized": run.summarized,
+        "failed_at": status.failure.as_ref().map(|(at, _)| time(*at)),
+        "failure": status.failure.as_ref().map(|(_, reason)| reason),
+        "missing": missing.collect::<Vec<_>>(),
+    })
 }
 
 /// The last 24 hours.
-#[derive(Debug, Serialize)]
-pub(super) struct Activity {
-    buckets: Vec<ActivityBucket>,
+pub(super) fn activity(buckets: &[Bucket]) -> Value {
+    let bucket = |bucket: &Bucket| {
+        json!({
+            "from": time(bucket.from),
+            "received": bucket.received,
+            "delivered": bucket.delivered,
+            "throttled": bucket.throttled,
+            "failed": bucket.failed,
+        })
+    };
+    json!({"buckets": buckets.iter().map(bucket).collect::<Vec<_>>()})
 }
 
-#[derive(Debug, Serialize)]
-struct ActivityBucket {
-    from: String,
-    received: u64,
-    delivered: u64,
-    throttled: u64,
-    failed: u64,
-}
-
-impl Activity {
-    pub(super) fn of(buckets: &[Bucket]) -> Self {
-        let view = |bucket: &Bucket| {
-            let Bucket { from, received, delivered, throttled, failed } = *bucket;
-            ActivityBucket { from: time(from), received, delivered, throttled, failed }
-        };
-        Self { buckets: buckets.iter().map(view).collect() }
-    }
-}
-
-/// A page of events.
-#[derive(Debug, Serialize)]
-pub(super) struct Events {
-    pub(super) events: Vec<ItemSummary>,
-    /// The value of `after` for the next page; `None` on the last page.
-    pub(super) next: Option<String>,
-}
-
-/// A page of rejected webhooks.
-#[derive(Debug, Serialize)]
-pub(super) struct Rejected {
-    pub(super) rejected: Vec<ItemSummary>,
-    pub(super) next: Option<String>,
+/// The outcomes of a bulk request, and what is left in the queue, because one request handles only a limited number.
+pub(super) fn outcomes(results: &[ItemOutcome], left: &Overview) -> Value {
+    json!({"results": results, "left": {"dead": left.dead, "rejected": left.rejected}})
 }
 
 /// The outcome for one item.
 #[derive(Debug, Serialize)]
-pub(super) struct Outcome {
+pub(super) struct ItemOutcome {
     pub(super) id: String,
     #[serde(rename = "outcome")]
-    pub(super) kind: OutcomeKind,
+    pub(super) kind: ItemOutcomeKind,
     /// The reason, if the outcome alone does not explain it.
     pub(super) reason: Option<String>,
     /// The incident that a webhook belongs to.
@@ -313,7 +208,7 @@ pub(super) struct Outcome {
 /// What was done, or why not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OutcomeKind {
+pub(super) enum ItemOutcomeKind {
     WaitsAgain,
     Queued,
     Ignored,
@@ -326,7 +221,7 @@ pub(super) enum OutcomeKind {
     Changed,
 }
 
-impl OutcomeKind {
+impl ItemOutcomeKind {
     /// Whether nothing was done although the item exists.
     pub(super) fn is_conflict(self) -> bool {
         match self {
@@ -338,8 +233,8 @@ impl OutcomeKind {
     }
 }
 
-impl Outcome {
-    fn new(id: ItemId, kind: OutcomeKind) -> Self {
+impl ItemOutcome {
+    fn new(id: ItemId, kind: ItemOutcomeKind) -> Self {
         Self { id: id.to_string(), kind, reason: None, incident_key: None, events: Vec::new() }
     }
 
@@ -349,62 +244,46 @@ impl Outcome {
 
     pub(super) fn retried(id: ItemId, retried: Retried) -> Self {
         match retried {
-            Retried::WaitsAgain => Self::new(id, OutcomeKind::WaitsAgain),
-            Retried::ResolvedSince => Self::new(id, OutcomeKind::ResolvedSince).because(format!(
+            Retried::WaitsAgain => Self::new(id, ItemOutcomeKind::WaitsAgain),
+            Retried::ResolvedSince => Self::new(id, ItemOutcomeKind::ResolvedSince).because(format!(
                 "the incident of {id} was resolved since, and {id} would open it again: use `force` to send it anyway"
             )),
-            Retried::NoDeadLetter(state) => Self::new(id, OutcomeKind::NoDeadLetter).because(match state {
+            Retried::NoDeadLetter(state) => Self::new(id, ItemOutcomeKind::NoDeadLetter).because(match state {
                 State::Delivered => format!("{id} is already delivered; only dead letters can be retried"),
                 _ => format!("{id} is {state}; only dead letters can be retried"),
             }),
-            Retried::TriggeredAnew => Self::new(id, OutcomeKind::TriggeredAnew)
+            Retried::TriggeredAnew => Self::new(id, ItemOutcomeKind::TriggeredAnew)
                 .because(format!("{id} would resolve its incident, which was triggered again since: discard {id}")),
             Retried::NotThere | Retried::Changed => Self::not_there(id),
             Retried::Queued { incident_key, events } => Self {
                 incident_key: Some(incident_key.as_str().to_owned()),
                 events: events.iter().map(ToString::to_string).collect(),
-                ..Self::new(id, OutcomeKind::Queued)
+                ..Self::new(id, ItemOutcomeKind::Queued)
             },
-            Retried::Ignored(reason) => Self::new(id, OutcomeKind::Ignored).because(reason.to_string()),
+            Retried::Ignored(reason) => Self::new(id, ItemOutcomeKind::Ignored).because(reason.to_string()),
             Retried::NothingOpen(incident_key) => {
                 let reason = format!("there is no open incident {}", incident_key.as_str());
-                Self { incident_key: Some(incident_key.as_str().to_owned()), ..Self::new(id, OutcomeKind::Ignored) }
+                Self { incident_key: Some(incident_key.as_str().to_owned()), ..Self::new(id, ItemOutcomeKind::Ignored) }
                     .because(reason)
             }
             Retried::StillRejected(rejection) => {
-                Self::new(id, OutcomeKind::StillRejected).because(rejection.to_string())
+                Self::new(id, ItemOutcomeKind::StillRejected).because(rejection.to_string())
             }
         }
     }
 
     pub(super) fn discarded(id: ItemId, discarded: Discarded) -> Self {
         match discarded {
-            Discarded::Gone => Self::new(id, OutcomeKind::Discarded),
-            Discarded::Changed => {
-                Self::new(id, OutcomeKind::Changed).because(format!("{id} has changed meanwhile and is left as it is"))
-            }
+            Discarded::Gone => Self::new(id, ItemOutcomeKind::Discarded),
+            Discarded::Changed => Self::new(id, ItemOutcomeKind::Changed)
+                .because(format!("{id} has changed meanwhile and is left as it is")),
             Discarded::NotThere => Self::not_there(id),
         }
     }
 
     fn not_there(id: ItemId) -> Self {
-        Self::new(id, OutcomeKind::NotThere).because(format!("the queue has no entry with the number {id}"))
+        Self::new(id, ItemOutcomeKind::NotThere).because(format!("the queue has no entry with the number {id}"))
     }
-}
-
-/// The outcomes of a bulk request.
-#[derive(Debug, Serialize)]
-pub(super) struct Outcomes {
-    pub(super) results: Vec<Outcome>,
-    /// What is left now, because one request handles only a limited number.
-    pub(super) left: Left,
-}
-
-/// How many dead letters and rejected webhooks are left.
-#[derive(Debug, Serialize)]
-pub(super) struct Left {
-    pub(super) dead: u64,
-    pub(super) rejected: u64,
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! What waits for each service of PagerDuty, and how fast it is sent.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
@@ -9,9 +7,8 @@ use super::layout::{self, Frame, Kind};
 use super::lists::age_class;
 use super::text::{age, ago, count, harmless, service, until};
 use crate::delivery::view::KeyView;
-use crate::monitor::Snapshot;
+use crate::monitor::{ServiceKeyStatus, Snapshot};
 use crate::pagerduty::ServiceKey;
-use crate::queue;
 
 /// How many services the status page shows: those that need attention.
 const GLANCE: usize = 5;
@@ -19,41 +16,15 @@ const GLANCE: usize = 5;
 /// How many the page of services shows at most: those with trouble, waiting events or dead letters first.
 const MOST: usize = 200;
 
-/// The counts and the delivery view of one service key.
-#[derive(Clone, Copy, Default)]
-struct Service<'a> {
-    counts: Option<&'a queue::Destination>,
-    view: Option<&'a KeyView>,
-}
-
-impl Service<'_> {
-    fn waiting(&self) -> u64 {
-        self.counts.map_or(0, |counts| counts.waiting)
-    }
-
-    fn dead(&self) -> u64 {
-        self.counts.map_or(0, |counts| counts.dead)
-    }
-
-    fn is_slow(&self) -> bool {
-        self.view.is_some_and(|view| view.last_failure.is_some() || view.allowed < view.rate)
-    }
-
-    /// Whether it needs attention.
-    fn is_urgent(&self) -> bool {
-        self.is_slow() || self.waiting() > 0
-    }
-
-    /// The sort key: the smallest is the most urgent.
-    fn urgency(&self) -> (bool, bool, bool) {
-        (!self.is_slow(), self.waiting() == 0, self.dead() == 0)
-    }
+/// Whether attempts for a service key fail, or are throttled.
+fn is_slow(status: &ServiceKeyStatus<'_>) -> bool {
+    status.deliveries.is_some_and(|view| view.last_failure.is_some() || view.allowed < view.rate)
 }
 
 /// The services for which something waits or fails, on the status page.
 pub(super) fn section(snapshot: &Snapshot) -> Markup {
     let rows = by_urgency(snapshot);
-    let urgent: Vec<_> = rows.iter().filter(|(_, row)| row.is_urgent()).collect();
+    let urgent: Vec<_> = rows.iter().filter(|(_, row)| is_slow(row) || row.waiting() > 0).collect();
     html! {
         section #destinations aria-labelledby="destinations-title" {
             div .head {
@@ -92,7 +63,7 @@ pub(super) fn page(frame: &Frame, snapshot: &Snapshot) -> Markup {
     layout::page(frame, "Service keys", Kind::Live, &main)
 }
 
-fn table<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = &'a (&'a ServiceKey, Service<'a>)>) -> Markup {
+fn table<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = &'a (&'a ServiceKey, ServiceKeyStatus<'a>)>) -> Markup {
     html! {
         table .cards role="table" {
             thead role="rowgroup" { tr role="row" {
@@ -107,26 +78,18 @@ fn table<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = &'a (&'a ServiceKey
     }
 }
 
-fn by_urgency(snapshot: &Snapshot) -> Vec<(&ServiceKey, Service<'_>)> {
-    let mut rows: BTreeMap<&ServiceKey, Service<'_>> = BTreeMap::new();
-    if let Ok(queue) = &snapshot.queue {
-        for counts in &queue.destinations {
-            rows.entry(&counts.service_key).or_default().counts = Some(counts);
-        }
-    }
-    for view in &snapshot.delivery.keys {
-        rows.entry(&view.service_key).or_default().view = Some(view);
-    }
-    let mut rows: Vec<_> = rows.into_iter().collect();
-    rows.sort_by_key(|(_, row)| row.urgency());
+/// The service keys that need attention first: those that are slow, then those with waiting events, then with dead letters.
+fn by_urgency(snapshot: &Snapshot) -> Vec<(&ServiceKey, ServiceKeyStatus<'_>)> {
+    let mut rows: Vec<_> = snapshot.service_keys().into_iter().collect();
+    rows.sort_by_key(|(_, row)| (!is_slow(row), row.waiting() == 0, row.dead() == 0));
     rows
 }
 
-fn line(snapshot: &Snapshot, key: &ServiceKey, row: Service<'_>) -> Markup {
+fn line(snapshot: &Snapshot, key: &ServiceKey, row: ServiceKeyStatus<'_>) -> Markup {
     let (now, name) = (snapshot.at, snapshot.pagerduty.names.get(key));
     let oldest = row.counts.and_then(|counts| counts.oldest_waiting);
     let colour = oldest.map_or("fresh", |oldest| age_class(now, oldest));
-    let view = row.view;
+    let view = row.deliveries;
     html! {
         tr role="row" {
             th scope="row" role="rowheader" { (service(key, name.as_deref())) }

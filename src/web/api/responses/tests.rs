@@ -10,8 +10,8 @@ use crate::canary::{CanaryStatus, Progress, RoundTrip};
 use crate::catch_up::{CatchUpStatus, Reported};
 use crate::cluster::ClusterView;
 use crate::config::CatchUpMode;
-use crate::monitor::snapshot::ProofView;
-use crate::pagerduty::{IncidentKey, ProofState};
+use crate::monitor::snapshot::{FallbackView, ProofView};
+use crate::pagerduty::{IncidentKey, KeyNames, ProofState};
 use crate::proof::ProofStatus;
 use crate::queue::leases::BridgeId;
 use crate::queue::sentry::CatchUpRun;
@@ -27,7 +27,7 @@ fn lines(response: &impl Serialize) -> String {
 }
 
 fn status_of(snapshot: &Snapshot, troubles: &[Trouble]) -> String {
-    lines(&Status::of(snapshot, troubles, Health::of(troubles)))
+    lines(&status(snapshot, troubles))
 }
 
 /// A snapshot in which everything has a value.
@@ -140,7 +140,7 @@ fn the_states_of_the_canary_are_named() {
 
 #[test]
 fn the_activity_of_two_steps() {
-    assert_snapshot!(lines(&Activity::of(&well().snapshot.metrics.activity[80..82])));
+    assert_snapshot!(lines(&activity(&well().snapshot.metrics.activity[80..82])));
 }
 
 #[test]
@@ -148,23 +148,23 @@ fn the_outcomes_of_what_is_done_with_items() {
     let (event, webhook) = (ItemId::Event(EventId::new(7)), ItemId::Rejected(RejectedId::new(4)));
     let incident_key = IncidentKey::parse("42").unwrap();
     let results = vec![
-        Outcome::retried(event, Retried::WaitsAgain),
-        Outcome::retried(event, Retried::ResolvedSince),
-        Outcome::retried(event, Retried::TriggeredAnew),
-        Outcome::retried(event, Retried::NoDeadLetter(State::Delivered)),
-        Outcome::retried(event, Retried::NoDeadLetter(State::Waiting)),
-        Outcome::retried(event, Retried::NotThere),
-        Outcome::retried(webhook, Retried::Changed),
-        Outcome::retried(
+        ItemOutcome::retried(event, Retried::WaitsAgain),
+        ItemOutcome::retried(event, Retried::ResolvedSince),
+        ItemOutcome::retried(event, Retried::TriggeredAnew),
+        ItemOutcome::retried(event, Retried::NoDeadLetter(State::Delivered)),
+        ItemOutcome::retried(event, Retried::NoDeadLetter(State::Waiting)),
+        ItemOutcome::retried(event, Retried::NotThere),
+        ItemOutcome::retried(webhook, Retried::Changed),
+        ItemOutcome::retried(
             webhook,
             Retried::Queued { incident_key: incident_key.clone(), events: vec![EventId::new(8), EventId::new(9)] },
         ),
-        Outcome::retried(webhook, Retried::Ignored(crate::ingest::Ignored::Repeated)),
-        Outcome::retried(webhook, Retried::NothingOpen(incident_key)),
-        Outcome::retried(webhook, Retried::StillRejected(crate::ingest::Rejection::NoIssue)),
-        Outcome::discarded(event, Discarded::Gone),
-        Outcome::discarded(event, Discarded::Changed),
-        Outcome::discarded(webhook, Discarded::NotThere),
+        ItemOutcome::retried(webhook, Retried::Ignored(crate::ingest::Ignored::Repeated)),
+        ItemOutcome::retried(webhook, Retried::NothingOpen(incident_key)),
+        ItemOutcome::retried(webhook, Retried::StillRejected(crate::ingest::Rejection::NoIssue)),
+        ItemOutcome::discarded(event, Discarded::Gone),
+        ItemOutcome::discarded(event, Discarded::Changed),
+        ItemOutcome::discarded(webhook, Discarded::NotThere),
     ];
-    assert_snapshot!(lines(&Outcomes { results, left: Left { dead: 3, rejected: 2 } }));
+    assert_snapshot!(lines(&outcomes(&results, &Overview { dead: 3, rejected: 2, ..Overview::default() })));
 }
