@@ -15,7 +15,7 @@
 //! - `writer`: one task that commits together all operations that have piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: the interface of a storage engine; `sqlite` and `postgres`: the only modules that contain SQL
-//! - `migrations`: the tables of both engines
+//! - `rows`: what both engines read, as types; `migrations`: the tables of both engines
 //! - [`memory`]: the queue in memory, for tests and for the simulation
 //! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
@@ -43,6 +43,7 @@ mod postgres;
 pub mod proof;
 mod reader;
 pub mod retention;
+mod rows;
 pub mod search;
 pub mod sentry;
 mod sqlite;

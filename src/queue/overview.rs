@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{EventId, State};
+use super::EventId;
 use crate::pagerduty::ServiceKey;
 
 /// How many events are in each state, and since when. The cost of reading it depends on the number of service keys, not
@@ -27,51 +27,28 @@ pub struct Overview {
     pub destinations: Vec<Destination>,
 }
 
-/// One row of what an engine counts: the numbers of webhooks, which are the same in every row, and one tally of events, if
-/// there are any.
-pub(super) struct OverviewRow {
-    pub(super) rejected: u64,
-    pub(super) held: u64,
-    pub(super) held_with_token_since: Option<DateTime<Utc>>,
-    pub(super) tally: Option<Tally>,
-}
-
-/// How many events of one service key are in one state.
-pub(super) struct Tally {
-    /// `None` if the stored value is not a service key; its events are counted all the same.
-    pub(super) service_key: Option<ServiceKey>,
-    pub(super) state: State,
-    pub(super) events: u64,
-    pub(super) oldest_waiting: Option<DateTime<Utc>>,
-}
-
 impl Overview {
-    /// Adds a row to those before it.
-    pub(super) fn with_row(mut self, row: OverviewRow) -> Self {
-        self.rejected = row.rejected;
-        self.held = row.held;
-        self.held_with_token_since = row.held_with_token_since;
-        let Some(Tally { service_key, state, events, oldest_waiting }) = row.tally else { return self };
-        let total = match state {
-            State::Waiting => &mut self.waiting,
-            State::Dead => &mut self.dead,
-            State::Delivered => &mut self.delivered,
-        };
-        *total += events;
-        self.oldest_waiting = self.oldest_waiting.into_iter().chain(oldest_waiting).min();
-        let Some(service_key) = service_key else { return self };
-        let place = self.destinations.partition_point(|known| known.service_key < service_key);
-        if self.destinations.get(place).is_none_or(|known| known.service_key != service_key) {
-            let new = Destination { service_key, waiting: 0, dead: 0, delivered: 0, oldest_waiting: None };
-            self.destinations.insert(place, new);
+    /// Adds the numbers of events of `other` to these. The numbers of webhooks are those of `other`.
+    pub(super) fn plus(mut self, other: Self) -> Self {
+        self.waiting += other.waiting;
+        self.dead += other.dead;
+        self.delivered += other.delivered;
+        self.rejected = other.rejected;
+        self.held = other.held;
+        self.held_with_token_since = other.held_with_token_since;
+        self.oldest_waiting = self.oldest_waiting.into_iter().chain(other.oldest_waiting).min();
+        for new in other.destinations {
+            match self.destinations.binary_search_by(|known| known.service_key.cmp(&new.service_key)) {
+                Ok(place) => {
+                    let known = &mut self.destinations[place];
+                    known.waiting += new.waiting;
+                    known.dead += new.dead;
+                    known.delivered += new.delivered;
+                    known.oldest_waiting = known.oldest_waiting.or(new.oldest_waiting);
+                }
+                Err(place) => self.destinations.insert(place, new),
+            }
         }
-        let destination = &mut self.destinations[place];
-        match state {
-            State::Waiting => destination.waiting = events,
-            State::Dead => destination.dead = events,
-            State::Delivered => destination.delivered = events,
-        }
-        destination.oldest_waiting = destination.oldest_waiting.or(oldest_waiting);
         self
     }
 }

@@ -43,11 +43,11 @@ pub(super) fn number(row: &PgRow, column: &str) -> sqlx::Result<u32> {
 }
 
 pub(super) fn incident_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
-    parsed(row, "incident_key", |text: String| IncidentKey::parse(&restored(text)))
+    parsed(row, "incident_key", |text: &str| IncidentKey::parse(&restored(text)))
 }
 
 pub(super) fn issue_key(row: &PgRow) -> sqlx::Result<IncidentKey> {
-    parsed(row, "issue_key", |text: String| IncidentKey::parse(&restored(text)))
+    parsed(row, "issue_key", |text: &str| IncidentKey::parse(&restored(text)))
 }
 
 pub(super) fn service_key(row: &PgRow) -> sqlx::Result<ServiceKey> {

@@ -24,9 +24,9 @@ pub(super) fn stored(text: &str) -> Cow<'_, str> {
 }
 
 /// Decodes a stored text.
-pub(super) fn restored(stored: String) -> String {
+pub(super) fn restored(stored: &str) -> Cow<'_, str> {
     if !stored.contains(SUBSTITUTE) {
-        return stored;
+        return Cow::Borrowed(stored);
     }
     let mut text = String::with_capacity(stored.len());
     let mut characters = stored.chars();
@@ -40,7 +40,7 @@ pub(super) fn restored(stored: String) -> String {
             },
         }
     }
-    text
+    Cow::Owned(text)
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
         for text in ["", "42", "a\0b", "\0", "\u{1a}", "\u{1a}0", "\0\u{1a}0\0", "ä\u{1a}\u{1a}0"] {
             let stored = stored(text).into_owned();
             assert!(!stored.contains('\0'), "{stored:?}");
-            assert_eq!(restored(stored), text);
+            assert_eq!(restored(&stored), text);
         }
         assert_eq!(stored("a\0b"), "a\u{1a}0b");
         assert!(matches!(stored("as it is"), Cow::Borrowed(_)));

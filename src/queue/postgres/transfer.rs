@@ -102,7 +102,9 @@ impl Transfer for PostgresTransfer {
                     Ok(match kind {
                         Kind::Integer => row.try_get::<Option<i64>, _>(place)?.map(Cell::Integer),
                         Kind::Flag => row.try_get::<Option<bool>, _>(place)?.map(|flag| Cell::Integer(flag.into())),
-                        Kind::Text => row.try_get::<Option<String>, _>(place)?.map(|text| Cell::Text(restored(text))),
+                        Kind::Text => {
+                            row.try_get::<Option<&str>, _>(place)?.map(|text| Cell::Text(restored(text).into_owned()))
+                        }
                         Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(place)?.map(Cell::Bytes),
                     }
                     .unwrap_or(Cell::Null))

@@ -3,11 +3,12 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 
-use super::row::{ColumnError, Columns};
 use super::{PostgresReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
+use crate::queue::rows::{ColumnError, TypedRow as _, attempt, waiting_event};
 use crate::queue::{EventId, Page, QueueError, RecentAttempts, Recheck, Unreadable, WaitingEvent, WaitingKeys};
 
 const KEYS_WAITING: &str = with_keys!("SELECT service_key FROM keys WHERE service_key IS NOT NULL");
@@ -57,7 +58,7 @@ impl DeliveryReads for PostgresReads {
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
         let query = sqlx::query(WAITING).bind(key.expose()).bind(number(after)).bind(i64::from(limit));
         // A row with a value that the bridge does not write must not keep the others from being read.
-        let rows = self.delivery_query(query, |columns| Ok((columns.id(), waiting_event(columns)))).await?;
+        let rows = self.delivery_query(query, |row| Ok((row.id()?, waiting_event(row)))).await?;
         let mut page = Page {
             end: rows.last().map(|(id, _)| *id),
             last: rows.len() < usize::try_from(limit).unwrap_or(usize::MAX),
@@ -78,12 +79,12 @@ impl DeliveryReads for PostgresReads {
 
     async fn waiting_keys(&self) -> Result<WaitingKeys, QueueError> {
         let mut keys = WaitingKeys::default();
-        for text in self.delivery_query(sqlx::query(KEYS_WAITING), |columns| columns.text("service_key")).await? {
+        for text in self.delivery_query(sqlx::query(KEYS_WAITING), |row| row.text("service_key")).await? {
             if let Ok(key) = ServiceKey::parse(&text) {
                 keys.keys.push(key);
                 continue;
             }
-            for id in self.delivery_query(sqlx::query(STRAY).bind(text), |columns| Ok(columns.id())).await? {
+            for id in self.delivery_query(sqlx::query(STRAY).bind(text), |row| row.id()).await? {
                 let reason = self.unreadable(id, "service_key").to_string();
                 keys.unreadable.push(Unreadable { id, service_key: None, reason });
             }
@@ -93,10 +94,10 @@ impl DeliveryReads for PostgresReads {
     }
 
     async fn recheck(&self, id: EventId) -> Result<Recheck, QueueError> {
-        let read = |columns: &Columns| {
-            columns.bytes("body")?;
-            waiting_event(columns)?;
-            columns.service_key()
+        let read = |row: &PgRow| {
+            row.bytes("body")?;
+            waiting_event(row)?;
+            row.service_key()
         };
         match self.delivery_query(sqlx::query(EVENT).bind(id.get()), read).await {
             Ok(mut found) => Ok(found.pop().map_or(Recheck::Gone, Recheck::Readable)),
@@ -113,7 +114,7 @@ impl DeliveryReads for PostgresReads {
     ) -> Result<RecentAttempts, QueueError> {
         let (since, now) = (since.timestamp_millis(), now.timestamp_millis());
         let mut attempts = self.attempts_between(since, now, most, 0).await?;
-        let last = self.delivery_query(sqlx::query(LAST).bind(now), |columns| columns.number::<i64>("last")).await?;
+        let last = self.delivery_query(sqlx::query(LAST).bind(now), |row| row.number::<i64>("last")).await?;
         let last = last.first().copied().unwrap_or(now);
         if last > now {
             // A clock was ahead: look as far back from its last attempt as `since` is before `now`.
@@ -127,7 +128,7 @@ impl DeliveryReads for PostgresReads {
 
     async fn generation(&self) -> Result<u64, QueueError> {
         let query = sqlx::query("SELECT generation FROM changes");
-        Ok(self.delivery_query(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
+        Ok(self.delivery_query(query, |row| row.number("generation")).await?.pop().unwrap_or_default())
     }
 }
 
@@ -142,29 +143,11 @@ impl PostgresReads {
     ) -> Result<RecentAttempts, QueueError> {
         let query = sqlx::query(NEWEST).bind(since).bind(until).bind(i64::from(most));
         // One attempt that is not counted is better than no delivery for any key.
-        let rows = self.delivery_query(query, |columns| Ok(attempt(columns, ahead).ok())).await?;
+        let rows = self.delivery_query(query, |row| Ok(attempt(row, ahead).ok())).await?;
         Ok(rows.into_iter().flatten().collect())
     }
 }
 
 fn number(after: Option<EventId>) -> i64 {
     after.map_or(i64::MIN, EventId::get)
-}
-
-fn waiting_event(columns: &Columns) -> Result<WaitingEvent, ColumnError> {
-    Ok(WaitingEvent {
-        id: columns.id(),
-        incident_key: columns.incident_key()?,
-        event_type: columns.event_type()?,
-        received_at: columns.time("received_at")?,
-        attempts: columns.number("attempts")?,
-        last_attempt_at: columns.optional_time("last_attempt_at")?,
-        blamed: columns.milliseconds("blamed_ms")?,
-    })
-}
-
-fn attempt(columns: &Columns, ahead: i64) -> Result<(ServiceKey, DateTime<Utc>, u32), ColumnError> {
-    let at = columns.number::<i64>("last_attempt_at")?.saturating_sub(ahead);
-    let at = DateTime::from_timestamp_millis(at).ok_or(ColumnError::Odd("last_attempt_at"))?;
-    Ok((columns.service_key()?, at, columns.number("attempts")?))
 }

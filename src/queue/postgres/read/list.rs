@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::PostgresReads;
-use super::row::{ColumnError, Columns};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::postgres::rows::numbers;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::ListReads;
+use crate::queue::rows::{self, ColumnError, TypedRow as _};
 use crate::queue::search::{Search, like};
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
 
@@ -104,13 +104,13 @@ impl ListReads for PostgresReads {
             .bind(like(&stored(&search.text)))
             .bind(keys)
             .bind(i64::from(limit));
-        let found = self.query(query, |columns| Ok(columns.summary())).await?;
+        let found = self.query(query, |row| Ok(rows::summary(row))).await?;
         self.readable(found)
     }
 
     async fn bodies(&self, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, QueueError> {
         let query = sqlx::query("SELECT id, body FROM bodies WHERE id = ANY($1::bigint[])").bind(numbers(ids));
-        let bodies = self.query(query, |columns| Ok((columns.id(), columns.bytes("body")?)));
+        let bodies = self.query(query, |row| Ok((row.id()?, row.bytes("body")?)));
         Ok(bodies.await?.into_iter().collect())
     }
 
@@ -126,11 +126,11 @@ impl ListReads for PostgresReads {
     async fn rejected_list(&self, before: Option<RejectedId>, limit: u32) -> Result<Vec<RejectedSummary>, QueueError> {
         let query = "SELECT id, received_at, reason, size FROM rejected WHERE id < $1 ORDER BY id DESC LIMIT $2";
         let query = sqlx::query(query).bind(before.map_or(END, RejectedId::get)).bind(i64::from(limit));
-        self.query(query, Columns::rejected_summary).await
+        self.query(query, rows::rejected_summary).await
     }
 
     async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
-        Ok(self.query(sqlx::query(RECORD).bind(id.get()), Columns::record).await?.pop())
+        Ok(self.query(sqlx::query(RECORD).bind(id.get()), rows::record).await?.pop())
     }
 
     async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
@@ -142,13 +142,13 @@ impl ListReads for PostgresReads {
             }
         };
         let query = sqlx::query(query).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.query(query, |columns| Ok(columns.id())).await
+        self.query(query, |row| row.id()).await
     }
 
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
         let mut summaries = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
-            let found = self.query(sqlx::query(SUMMARIES).bind(numbers(page)), |columns| Ok(columns.summary())).await?;
+            let found = self.query(sqlx::query(SUMMARIES).bind(numbers(page)), |row| Ok(rows::summary(row))).await?;
             summaries.extend(self.readable(found)?);
         }
         Ok(summaries)
@@ -157,28 +157,16 @@ impl ListReads for PostgresReads {
     async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError> {
         let query = sqlx::query("SELECT id, received_at, reason, size FROM rejected ORDER BY id LIMIT $1")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.query(query, Columns::rejected_summary).await
+        self.query(query, rows::rejected_summary).await
     }
 
     async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
-        let read = |columns: &Columns| -> Result<Rejected, ColumnError> {
-            Ok(Rejected {
-                received_at: columns.time("received_at")?,
-                resource: columns.optional_text("resource")?,
-                idempotency_key: columns.optional_text("idempotency_key")?,
-                sent_at: columns.optional_time("sent_at")?,
-                from_sentrys_pages: columns.flag("from_sentrys_pages")?,
-                is_signed: columns.flag("is_signed")?,
-                reason: columns.text("reason")?,
-                body: columns.bytes("body")?,
-            })
-        };
-        Ok(self.query(sqlx::query(REJECTED).bind(id.get()), read).await?.pop())
+        Ok(self.query(sqlx::query(REJECTED).bind(id.get()), rows::rejected).await?.pop())
     }
 
     async fn still_waiting(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
         let query = sqlx::query("SELECT id FROM events WHERE state = 'waiting' AND id = ANY($1::bigint[]) ORDER BY id");
-        self.query(query.bind(numbers(ids)), |columns| Ok(columns.id())).await
+        self.query(query.bind(numbers(ids)), |row| row.id()).await
     }
 
     async fn triggers_around(
@@ -193,14 +181,14 @@ impl ListReads for PostgresReads {
             .bind((around + reach).timestamp_millis())
             .bind(service_key.expose())
             .bind(stored(incident_key.as_str()));
-        self.query(query, |columns| columns.bytes("body")).await
+        self.query(query, |row| row.bytes("body")).await
     }
 }
 
 impl PostgresReads {
     async fn summaries_of(&self, query: &'static str, cursor: i64, limit: u32) -> Result<Vec<Summary>, QueueError> {
         let query = sqlx::query(query).bind(cursor).bind(i64::from(limit));
-        let found = self.query(query, |columns| Ok(columns.summary())).await?;
+        let found = self.query(query, |row| Ok(rows::summary(row))).await?;
         self.readable(found)
     }
 

@@ -1,24 +1,25 @@
 //! Reads what is committed, through two small connection pools: no delivery waits for what people ask for.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
-//! - `row`: a row's columns as types
 
 mod delivery;
 mod list;
 mod proof;
-mod row;
 mod sentry;
 mod status;
 
-use async_trait::async_trait;
-use sqlx::Postgres;
-use sqlx::postgres::{PgArguments, PgRow};
+use std::borrow::Cow;
 
+use async_trait::async_trait;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Postgres, Row as _};
+
+use super::text::restored;
 use super::{ReadPool, Server, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::reader::Reads;
+use crate::queue::rows::{ColumnError, TypedRow};
 use crate::queue::{EventId, QueueError};
-use row::{ColumnError, Columns};
 
 type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
@@ -73,7 +74,7 @@ impl PostgresReads {
     async fn query<T>(
         &self,
         query: Query<'_>,
-        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+        read: impl Fn(&PgRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         self.all(&self.people, query, read).await
     }
@@ -82,7 +83,7 @@ impl PostgresReads {
     async fn delivery_query<T>(
         &self,
         query: Query<'_>,
-        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+        read: impl Fn(&PgRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         self.all(&self.deliveries, query, read).await
     }
@@ -91,18 +92,17 @@ impl PostgresReads {
         &self,
         pool: &ReadPool,
         query: Query<'_>,
-        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+        read: impl Fn(&PgRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         let rows = pool.with(async |connection| query.fetch_all(connection).await).await?;
-        rows.into_iter().map(|row| self.read_row(row, &read)).collect()
+        rows.iter().map(|row| self.read_row(row, &read)).collect()
     }
 
     /// Reads one row. If it contains a value that the bridge does not write, the error names the number of the row.
-    fn read_row<T>(&self, row: PgRow, read: impl Fn(&Columns) -> Result<T, ColumnError>) -> Result<T, QueueError> {
-        let columns = Columns::of(row);
-        read(&columns).map_err(|error| match error {
+    fn read_row<T>(&self, row: &PgRow, read: impl Fn(&PgRow) -> Result<T, ColumnError>) -> Result<T, QueueError> {
+        read(row).map_err(|error| match error {
             ColumnError::Sqlx(error) => self.people.server().error(error),
-            ColumnError::Odd(column) => self.unreadable(columns.id(), column),
+            ColumnError::Odd(column) => self.unreadable(row.id().unwrap_or(EventId::new(0)), column),
         })
     }
 
@@ -120,5 +120,23 @@ impl Reads for PostgresReads {
     async fn close(&self) {
         self.deliveries.close().await;
         self.people.close().await;
+    }
+}
+
+impl TypedRow for PgRow {
+    fn decode_integer(&self, column: &'static str) -> sqlx::Result<Option<i64>> {
+        self.try_get(column)
+    }
+
+    fn decode_flag(&self, column: &'static str) -> sqlx::Result<Option<bool>> {
+        self.try_get(column)
+    }
+
+    fn decode_text(&self, column: &'static str) -> sqlx::Result<Option<Cow<'_, str>>> {
+        Ok(self.try_get::<Option<&str>, _>(column)?.map(restored))
+    }
+
+    fn decode_bytes(&self, column: &'static str) -> sqlx::Result<Option<Vec<u8>>> {
+        self.try_get(column)
     }
 }

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::PostgresReads;
-use super::row::{ColumnError, Columns};
 use crate::queue::postgres::rows::numbers;
 use crate::queue::proof::{FORGOTTEN_AFTER, MOST_FAILURES, Proof, SHOWN_FOR};
 use crate::queue::reader::ProofReads;
+use crate::queue::rows::proof;
 use crate::queue::{EventId, QueueError};
 
 const OF_EVENTS: &str = "SELECT event_id AS id, service_key, state, delivered_at, judged_at, incident_number,
@@ -39,17 +39,4 @@ impl ProofReads for PostgresReads {
             .bind(i64::from(MOST_FAILURES));
         self.query(query, proof).await
     }
-}
-
-fn proof(columns: &Columns) -> Result<Proof, ColumnError> {
-    Ok(Proof {
-        event: columns.id(),
-        service_key: columns.service_key()?,
-        state: columns.text("state")?.parse().map_err(|_| ColumnError::Odd("state"))?,
-        delivered_at: columns.time("delivered_at")?,
-        judged_at: columns.time("judged_at")?,
-        incident_number: columns.optional_number("incident_number")?,
-        incident_url: columns.optional_text("incident_url")?,
-        reason: columns.optional_text("reason")?,
-    })
 }

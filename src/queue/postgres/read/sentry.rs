@@ -6,17 +6,17 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::PostgresReads;
-use super::row::ColumnError;
 use crate::pagerduty::IncidentKey;
 use crate::queue::issue_update::MOST_UPDATES;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::SentryReads;
+use crate::queue::rows::{TypedRow as _, catch_up_run, issue_note, issue_update};
 use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use crate::queue::{IssueUpdate, QueueError, StatusChange};
 
 /// When the newest alert of each of the incidents `$1` came. Triggers that were delivered before `$2` are left out,
 /// unless their incident is open.
-const TRIGGERS: &str = "SELECT 0::bigint AS id, incident_key, MAX(at) AS at FROM (
+const TRIGGERS: &str = "SELECT incident_key, MAX(at) AS at FROM (
         SELECT incident_key, received_at AS at FROM events
         WHERE state = 'waiting' AND event_type = 'trigger' AND incident_key = ANY($1::text[])
         UNION ALL
@@ -33,27 +33,25 @@ const TRIGGERS: &str = "SELECT 0::bigint AS id, incident_key, MAX(at) AS at FROM
     ) AS triggers GROUP BY incident_key";
 
 /// The open incidents, most recently changed first. An incident may be open at several integrations.
-const OPEN: &str = "SELECT 0::bigint AS id, incident_key, changed_at FROM incidents
+const OPEN: &str = "SELECT incident_key, changed_at FROM incidents
     WHERE is_open ORDER BY changed_at DESC LIMIT $1";
 
 /// The same for issues that share incidents with others.
-const OPEN_ISSUES: &str =
-    "SELECT 0::bigint AS id, issue_key AS incident_key, received_at AS changed_at FROM incident_issues
+const OPEN_ISSUES: &str = "SELECT issue_key AS incident_key, received_at AS changed_at FROM incident_issues
     WHERE is_open ORDER BY received_at DESC LIMIT $1";
 
-const NOTES: &str = "SELECT 0::bigint AS id, incident_key, fired_at, seen_at FROM sentry_issues
+const NOTES: &str = "SELECT incident_key, fired_at, seen_at FROM sentry_issues
     WHERE incident_key = ANY($1::text[])";
 
 /// Also looks at waiting events: PagerDuty's webhook about an incident may come before the bridge has stored that the
 /// incident's trigger was accepted.
-const KNOWS: &str = "SELECT 0::bigint AS id FROM incidents WHERE incident_key = $1
-    UNION ALL SELECT 0::bigint AS id FROM events WHERE state = 'waiting' AND incident_key = $1 LIMIT 1";
+const KNOWS: &str = "SELECT 1 FROM incidents WHERE incident_key = $1
+    UNION ALL SELECT 1 FROM events WHERE state = 'waiting' AND incident_key = $1 LIMIT 1";
 
-const UPDATES: &str =
-    "SELECT 0::bigint AS id, webhook_id, incident_key, change, happened_at, received_at, attempts, next_attempt_at
+const UPDATES: &str = "SELECT webhook_id, incident_key, change, happened_at, received_at, attempts, next_attempt_at
     FROM issue_updates WHERE state = 'waiting' ORDER BY received_at, webhook_id LIMIT $1";
 
-const UPDATED: &str = "SELECT 0::bigint AS id FROM issue_updates
+const UPDATED: &str = "SELECT 1 FROM issue_updates
     WHERE incident_key = $1 AND change = $2 AND (state = 'waiting' OR state = 'done' AND finished_at >= $3) LIMIT 1";
 
 #[async_trait]
@@ -64,7 +62,7 @@ impl SentryReads for PostgresReads {
         since: DateTime<Utc>,
     ) -> Result<HashMap<IncidentKey, DateTime<Utc>>, QueueError> {
         let query = sqlx::query(TRIGGERS).bind(texts(incidents)).bind(since.timestamp_millis());
-        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("at")?))).await?;
+        let rows = self.query(query, |row| Ok((row.incident_key()?, row.time("at")?))).await?;
         Ok(rows.into_iter().collect())
     }
 
@@ -72,35 +70,18 @@ impl SentryReads for PostgresReads {
         let mut rows = Vec::new();
         for statement in [OPEN, OPEN_ISSUES] {
             let query = sqlx::query(statement).bind(i64::from(limit));
-            rows.extend(self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?);
+            rows.extend(self.query(query, |row| Ok((row.incident_key()?, row.time("changed_at")?))).await?);
         }
         Ok(OpenIncident::newest(rows, limit))
     }
 
     async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {
-        self.query(sqlx::query(NOTES).bind(texts(incidents)), |columns| {
-            Ok(IssueNote {
-                incident_key: columns.incident_key()?,
-                fired_at: columns.optional_time("fired_at")?,
-                seen_at: columns.optional_time("seen_at")?,
-            })
-        })
-        .await
+        self.query(sqlx::query(NOTES).bind(texts(incidents)), issue_note).await
     }
 
     async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError> {
-        let query = sqlx::query("SELECT id, until, ran_at, found, enqueued, reported, summarized FROM catch_up");
-        let rows = self.query(query, |columns| {
-            Ok(CatchUpRun {
-                until: columns.time("until")?,
-                ran_at: columns.time("ran_at")?,
-                found: columns.number("found")?,
-                enqueued: columns.number("enqueued")?,
-                reported: columns.number("reported")?,
-                summarized: columns.number("summarized")?,
-            })
-        });
-        Ok(rows.await?.pop())
+        let query = sqlx::query("SELECT until, ran_at, found, enqueued, reported, summarized FROM catch_up");
+        Ok(self.query(query, catch_up_run).await?.pop())
     }
 
     async fn knows_incident(&self, incident_key: &IncidentKey) -> Result<bool, QueueError> {
@@ -109,18 +90,7 @@ impl SentryReads for PostgresReads {
     }
 
     async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError> {
-        self.query(sqlx::query(UPDATES).bind(i64::from(MOST_UPDATES)), |columns| {
-            Ok(IssueUpdate {
-                webhook_id: columns.text("webhook_id")?,
-                incident_key: columns.incident_key()?,
-                change: columns.text("change")?.parse().map_err(|_| ColumnError::Odd("change"))?,
-                happened_at: columns.time("happened_at")?,
-                received_at: columns.time("received_at")?,
-                attempts: columns.number("attempts")?,
-                next_attempt_at: columns.time("next_attempt_at")?,
-            })
-        })
-        .await
+        self.query(sqlx::query(UPDATES).bind(i64::from(MOST_UPDATES)), issue_update).await
     }
 
     async fn was_updated(

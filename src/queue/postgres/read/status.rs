@@ -5,20 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::row::{ColumnError, Columns};
 use super::{PostgresReads, with_keys};
-use crate::ingest::CanaryId;
-use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
-use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
+use crate::metrics::PersistedMetrics;
+use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::canary::MOST_CANARIES;
-use crate::queue::overview::{OverviewRow, Tally};
 use crate::queue::postgres::durability::durability;
 use crate::queue::postgres::load::load_incidents;
 use crate::queue::postgres::text::stored;
 use crate::queue::reader::{MOST_COUNTED, StatusReads};
+use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::{
-    Backlog, CanaryRecord, DeadLetters, Durability, FirstInLine, Held, HeldId, HeldSender, HeldSummary, IncidentState,
-    OutageNotice, Overview, QueueError,
+    Backlog, CanaryRecord, Durability, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview, QueueError,
 };
 
 /// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
@@ -89,21 +86,25 @@ const FAILING: &str = "SELECT service_key, kind, since FROM failing_keys";
 impl StatusReads for PostgresReads {
     async fn overview(&self) -> Result<Overview, QueueError> {
         // One statement, so that all numbers are from the same moment.
-        Ok(self.query(sqlx::query(OVERVIEW), row).await?.into_iter().fold(Overview::default(), Overview::with_row))
+        Ok(self
+            .query(sqlx::query(OVERVIEW), rows::overview)
+            .await?
+            .into_iter()
+            .fold(Overview::default(), Overview::plus))
     }
 
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         let without: Vec<_> = without.iter().map(|key| stored(key.as_str())).collect();
         let first = sqlx::query(FIRST_IN_LINE).bind(without);
-        let first = self.query(first, |columns| Ok(first_in_line(columns).ok())).await?;
-        let dead = self.query(sqlx::query(DEAD_LETTERS), |columns| Ok(dead_letters(columns).ok())).await?;
+        let first = self.query(first, |row| Ok(rows::first_in_line(row).ok())).await?;
+        let dead = self.query(sqlx::query(DEAD_LETTERS), |row| Ok(rows::dead_letters(row).ok())).await?;
         Ok(Backlog { first: first.into_iter().flatten().collect(), dead: dead.into_iter().flatten().collect() })
     }
 
     async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError> {
         let without: Vec<_> = without.iter().map(|key| stored(key.as_str())).collect();
         let query = sqlx::query(WAITING_ALERTS).bind(without).bind(i64::from(MOST_COUNTED) + 1);
-        let counted = self.query(query, |columns| Ok((columns.number::<u32>("events")?, columns.number("alerts")?)));
+        let counted = self.query(query, |row| Ok((row.number::<u32>("events")?, row.number("alerts")?)));
         let counted = counted.await?.pop();
         Ok(counted.filter(|(events, _)| *events <= MOST_COUNTED).map(|(_, alerts)| alerts))
     }
@@ -114,7 +115,7 @@ impl StatusReads for PostgresReads {
         service_key: &ServiceKey,
     ) -> Result<IncidentState, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(stored(incident_key.as_str()));
-        let died = self.query(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?))).await?;
+        let died = self.query(died, |row| Ok((row.optional_time("died_at")?, row.number("dead")?))).await?;
         let (died_at, dead) = died.into_iter().next().unwrap_or_default();
         let known = self.people.with(async |connection| {
             let mut known = HashMap::new();
@@ -127,24 +128,11 @@ impl StatusReads for PostgresReads {
 
     async fn delivered(&self) -> Result<u64, QueueError> {
         let query = sqlx::query("SELECT SUM(events)::bigint AS events FROM tallies WHERE state = 'delivered'");
-        Ok(self
-            .delivery_query(query, |columns| columns.optional_number("events"))
-            .await?
-            .pop()
-            .flatten()
-            .unwrap_or_default())
+        Ok(self.delivery_query(query, |row| row.optional_number("events")).await?.pop().flatten().unwrap_or_default())
     }
 
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError> {
-        let summary = |columns: &Columns| {
-            Ok(HeldSummary {
-                id: HeldId::new(columns.id().get()),
-                received_at: columns.time("received_at")?,
-                sender: sender(columns)?,
-                size: columns.number("size")?,
-            })
-        };
-        self.query(sqlx::query("SELECT id, received_at, network, size FROM held ORDER BY id"), summary).await
+        self.query(sqlx::query("SELECT id, received_at, network, size FROM held ORDER BY id"), rows::held_summary).await
     }
 
     async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError> {
@@ -152,32 +140,17 @@ impl StatusReads for PostgresReads {
             "SELECT id, received_at, network, signature, resource, idempotency_key, sent_at, body FROM held WHERE id = $1",
         )
         .bind(id.get());
-        let held = |columns: &Columns| {
-            let signature = columns.bytes("signature")?.try_into();
-            Ok(Held {
-                received_at: columns.time("received_at")?,
-                sender: sender(columns)?,
-                signature: signature.map_err(|_| ColumnError::Odd("signature"))?,
-                resource: columns.optional_text("resource")?,
-                idempotency_key: columns.optional_text("idempotency_key")?,
-                sent_at: columns.optional_time("sent_at")?,
-                body: columns.bytes("body")?,
-            })
-        };
-        Ok(self.query(query, held).await?.pop())
+        Ok(self.query(query, rows::held).await?.pop())
     }
 
     async fn canaries(&self, now: DateTime<Utc>) -> Result<Vec<CanaryRecord>, QueueError> {
         let query = sqlx::query(CANARIES).bind(now.timestamp_millis()).bind(i64::from(MOST_CANARIES));
-        self.query(query, canary).await
+        self.query(query, rows::canary).await
     }
 
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
         let query = sqlx::query("SELECT told_at, outage_since FROM fallback");
-        let notice = |columns: &Columns| {
-            Ok(OutageNotice { told_at: columns.time("told_at")?, outage_since: columns.optional_time("outage_since")? })
-        };
-        Ok(self.query(query, notice).await?.pop())
+        Ok(self.query(query, rows::outage_notice).await?.pop())
     }
 
     async fn durability(&self) -> Result<Durability, QueueError> {
@@ -187,32 +160,22 @@ impl StatusReads for PostgresReads {
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
         let lately = sqlx::query("SELECT last_webhook_at, last_delivered_at, untrusted FROM lately");
         let lately = self
-            .query(lately, |columns| {
-                let times = (columns.optional_time("last_webhook_at")?, columns.optional_time("last_delivered_at")?);
-                Ok((times, columns.optional_text("untrusted")?))
+            .query(lately, |row| {
+                let times = (row.optional_time("last_webhook_at")?, row.optional_time("last_delivered_at")?);
+                Ok((times, row.optional_text("untrusted")?))
             })
             .await?;
         let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
         let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
-        let failing = self.query(sqlx::query(FAILING), |columns| Ok(failing(columns).ok())).await?;
+        let failing = self.query(sqlx::query(FAILING), |row| Ok(rows::failing(row).ok())).await?;
         let failing = failing.into_iter().flatten().collect();
         let row = sqlx::query("SELECT number, first_at, lasted_ms, senders, more FROM wrong_signatures");
-        let wrong_signatures = self.query(row, |columns| Ok(signatures(columns).ok())).await?.pop().flatten();
+        let wrong_signatures = self.query(row, |row| Ok(rows::signatures(row).ok())).await?.pop().flatten();
         let buckets = sqlx::query(
             "SELECT began_at, received, delivered, throttled, failed FROM activity WHERE began_at >= $1 ORDER BY began_at",
         )
         .bind(since.timestamp_millis());
-        let buckets = self
-            .query(buckets, |columns| {
-                Ok(Bucket {
-                    from: columns.time("began_at")?,
-                    received: columns.number("received")?,
-                    delivered: columns.number("delivered")?,
-                    throttled: columns.number("throttled")?,
-                    failed: columns.number("failed")?,
-                })
-            })
-            .await?;
+        let buckets = self.query(buckets, rows::bucket).await?;
         Ok(PersistedMetrics {
             last_webhook_at,
             last_delivered_at,
@@ -233,79 +196,7 @@ impl PostgresReads {
         remembered: DateTime<Utc>,
     ) -> Result<BTreeMap<ServiceKey, DateTime<Utc>>, QueueError> {
         let query = sqlx::query(DELIVERED_LATELY).bind((remembered - BETWEEN).timestamp_millis());
-        let found = self.query(query, |columns| Ok((columns.service_key()?, columns.time("at")?))).await?;
+        let found = self.query(query, |row| Ok((row.service_key()?, row.time("at")?))).await?;
         Ok(found.into_iter().collect())
     }
-}
-
-fn sender(columns: &Columns) -> Result<HeldSender, ColumnError> {
-    let Some(network) = columns.optional_text("network")? else { return Ok(HeldSender::Token) };
-    network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Odd("network"))
-}
-
-fn canary(columns: &Columns) -> Result<CanaryRecord, ColumnError> {
-    let taken = match columns.optional_flag("taken")? {
-        None => None,
-        Some(false) => Some(Err(columns.optional_text("failure")?.unwrap_or_default())),
-        Some(true) => Some(Ok(())),
-    };
-    Ok(CanaryRecord {
-        id: CanaryId::parse(&columns.text("event_id")?).ok_or(ColumnError::Odd("event_id"))?,
-        sent_at: columns.time("sent_at")?,
-        taken,
-        returned_at: columns.optional_time("returned_at")?,
-    })
-}
-
-fn first_in_line(columns: &Columns) -> Result<FirstInLine, ColumnError> {
-    let (first_seen, revived_at) = (columns.time("first_seen")?, columns.optional_time("revived_at")?);
-    Ok(FirstInLine {
-        id: columns.id(),
-        service_key: columns.service_key()?,
-        since: revived_at.unwrap_or(first_seen),
-        is_revived: revived_at.is_some(),
-        reason: columns.optional_text("reason")?,
-    })
-}
-
-fn signatures(columns: &Columns) -> Result<SignatureRow, ColumnError> {
-    Ok(SignatureRow {
-        number: columns.number("number")?,
-        first_at: columns.optional_time("first_at")?,
-        lasted: columns.milliseconds("lasted_ms")?,
-        senders: Senders::of_addresses(&columns.text("senders")?, columns.flag("more")?),
-    })
-}
-
-fn failing(columns: &Columns) -> Result<(ServiceKey, Option<Failing>), ColumnError> {
-    let kind = OutcomeKind::parse(&columns.text("kind")?).ok_or(ColumnError::Odd("kind"))?;
-    Ok((columns.service_key()?, Some(Failing { kind, since: columns.time("since")? })))
-}
-
-fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
-    Ok(DeadLetters {
-        service_key: columns.service_key()?,
-        number: columns.number("number")?,
-        newest: columns.id(),
-        died_at: columns.time("finished_at")?,
-        reason: columns.optional_text("reason")?,
-    })
-}
-
-fn row(columns: &Columns) -> Result<OverviewRow, ColumnError> {
-    let tally = match columns.optional_number("events")? {
-        None => None,
-        Some(events) => Some(Tally {
-            service_key: columns.service_key().ok(),
-            state: columns.state()?,
-            events,
-            oldest_waiting: columns.optional_time("oldest_waiting")?,
-        }),
-    };
-    Ok(OverviewRow {
-        rejected: columns.number("rejected")?,
-        held: columns.number("held")?,
-        held_with_token_since: columns.optional_time("held_with_token_since")?,
-        tally,
-    })
 }

@@ -3,14 +3,13 @@
 use chrono::{DateTime, Utc};
 
 use super::SqliteReads;
-use super::row::{ColumnError, Columns};
-use crate::ingest::CanaryId;
 use crate::queue::QueueError;
 use crate::queue::canary::{CanaryRecord, MOST_CANARIES};
+use crate::queue::rows;
 
 /// The newest canary that came back, and all that were sent after it, oldest first. Those with a time after `?1` are left
 /// out: they were sent while the clock was ahead.
-const SINCE_LAST_RETURN: &str = "SELECT 0 AS id, event_id, sent_at, taken, failure, returned_at FROM (
+const SINCE_LAST_RETURN: &str = "SELECT event_id, sent_at, taken, failure, returned_at FROM (
         SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at <= ?1 AND sent_at >= (
             SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL AND sent_at <= ?1
         ) ORDER BY sent_at DESC LIMIT ?2
@@ -19,21 +18,6 @@ const SINCE_LAST_RETURN: &str = "SELECT 0 AS id, event_id, sent_at, taken, failu
 impl SqliteReads {
     pub(super) async fn canaries_since_last_return(&self, now: DateTime<Utc>) -> Result<Vec<CanaryRecord>, QueueError> {
         let query = sqlx::query(SINCE_LAST_RETURN).bind(now.timestamp_millis()).bind(MOST_CANARIES);
-        self.soon(self.query(query, record)).await
+        self.soon(self.query(query, rows::canary)).await
     }
-}
-
-fn record(columns: &Columns) -> Result<CanaryRecord, ColumnError> {
-    let id = CanaryId::parse(&columns.text("event_id")?).ok_or(ColumnError::Odd("event_id"))?;
-    let taken = match columns.optional_number::<i64>("taken")? {
-        None => None,
-        Some(0) => Some(Err(columns.optional_text("failure")?.unwrap_or_default())),
-        Some(_) => Some(Ok(())),
-    };
-    Ok(CanaryRecord {
-        id,
-        sent_at: columns.time("sent_at")?,
-        taken,
-        returned_at: columns.optional_time("returned_at")?,
-    })
 }

@@ -4,20 +4,21 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
-use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
-use super::row::{ColumnError, Columns};
 use super::salvage::{EVENT, MOST, TALLIED_KEYS, WHOLE_EVENT};
 use super::{Pool, SqliteReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
+use crate::queue::rows::{ColumnError, TypedRow as _, attempt, waiting_event};
 use crate::queue::{EventId, Page, QueueError, RecentAttempts, Recheck, Unreadable, WaitingEvent, WaitingKeys};
 
-const KEYS_WAITING: &str = with_keys!("SELECT 0 AS id, service_key FROM keys WHERE service_key IS NOT NULL");
+const KEYS_WAITING: &str = with_keys!("SELECT service_key FROM keys WHERE service_key IS NOT NULL");
 
 /// The newest last attempts of each service key between two times, including those of discarded events: at most `?3` per
 /// service key. They are found by their time; only the rows between the two times are sorted.
-const NEWEST: &str = "SELECT 0 AS id, service_key, last_attempt_at, attempts FROM (
+const NEWEST: &str = "SELECT service_key, last_attempt_at, attempts FROM (
         SELECT service_key, last_attempt_at, attempts,
             ROW_NUMBER() OVER (PARTITION BY service_key ORDER BY last_attempt_at DESC) AS place
         FROM (
@@ -77,7 +78,8 @@ impl DeliveryReads for SqliteReads {
     }
 
     async fn waiting_keys(&self) -> Result<WaitingKeys, QueueError> {
-        let text = |columns: &Columns| columns.raw("service_key");
+        // The bytes of the text, which need not be valid UTF-8.
+        let text = |row: &SqliteRow| Ok(row.try_get_unchecked::<Vec<u8>, _>("service_key")?);
         let found = match self.all(Pool::Deliveries, sqlx::query(KEYS_WAITING), text).await {
             Err(error) if error.is_damage() => self.all(Pool::Deliveries, sqlx::query(TALLIED_KEYS), text).await?,
             found => found?,
@@ -99,10 +101,10 @@ impl DeliveryReads for SqliteReads {
     }
 
     async fn recheck(&self, id: EventId) -> Result<Recheck, QueueError> {
-        let read = |columns: &Columns| {
-            columns.bytes("body")?;
-            waiting_event(columns)?;
-            columns.service_key()
+        let read = |row: &SqliteRow| {
+            row.bytes("body")?;
+            waiting_event(row)?;
+            row.service_key()
         };
         match self.one(Pool::Deliveries, sqlx::query(WHOLE_EVENT).bind(id.get()), read).await {
             Ok(Some(key)) => Ok(Recheck::Readable(key)),
@@ -137,21 +139,9 @@ impl DeliveryReads for SqliteReads {
     }
 
     async fn generation(&self) -> Result<u64, QueueError> {
-        let query = sqlx::query("SELECT 0 AS id, generation FROM changes");
-        Ok(self.delivery_query(query, |columns| columns.number("generation")).await?.pop().unwrap_or_default())
+        let query = sqlx::query("SELECT generation FROM changes");
+        Ok(self.delivery_query(query, |row| row.number("generation")).await?.pop().unwrap_or_default())
     }
-}
-
-fn waiting_event(columns: &Columns) -> Result<WaitingEvent, ColumnError> {
-    Ok(WaitingEvent {
-        id: columns.id(),
-        incident_key: columns.incident_key()?,
-        event_type: columns.event_type()?,
-        received_at: columns.time("received_at")?,
-        attempts: columns.number("attempts")?,
-        last_attempt_at: columns.optional_time("last_attempt_at")?,
-        blamed: columns.milliseconds("blamed_ms")?,
-    })
 }
 
 /// The attempts between two times of a clock that was `ahead` milliseconds ahead.
@@ -165,7 +155,7 @@ async fn between(
     let mut rows = sqlx::query(NEWEST).bind(since).bind(until).bind(most).fetch(connection);
     let mut attempts = Vec::new();
     while let Some(row) = rows.try_next().await? {
-        match attempt(&Columns::of(row)?, ahead) {
+        match attempt(&row, ahead) {
             Ok(attempt) => attempts.push(attempt),
             // One attempt that is not counted is better than no delivery for any key.
             Err(ColumnError::Odd(_)) => {}
@@ -173,12 +163,6 @@ async fn between(
         }
     }
     Ok(attempts)
-}
-
-fn attempt(columns: &Columns, ahead: i64) -> Result<(ServiceKey, DateTime<Utc>, u32), ColumnError> {
-    let at = columns.number::<i64>("last_attempt_at")?.saturating_sub(ahead);
-    let at = DateTime::from_timestamp_millis(at).ok_or(ColumnError::Odd("last_attempt_at"))?;
-    Ok((columns.service_key()?, at, columns.number("attempts")?))
 }
 
 #[cfg(test)]

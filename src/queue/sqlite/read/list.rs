@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::row::{ColumnError, Columns};
 use super::{Pool, SqliteReads};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::ListReads;
+use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::search::{Search, like};
 use crate::queue::sqlite::numbers;
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
@@ -111,12 +111,12 @@ impl ListReads for SqliteReads {
             .bind(like(&search.text))
             .bind(serde_json::to_string(&keys).unwrap_or_default())
             .bind(limit);
-        self.query(query, Columns::summary).await
+        self.query(query, rows::summary).await
     }
 
     async fn bodies(&self, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, QueueError> {
         let query = sqlx::query("SELECT id, body FROM bodies WHERE id IN (SELECT value FROM json_each(?))");
-        let bodies = self.query(query.bind(numbers(ids)), |columns| Ok((columns.id(), columns.bytes("body")?)));
+        let bodies = self.query(query.bind(numbers(ids)), |row| Ok((row.id()?, row.bytes("body")?)));
         Ok(bodies.await?.into_iter().collect())
     }
 
@@ -136,7 +136,7 @@ impl ListReads for SqliteReads {
 
     async fn rejected_list(&self, before: Option<RejectedId>, limit: u32) -> Result<Vec<RejectedSummary>, QueueError> {
         let query = sqlx::query(REJECTED).bind(before.map_or(END, RejectedId::get)).bind(limit);
-        self.query(query, Columns::rejected_summary).await
+        self.query(query, rows::rejected_summary).await
     }
 
     async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
@@ -147,7 +147,7 @@ impl ListReads for SqliteReads {
              FROM events JOIN bodies USING (id) WHERE id = ?",
         )
         .bind(id.get());
-        Ok(self.query(query, Columns::record).await?.pop())
+        Ok(self.query(query, rows::record).await?.pop())
     }
 
     async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError> {
@@ -163,7 +163,7 @@ impl ListReads for SqliteReads {
             }
         };
         let query = sqlx::query(query).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.query(query, |columns| Ok(columns.id())).await
+        self.query(query, |row| row.id()).await
     }
 
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
@@ -176,7 +176,7 @@ impl ListReads for SqliteReads {
                  FROM json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key",
             )
             .bind(numbers(page));
-            summaries.append(&mut match self.query(query, Columns::summary).await {
+            summaries.append(&mut match self.query(query, rows::summary).await {
                 Err(error) if error.is_damage() => {
                     let ids = sqlx::query("SELECT value AS id FROM json_each(?)").bind(numbers(page));
                     self.readable_summaries(ids).await?
@@ -190,7 +190,7 @@ impl ListReads for SqliteReads {
     async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError> {
         let query = sqlx::query("SELECT id, received_at, reason, size FROM rejected ORDER BY id LIMIT ?")
             .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.query(query, Columns::rejected_summary).await
+        self.query(query, rows::rejected_summary).await
     }
 
     async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
@@ -199,19 +199,7 @@ impl ListReads for SqliteReads {
              FROM rejected WHERE id = ?",
         )
         .bind(id.get());
-        let read = |columns: &Columns| -> Result<Rejected, ColumnError> {
-            Ok(Rejected {
-                received_at: columns.time("received_at")?,
-                resource: columns.optional_text("resource")?,
-                idempotency_key: columns.optional_text("idempotency_key")?,
-                sent_at: columns.optional_time("sent_at")?,
-                from_sentrys_pages: columns.number::<i64>("from_sentrys_pages")? != 0,
-                is_signed: columns.number::<i64>("is_signed")? != 0,
-                reason: columns.text("reason")?,
-                body: columns.bytes("body")?,
-            })
-        };
-        Ok(self.query(query, read).await?.pop())
+        Ok(self.query(query, rows::rejected).await?.pop())
     }
 
     async fn still_waiting(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
@@ -222,7 +210,7 @@ impl ListReads for SqliteReads {
             "SELECT id FROM events INDEXED BY events_waiting \
              WHERE state = 'waiting' AND id IN (SELECT value FROM json_each(?)) ORDER BY id",
         );
-        self.all(Pool::People, query.bind(numbers(ids)), |columns| Ok(columns.id())).await
+        self.all(Pool::People, query.bind(numbers(ids)), |row| row.id()).await
     }
 
     async fn triggers_around(
@@ -246,7 +234,7 @@ impl ListReads for SqliteReads {
         .bind(incident_key.as_str())
         .bind(since)
         .bind(until);
-        self.query(query, |columns| columns.bytes("body")).await
+        self.query(query, |row| row.bytes("body")).await
     }
 }
 
@@ -259,7 +247,7 @@ impl SqliteReads {
         cursor: i64,
         limit: u32,
     ) -> Result<Vec<Summary>, QueueError> {
-        match self.query(sqlx::query(query).bind(cursor).bind(limit), Columns::summary).await {
+        match self.query(sqlx::query(query).bind(cursor).bind(limit), rows::summary).await {
             Err(error) if error.is_damage() => self.readable_summaries(sqlx::query(ids).bind(cursor).bind(limit)).await,
             found => found,
         }

@@ -4,18 +4,17 @@
 //! - `canary`: what is known of canaries; `incident`: what is known of one incident
 //! - `sentry`: what catch-up and the polling of issues read
 //! - `salvage`: reading around damage
-//! - `row`: a row's columns as types
 
 mod canary;
 pub(super) mod delivery;
 mod incident;
 pub(super) mod list;
 pub(super) mod proof;
-mod row;
 mod salvage;
 pub(super) mod sentry;
 pub(super) mod status;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,16 +22,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions};
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions, SqliteRow};
+use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::timeout;
 
 use super::database::Database;
 use super::schema;
 use crate::queue::reader::Reads;
+use crate::queue::rows::{ColumnError, TypedRow};
 use crate::queue::{EventId, QueueError, STUCK};
-use row::{ColumnError, Columns};
 
 /// How many connections serve the deliveries at the same time.
 const DELIVERIES: u32 = 2;
@@ -192,11 +191,11 @@ impl SqliteReads {
         found.await.map_err(|error| self.database.error(error))
     }
 
-    /// Runs `query`, whose rows all have an `id`, on the connections for people, and reads its rows.
+    /// Runs `query` on the connections for people, and reads its rows.
     async fn query<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
-        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+        read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         self.all(Pool::People, query, read).await
     }
@@ -205,7 +204,7 @@ impl SqliteReads {
     async fn delivery_query<T>(
         &self,
         query: Query<'_, Sqlite, SqliteArguments>,
-        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+        read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         self.all(Pool::Deliveries, query, read).await
     }
@@ -214,19 +213,18 @@ impl SqliteReads {
         &self,
         who: Pool,
         query: Query<'_, Sqlite, SqliteArguments>,
-        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+        read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         let pools = self.pools.read().await;
         let rows = query.fetch_all(pools.of(who)).await.map_err(|error| self.database.error(error))?;
         drop(pools);
-        let read_row = |row| {
-            let columns = Columns::of(row).map_err(|error| self.database.error(error))?;
-            read(&columns).map_err(|error| match error {
+        let read_row = |row: &SqliteRow| {
+            read(row).map_err(|error| match error {
                 ColumnError::Sqlx(error) => self.database.error(error),
-                ColumnError::Odd(column) => self.unreadable(columns.id(), column),
+                ColumnError::Odd(column) => self.unreadable(row.id().unwrap_or(EventId::new(0)), column),
             })
         };
-        rows.into_iter().map(read_row).collect()
+        rows.iter().map(read_row).collect()
     }
 
     fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
@@ -242,6 +240,24 @@ impl Reads for SqliteReads {
 
     async fn close(&self) {
         self.pools.read().await.close().await;
+    }
+}
+
+impl TypedRow for SqliteRow {
+    fn decode_integer(&self, column: &'static str) -> sqlx::Result<Option<i64>> {
+        self.try_get(column)
+    }
+
+    fn decode_flag(&self, column: &'static str) -> sqlx::Result<Option<bool>> {
+        self.try_get(column)
+    }
+
+    fn decode_text(&self, column: &'static str) -> sqlx::Result<Option<Cow<'_, str>>> {
+        Ok(self.try_get::<Option<&str>, _>(column)?.map(Cow::Borrowed))
+    }
+
+    fn decode_bytes(&self, column: &'static str) -> sqlx::Result<Option<Vec<u8>>> {
+        self.try_get(column)
     }
 }
 

@@ -8,12 +8,12 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments};
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
 
-use super::row::{ColumnError, Columns};
 use super::{Pool, SqliteReads};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads as _;
+use crate::queue::rows::{self, ColumnError, TypedRow as _};
 use crate::queue::{EventId, FirstInLine, QueueError, Summary};
 
 /// How many events with the same invalid service key are read one by one at most, and how many attempts are read after a
@@ -42,14 +42,14 @@ const FIRST_SEEN: &str = "SELECT id, service_key, first_seen, revived_at, reason
 const SUMMARY: &str = "SELECT id, state, service_key, incident_key, event_type, description, count, attempts, \
      received_at, first_seen, next_attempt_at, finished_at, reason FROM events WHERE id = ?";
 
-pub(super) const TALLIED_KEYS: &str = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'waiting' AND events > 0";
+pub(super) const TALLIED_KEYS: &str = "SELECT service_key FROM tallies WHERE state = 'waiting' AND events > 0";
 
 const ATTEMPTED: &str = "SELECT id FROM events INDEXED BY events_attempted WHERE last_attempt_at >= ? \
      ORDER BY last_attempt_at DESC LIMIT ?";
 
 const ATTEMPT: &str = "SELECT id, service_key, last_attempt_at, attempts FROM events WHERE id = ?";
 
-const DISCARDED: &str = "SELECT 0 AS id, service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at >= ? \
+const DISCARDED: &str = "SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at >= ? \
      ORDER BY last_attempt_at DESC LIMIT ?";
 
 pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
@@ -57,8 +57,8 @@ pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
 /// The last attempt of an event: its service key, when it was made, and how many attempts of the event there were.
 pub(super) type Attempted = (ServiceKey, DateTime<Utc>, u32);
 
-pub(super) fn attempted(columns: &Columns) -> Result<Attempted, ColumnError> {
-    Ok((columns.service_key()?, columns.time("last_attempt_at")?, columns.number("attempts")?))
+fn attempted(row: &SqliteRow) -> Result<Attempted, ColumnError> {
+    rows::attempt(row, 0)
 }
 
 impl SqliteReads {
@@ -72,7 +72,7 @@ impl SqliteReads {
         let after = after.map_or(i64::MIN, EventId::get);
         let ids = |statement: &'static str| {
             let query = sqlx::query(statement).bind(key.to_vec()).bind(after).bind(limit);
-            self.all(Pool::Deliveries, query, |columns| Ok(columns.id()))
+            self.all(Pool::Deliveries, query, |row| row.id())
         };
         match ids(LINE).await {
             Err(error) if error.is_damage() => ids(LINE_BY_INCIDENT).await,
@@ -83,10 +83,10 @@ impl SqliteReads {
     /// The attempts since `since` that can be read, at most `most` of each service key, earliest first.
     pub(super) async fn readable_attempts(&self, since: i64, most: u32) -> Result<Vec<Attempted>, QueueError> {
         let ids = sqlx::query(ATTEMPTED).bind(since).bind(MOST);
-        let ids = self.all(Pool::Deliveries, ids, |columns| Ok(columns.id())).await?;
+        let ids = self.all(Pool::Deliveries, ids, |row| row.id()).await?;
         let mut attempts = self.readable(Pool::Deliveries, ids, ATTEMPT, attempted).await?;
         let discarded = sqlx::query(DISCARDED).bind(since).bind(MOST);
-        let discarded = self.all(Pool::Deliveries, discarded, |columns| Ok(attempted(columns).ok())).await?;
+        let discarded = self.all(Pool::Deliveries, discarded, |row| Ok(attempted(row).ok())).await?;
         attempts.extend(discarded.into_iter().flatten());
         // The newest of each key are kept.
         attempts.sort_by_key(|(_, at, _)| std::cmp::Reverse(*at));
@@ -109,7 +109,7 @@ impl SqliteReads {
             'key: for limit in FIRST {
                 for id in self.line(key.expose().as_bytes(), after, limit).await? {
                     let query = sqlx::query(FIRST_SEEN).bind(id.get()).bind(without.to_owned());
-                    match self.one(Pool::People, query, first_in_line).await {
+                    match self.one(Pool::People, query, rows::first_in_line).await {
                         Ok(Some(event)) => {
                             first.push(event);
                             break 'key;
@@ -127,8 +127,8 @@ impl SqliteReads {
 
     /// The summaries that can be read of the events that `ids` finds by an index, in its order.
     pub(super) async fn readable_summaries(&self, ids: Statement) -> Result<Vec<Summary>, QueueError> {
-        let ids = self.all(Pool::People, ids, |columns| Ok(columns.id())).await?;
-        self.readable(Pool::People, ids, SUMMARY, Columns::summary).await
+        let ids = self.all(Pool::People, ids, |row| row.id()).await?;
+        self.readable(Pool::People, ids, SUMMARY, rows::summary).await
     }
 
     /// Reads the rows of `ids` with `statement`, which takes a number, in their order, and leaves out rows that cannot be
@@ -138,7 +138,7 @@ impl SqliteReads {
         pool: Pool,
         ids: Vec<EventId>,
         statement: &'static str,
-        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+        read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
@@ -155,19 +155,8 @@ impl SqliteReads {
         &self,
         pool: Pool,
         query: Statement,
-        read: impl Fn(&Columns) -> Result<T, ColumnError>,
+        read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Option<T>, QueueError> {
         Ok(self.all(pool, query, read).await?.pop())
     }
-}
-
-pub(super) fn first_in_line(columns: &Columns) -> Result<FirstInLine, ColumnError> {
-    let (first_seen, revived_at) = (columns.time("first_seen")?, columns.optional_time("revived_at")?);
-    Ok(FirstInLine {
-        id: columns.id(),
-        service_key: columns.service_key()?,
-        since: revived_at.unwrap_or(first_seen),
-        is_revived: revived_at.is_some(),
-        reason: columns.optional_text("reason")?,
-    })
 }

@@ -7,55 +7,54 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::SqliteReads;
-use super::row::ColumnError;
 use crate::pagerduty::IncidentKey;
 use crate::queue::issue_update::MOST_UPDATES;
 use crate::queue::reader::SentryReads;
+use crate::queue::rows::{TypedRow as _, catch_up_run, issue_note, issue_update};
 use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use crate::queue::{IssueUpdate, QueueError, StatusChange};
 
 /// When the newest alerts of the triggers of the incidents `?1`, a JSON array, came. Triggers that were delivered before
 /// `?2` are left out, unless their incident is open.
-const TRIGGERS: &str = "SELECT 0 AS id, events.incident_key, received_at AS at
+const TRIGGERS: &str = "SELECT events.incident_key, received_at AS at
         FROM json_each(?1) AS wanted CROSS JOIN events ON state = 'waiting' AND incident_key = wanted.value
         WHERE event_type = 'trigger'
     UNION ALL
-    SELECT 0 AS id, events.incident_key, received_at AS at
+    SELECT events.incident_key, received_at AS at
         FROM json_each(?1) AS wanted CROSS JOIN events ON state = 'dead' AND incident_key = wanted.value
         WHERE event_type = 'trigger'
     UNION ALL
-    SELECT 0 AS id, incident_key, received_at AS at FROM events
+    SELECT incident_key, received_at AS at FROM events
         WHERE state = 'delivered' AND finished_at >= ?2 AND event_type = 'trigger'
         AND incident_key IN (SELECT value FROM json_each(?1))
     UNION ALL
-    SELECT 0 AS id, incidents.incident_key, changed_at AS at
+    SELECT incidents.incident_key, changed_at AS at
         FROM json_each(?1) AS wanted CROSS JOIN incidents ON incident_key = wanted.value WHERE is_open <> 0
     UNION ALL
-    SELECT 0 AS id, issue_key AS incident_key, received_at AS at
+    SELECT issue_key AS incident_key, received_at AS at
         FROM json_each(?1) AS wanted CROSS JOIN incident_issues ON issue_key = wanted.value
         WHERE is_open <> 0 OR received_at >= ?2";
 
 /// The open incidents, most recently changed first. An incident may be open at several integrations.
-const OPEN: &str = "SELECT 0 AS id, incident_key, changed_at FROM incidents \
+const OPEN: &str = "SELECT incident_key, changed_at FROM incidents \
      WHERE is_open <> 0 ORDER BY changed_at DESC LIMIT ?";
 
 /// The same for issues that share incidents with others.
-const OPEN_ISSUES: &str = "SELECT 0 AS id, issue_key AS incident_key, received_at AS changed_at FROM incident_issues \
+const OPEN_ISSUES: &str = "SELECT issue_key AS incident_key, received_at AS changed_at FROM incident_issues \
      WHERE is_open <> 0 ORDER BY received_at DESC LIMIT ?";
 
-const NOTES: &str = "SELECT 0 AS id, incident_key, fired_at, seen_at
+const NOTES: &str = "SELECT incident_key, fired_at, seen_at
     FROM json_each(?) AS wanted CROSS JOIN sentry_issues ON incident_key = wanted.value";
 
 /// Also looks at waiting events: PagerDuty's webhook about an incident may come before the bridge has stored that the
 /// incident's trigger was accepted.
-const KNOWS: &str = "SELECT 0 AS id FROM incidents WHERE incident_key = ?1
-    UNION ALL SELECT 0 AS id FROM events WHERE state = 'waiting' AND incident_key = ?1 LIMIT 1";
+const KNOWS: &str = "SELECT 1 FROM incidents WHERE incident_key = ?1
+    UNION ALL SELECT 1 FROM events WHERE state = 'waiting' AND incident_key = ?1 LIMIT 1";
 
-const UPDATES: &str =
-    "SELECT 0 AS id, webhook_id, incident_key, change, happened_at, received_at, attempts, next_attempt_at
+const UPDATES: &str = "SELECT webhook_id, incident_key, change, happened_at, received_at, attempts, next_attempt_at
     FROM issue_updates WHERE state = 'waiting' ORDER BY received_at, webhook_id LIMIT ?";
 
-const UPDATED: &str = "SELECT 0 AS id FROM issue_updates
+const UPDATED: &str = "SELECT 1 FROM issue_updates
     WHERE incident_key = ? AND change = ? AND (state = 'waiting' OR state = 'done' AND finished_at >= ?) LIMIT 1";
 
 #[async_trait]
@@ -66,7 +65,7 @@ impl SentryReads for SqliteReads {
         since: DateTime<Utc>,
     ) -> Result<HashMap<IncidentKey, DateTime<Utc>>, QueueError> {
         let query = sqlx::query(TRIGGERS).bind(json!(incidents).to_string()).bind(since.timestamp_millis());
-        let rows = self.query(query, |columns| Ok((columns.incident_key()?, columns.time("at")?))).await?;
+        let rows = self.query(query, |row| Ok((row.incident_key()?, row.time("at")?))).await?;
         let mut last: HashMap<IncidentKey, DateTime<Utc>> = HashMap::new();
         for (incident_key, at) in rows {
             let known = last.entry(incident_key).or_insert(at);
@@ -79,35 +78,18 @@ impl SentryReads for SqliteReads {
         let mut rows = Vec::new();
         for statement in [OPEN, OPEN_ISSUES] {
             let query = sqlx::query(statement).bind(limit);
-            rows.extend(self.query(query, |columns| Ok((columns.incident_key()?, columns.time("changed_at")?))).await?);
+            rows.extend(self.query(query, |row| Ok((row.incident_key()?, row.time("changed_at")?))).await?);
         }
         Ok(OpenIncident::newest(rows, limit))
     }
 
     async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {
-        self.query(sqlx::query(NOTES).bind(json!(incidents).to_string()), |columns| {
-            Ok(IssueNote {
-                incident_key: columns.incident_key()?,
-                fired_at: columns.optional_time("fired_at")?,
-                seen_at: columns.optional_time("seen_at")?,
-            })
-        })
-        .await
+        self.query(sqlx::query(NOTES).bind(json!(incidents).to_string()), issue_note).await
     }
 
     async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError> {
-        let query = sqlx::query("SELECT id, until, ran_at, found, enqueued, reported, summarized FROM catch_up");
-        let rows = self.query(query, |columns| {
-            Ok(CatchUpRun {
-                until: columns.time("until")?,
-                ran_at: columns.time("ran_at")?,
-                found: columns.number("found")?,
-                enqueued: columns.number("enqueued")?,
-                reported: columns.number("reported")?,
-                summarized: columns.number("summarized")?,
-            })
-        });
-        Ok(rows.await?.pop())
+        let query = sqlx::query("SELECT until, ran_at, found, enqueued, reported, summarized FROM catch_up");
+        Ok(self.query(query, catch_up_run).await?.pop())
     }
 
     async fn knows_incident(&self, incident_key: &IncidentKey) -> Result<bool, QueueError> {
@@ -116,18 +98,7 @@ impl SentryReads for SqliteReads {
     }
 
     async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError> {
-        self.query(sqlx::query(UPDATES).bind(MOST_UPDATES), |columns| {
-            Ok(IssueUpdate {
-                webhook_id: columns.text("webhook_id")?,
-                incident_key: columns.incident_key()?,
-                change: columns.text("change")?.parse().map_err(|_| ColumnError::Odd("change"))?,
-                happened_at: columns.time("happened_at")?,
-                received_at: columns.time("received_at")?,
-                attempts: columns.number("attempts")?,
-                next_attempt_at: columns.time("next_attempt_at")?,
-            })
-        })
-        .await
+        self.query(sqlx::query(UPDATES).bind(MOST_UPDATES), issue_update).await
     }
 
     async fn was_updated(

@@ -6,16 +6,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::incident::incident;
-use super::row::{ColumnError, Columns};
-use super::salvage::first_in_line;
 use super::{SqliteReads, with_keys};
-use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
-use crate::pagerduty::{IncidentKey, OutcomeKind, ServiceKey};
-use crate::queue::overview::{OverviewRow, Tally};
+use crate::metrics::PersistedMetrics;
+use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::{MOST_COUNTED, StatusReads};
+use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::{
-    Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSender, HeldSummary, IncidentState, OutageNotice,
-    Overview, QueueError, Survives,
+    Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview,
+    QueueError, Survives,
 };
 
 /// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
@@ -49,13 +47,12 @@ const DEAD_LETTERS: &str = dead_letters!();
 
 const DEAD_LETTERS_OF_KEY: &str = concat!(dead_letters!(), " AND tallies.service_key = ?");
 
-const DIED: &str = "SELECT 0 AS id, MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events \
+const DIED: &str = "SELECT MAX(finished_at) AS died_at, COUNT(*) AS dead FROM events \
      WHERE state = 'dead' AND service_key = ? AND incident_key = ?";
 
 /// One row for each service key and state, or a single row without them if no event is stored. At most a thousand
 /// rejected and a few thousand held webhooks are stored, so those can be counted.
-const OVERVIEW: &str =
-    "SELECT 0 AS id, kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
+const OVERVIEW: &str = "SELECT kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
         CASE state WHEN 'waiting' THEN (
             SELECT COALESCE(revived_at, first_seen) FROM events AS line
             WHERE line.state = 'waiting' AND line.service_key = tallies.service_key ORDER BY line.id LIMIT 1
@@ -67,8 +64,7 @@ const OVERVIEW: &str =
     LEFT JOIN tallies ON events > 0";
 
 /// The same without reading any event.
-const TALLIES: &str =
-    "SELECT 0 AS id, kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
+const TALLIES: &str = "SELECT kept.rejected, kept.held, kept.held_with_token_since, service_key, state, events,
         NULL AS oldest_waiting
     FROM (
         SELECT (SELECT COUNT(*) FROM rejected) AS rejected, (SELECT COUNT(*) FROM held) AS held,
@@ -77,34 +73,34 @@ const TALLIES: &str =
     LEFT JOIN tallies ON events > 0";
 
 /// Reads an index from its beginning, and no more of it than the limit.
-const WAITING_ALERTS: &str = "SELECT 0 AS id, COUNT(*) AS events,
+const WAITING_ALERTS: &str = "SELECT COUNT(*) AS events,
         COUNT(*) FILTER (WHERE event_type = 'trigger' AND incident_key NOT IN (SELECT value FROM json_each(?1))) AS alerts
     FROM (SELECT event_type, incident_key FROM events INDEXED BY events_waiting WHERE state = 'waiting' LIMIT ?2)";
 
 const HELD: &str = "SELECT id, received_at, network, size FROM held ORDER BY id";
 
-const FAILING: &str = "SELECT 0 AS id, service_key, kind, since FROM failing_keys";
+const FAILING: &str = "SELECT service_key, kind, since FROM failing_keys";
 
 #[async_trait]
 impl StatusReads for SqliteReads {
     async fn overview(&self) -> Result<Overview, QueueError> {
         // One statement, so that all numbers are from the same moment.
-        match self.soon(self.query(sqlx::query(OVERVIEW), row)).await {
+        match self.soon(self.query(sqlx::query(OVERVIEW), rows::overview)).await {
             Err(error) if error.is_damage() => self.soon(self.overview_around_damage()).await,
-            rows => Ok(rows?.into_iter().fold(Overview::default(), Overview::with_row)),
+            rows => Ok(rows?.into_iter().fold(Overview::default(), Overview::plus)),
         }
     }
 
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        let first = self.query(sqlx::query(FIRST_IN_LINE).bind(&without), |columns| Ok(first_in_line(columns).ok()));
+        let first = self.query(sqlx::query(FIRST_IN_LINE).bind(&without), |row| Ok(rows::first_in_line(row).ok()));
         let mut first = match self.soon(first).await {
             Err(error) if error.is_damage() => self.soon(self.first_readable(&without)).await?,
             first => first?.into_iter().flatten().collect(),
         };
         first.sort_by(|one, other| one.service_key.cmp(&other.service_key));
-        let mut dead = match self.soon(self.query(sqlx::query(DEAD_LETTERS), dead_letters)).await {
+        let mut dead = match self.soon(self.query(sqlx::query(DEAD_LETTERS), rows::dead_letters)).await {
             Err(error) if error.is_damage() => self.soon(self.readable_dead_letters()).await?,
             dead => dead?,
         };
@@ -116,7 +112,7 @@ impl StatusReads for SqliteReads {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
         let query = sqlx::query(WAITING_ALERTS).bind(without).bind(MOST_COUNTED + 1);
-        let counted = self.query(query, |columns| Ok((columns.number::<u32>("events")?, columns.number("alerts")?)));
+        let counted = self.query(query, |row| Ok((row.number::<u32>("events")?, row.number("alerts")?)));
         let counted = self.soon(counted).await?.pop();
         Ok(counted.filter(|(events, _)| *events <= MOST_COUNTED).map(|(_, alerts)| alerts))
     }
@@ -127,7 +123,7 @@ impl StatusReads for SqliteReads {
         service_key: &ServiceKey,
     ) -> Result<IncidentState, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
-        let died = self.query(died, |columns| Ok((columns.optional_time("died_at")?, columns.number("dead")?)));
+        let died = self.query(died, |row| Ok((row.optional_time("died_at")?, row.number("dead")?)));
         let (died_at, dead) = self.soon(died).await?.pop().unwrap_or_default();
         let known = self.query_with(async |connection| incident(connection, incident_key).await);
         let known = self.soon(known).await?;
@@ -139,13 +135,8 @@ impl StatusReads for SqliteReads {
     }
 
     async fn delivered(&self) -> Result<u64, QueueError> {
-        let query = sqlx::query("SELECT 0 AS id, SUM(events) AS events FROM tallies WHERE state = 'delivered'");
-        Ok(self
-            .delivery_query(query, |columns| columns.optional_number("events"))
-            .await?
-            .pop()
-            .flatten()
-            .unwrap_or_default())
+        let query = sqlx::query("SELECT SUM(events) AS events FROM tallies WHERE state = 'delivered'");
+        Ok(self.delivery_query(query, |row| row.optional_number("events")).await?.pop().flatten().unwrap_or_default())
     }
 
     async fn durability(&self) -> Result<Durability, QueueError> {
@@ -160,15 +151,7 @@ impl StatusReads for SqliteReads {
     }
 
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError> {
-        let summary = |columns: &Columns| {
-            Ok(HeldSummary {
-                id: HeldId::new(columns.id().get()),
-                received_at: columns.time("received_at")?,
-                sender: sender(columns)?,
-                size: columns.number("size")?,
-            })
-        };
-        self.query(sqlx::query(HELD), summary).await
+        self.query(sqlx::query(HELD), rows::held_summary).await
     }
 
     async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError> {
@@ -177,51 +160,29 @@ impl StatusReads for SqliteReads {
              WHERE id = ?",
         )
         .bind(id.get());
-        let read = |columns: &Columns| {
-            let signature = columns.bytes("signature")?.try_into();
-            Ok(Held {
-                received_at: columns.time("received_at")?,
-                sender: sender(columns)?,
-                signature: signature.map_err(|_| ColumnError::Odd("signature"))?,
-                resource: columns.optional_text("resource")?,
-                idempotency_key: columns.optional_text("idempotency_key")?,
-                sent_at: columns.optional_time("sent_at")?,
-                body: columns.bytes("body")?,
-            })
-        };
-        Ok(self.query(query, read).await?.pop())
+        Ok(self.query(query, rows::held).await?.pop())
     }
 
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
-        let lately = sqlx::query("SELECT id, last_webhook_at, last_delivered_at, untrusted FROM lately");
+        let lately = sqlx::query("SELECT last_webhook_at, last_delivered_at, untrusted FROM lately");
         let lately = self
-            .query(lately, |columns| {
-                let times = (columns.optional_time("last_webhook_at")?, columns.optional_time("last_delivered_at")?);
-                Ok((times, columns.optional_text("untrusted")?))
+            .query(lately, |row| {
+                let times = (row.optional_time("last_webhook_at")?, row.optional_time("last_delivered_at")?);
+                Ok((times, row.optional_text("untrusted")?))
             })
             .await?;
         let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
         let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
-        let failing = self.query(sqlx::query(FAILING), |columns| Ok(failing(columns).ok())).await?;
+        let failing = self.query(sqlx::query(FAILING), |row| Ok(rows::failing(row).ok())).await?;
         let failing = failing.into_iter().flatten().collect();
-        let row = sqlx::query("SELECT id, number, first_at, lasted_ms, senders, more FROM wrong_signatures");
-        let wrong_signatures = self.query(row, |columns| Ok(signatures(columns).ok())).await?.pop().flatten();
+        let row = sqlx::query("SELECT number, first_at, lasted_ms, senders, more FROM wrong_signatures");
+        let wrong_signatures = self.query(row, |row| Ok(rows::signatures(row).ok())).await?.pop().flatten();
         let buckets = sqlx::query(
-            "SELECT 0 AS id, began_at, received, delivered, throttled, failed FROM activity \
+            "SELECT began_at, received, delivered, throttled, failed FROM activity \
              WHERE began_at >= ? ORDER BY began_at",
         )
         .bind(since.timestamp_millis());
-        let buckets = self
-            .query(buckets, |columns| {
-                Ok(Bucket {
-                    from: columns.time("began_at")?,
-                    received: columns.number("received")?,
-                    delivered: columns.number("delivered")?,
-                    throttled: columns.number("throttled")?,
-                    failed: columns.number("failed")?,
-                })
-            })
-            .await?;
+        let buckets = self.query(buckets, rows::bucket).await?;
         Ok(PersistedMetrics {
             last_webhook_at,
             last_delivered_at,
@@ -234,19 +195,16 @@ impl StatusReads for SqliteReads {
     }
 
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
-        let query = sqlx::query("SELECT id, told_at, outage_since FROM fallback");
-        let notice = |columns: &Columns| {
-            Ok(OutageNotice { told_at: columns.time("told_at")?, outage_since: columns.optional_time("outage_since")? })
-        };
-        Ok(self.soon(self.query(query, notice)).await?.pop())
+        let query = sqlx::query("SELECT told_at, outage_since FROM fallback");
+        Ok(self.soon(self.query(query, rows::outage_notice)).await?.pop())
     }
 }
 
 impl SqliteReads {
     /// The counts of the tallies, and the oldest event of each service key that can be read.
     pub(super) async fn overview_around_damage(&self) -> Result<Overview, QueueError> {
-        let rows = self.query(sqlx::query(TALLIES), row).await?;
-        let mut overview = rows.into_iter().fold(Overview::default(), Overview::with_row);
+        let rows = self.query(sqlx::query(TALLIES), rows::overview).await?;
+        let mut overview = rows.into_iter().fold(Overview::default(), Overview::plus);
         for oldest in self.first_readable("[]").await? {
             overview.oldest_waiting = overview.oldest_waiting.into_iter().chain([oldest.since]).min();
             let mut destinations = overview.destinations.iter_mut();
@@ -259,12 +217,12 @@ impl SqliteReads {
 
     /// The dead letters of each service key whose newest one can be read.
     async fn readable_dead_letters(&self) -> Result<Vec<DeadLetters>, QueueError> {
-        let keys = "SELECT 0 AS id, service_key FROM tallies WHERE state = 'dead' AND events > 0";
-        let keys = self.query(sqlx::query(keys), |columns| Ok(columns.service_key().ok())).await?;
+        let keys = "SELECT service_key FROM tallies WHERE state = 'dead' AND events > 0";
+        let keys = self.query(sqlx::query(keys), |row| Ok(row.service_key().ok())).await?;
         let mut dead = Vec::new();
         for key in keys.into_iter().flatten() {
             let query = sqlx::query(DEAD_LETTERS_OF_KEY).bind(key.expose().to_owned());
-            match self.query(query, dead_letters).await {
+            match self.query(query, rows::dead_letters).await {
                 Ok(mut found) => dead.append(&mut found),
                 Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error),
@@ -280,63 +238,16 @@ impl SqliteReads {
         remembered: DateTime<Utc>,
     ) -> Result<BTreeMap<ServiceKey, DateTime<Utc>>, QueueError> {
         let query = sqlx::query(
-            "SELECT 0 AS id, service_key, MAX(at) AS at FROM (
+            "SELECT service_key, MAX(at) AS at FROM (
                 SELECT service_key, at FROM lately_delivered
                 UNION ALL
                 SELECT service_key, finished_at FROM events WHERE state = 'delivered' AND finished_at > ?
             ) GROUP BY service_key",
         )
         .bind((remembered - BETWEEN).timestamp_millis());
-        let found = self.query(query, |columns| Ok((columns.service_key()?, columns.time("at")?))).await?;
+        let found = self.query(query, |row| Ok((row.service_key()?, row.time("at")?))).await?;
         Ok(found.into_iter().collect())
     }
-}
-
-fn sender(columns: &Columns) -> Result<HeldSender, ColumnError> {
-    let Some(network) = columns.optional_text("network")? else { return Ok(HeldSender::Token) };
-    network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Odd("network"))
-}
-
-fn signatures(columns: &Columns) -> Result<SignatureRow, ColumnError> {
-    Ok(SignatureRow {
-        number: columns.number("number")?,
-        first_at: columns.optional_time("first_at")?,
-        lasted: columns.milliseconds("lasted_ms")?,
-        senders: Senders::of_addresses(&columns.text("senders")?, columns.number::<i64>("more")? != 0),
-    })
-}
-
-fn failing(columns: &Columns) -> Result<(ServiceKey, Option<Failing>), ColumnError> {
-    let kind = OutcomeKind::parse(&columns.text("kind")?).ok_or(ColumnError::Odd("kind"))?;
-    Ok((columns.service_key()?, Some(Failing { kind, since: columns.time("since")? })))
-}
-
-fn dead_letters(columns: &Columns) -> Result<DeadLetters, ColumnError> {
-    Ok(DeadLetters {
-        service_key: columns.service_key()?,
-        number: columns.number("number")?,
-        newest: columns.id(),
-        died_at: columns.time("finished_at")?,
-        reason: columns.optional_text("reason")?,
-    })
-}
-
-fn row(columns: &Columns) -> Result<OverviewRow, ColumnError> {
-    let tally = match columns.optional_number("events")? {
-        None => None,
-        Some(events) => Some(Tally {
-            service_key: columns.service_key().ok(),
-            state: columns.state()?,
-            events,
-            oldest_waiting: columns.optional_time("oldest_waiting")?,
-        }),
-    };
-    Ok(OverviewRow {
-        rejected: columns.number("rejected")?,
-        held: columns.number("held")?,
-        held_with_token_since: columns.optional_time("held_with_token_since")?,
-        tally,
-    })
 }
 
 #[cfg(test)]
