@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Moment;
 use super::poison::Poison;
 use crate::pagerduty::IncidentKey;
-use crate::pagerduty::outcome::Blame;
+use crate::pagerduty::outcome::FailureCause;
 use crate::queue::{EventId, WaitingEvent};
 
 /// How many heads that did not fail are sent for each head that failed, while both kinds are waiting all the time.
@@ -185,10 +185,10 @@ impl IncidentQueues {
         id: EventId,
         now: Moment,
         last_delivered: Option<Moment>,
-        blame: Blame,
+        cause: FailureCause,
     ) -> (Poison, bool) {
         let Some(event) = self.events.get_mut(&id) else { return Default::default() };
-        let others_delivered = event.poison.failed(now, last_delivered, blame);
+        let others_delivered = event.poison.failed(now, last_delivered, cause);
         (event.poison, others_delivered)
     }
 

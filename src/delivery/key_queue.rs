@@ -11,7 +11,7 @@ use super::rate_limiter::RateLimiter;
 use super::view::KeyView;
 use super::{DeliveryLimits, Moment};
 use crate::pagerduty::ServiceKey;
-use crate::pagerduty::outcome::{Blame, Outcome};
+use crate::pagerduty::outcome::{FailureCause, Outcome};
 use crate::queue::{Arrival, Disposition, EventId, WaitingEvent};
 
 /// The incident queues of one service key, with its rate limiter and circuit breaker.
@@ -268,10 +268,8 @@ impl KeyQueue {
                 self.retry_without_blame(id, reason)
             }
             Outcome::Untrusted { reason } => self.retry_without_blame(id, reason),
-            Outcome::Transient { reason, cause, retry_after } => {
-                self.failed(id, reason, cause.blame(), *retry_after, end)
-            }
-            Outcome::Dropped { reason } => self.failed(id, reason, Blame::Network, None, end),
+            Outcome::Transient { reason, cause, retry_after } => self.failed(id, reason, *cause, *retry_after, end),
+            Outcome::Dropped { reason } => self.failed(id, reason, FailureCause::Network, None, end),
         }
     }
 
@@ -279,14 +277,14 @@ impl KeyQueue {
         &mut self,
         id: EventId,
         reason: &str,
-        blame: Blame,
+        cause: FailureCause,
         retry_after: Option<Duration>,
         end: &AttemptEnd,
     ) -> Disposition<Moment> {
         let now = end.now;
-        let (poison, others_delivered) = self.incidents.failed(id, now, self.breaker.last_delivered_at(), blame);
+        let (poison, others_delivered) = self.incidents.failed(id, now, self.breaker.last_delivered_at(), cause);
         let blamed = poison.blamed();
-        if others_delivered && blame == Blame::Event && blamed >= self.limits.give_up_after {
+        if others_delivered && cause.may_be_the_event() && blamed >= self.limits.give_up_after {
             return Disposition::Dead { reason: given_up(reason, blamed) };
         }
         if !others_delivered {

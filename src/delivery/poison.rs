@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Moment;
-use crate::pagerduty::outcome::Blame;
+use crate::pagerduty::outcome::FailureCause;
 
 /// The most that one failure adds to the time an event is blamed for. An outage may lie between two failures of an event,
 /// so an event is given up only after many failures, each with a delivery of another event before it.
@@ -57,20 +57,20 @@ impl Poison {
 
     /// Counts a failure. Returns whether other events were delivered since the previous failure. `last_delivered` is when
     /// an event of the key was delivered last.
-    pub(super) fn failed(&mut self, now: Moment, last_delivered: Option<Moment>, blame: Blame) -> bool {
+    pub(super) fn failed(&mut self, now: Moment, last_delivered: Option<Moment>, cause: FailureCause) -> bool {
         self.failures = self.failures.saturating_add(1);
         let failed_before = self.last_failed.replace(now);
         let others_delivered = failed_before.is_some() && last_delivered > failed_before;
         self.quarantined |= others_delivered;
-        match blame {
+        match cause {
             // PagerDuty did not see the event.
-            Blame::Network => self.counted_to = now,
-            Blame::Event if others_delivered => {
+            FailureCause::Network => self.counted_to = now,
+            FailureCause::Answer | FailureCause::Timeout if others_delivered => {
                 self.blamed += now.saturating_sub(self.counted_to).min(MAX_BLAME_PER_FAILURE);
                 self.counted_to = now;
             }
-            Blame::Event if failed_before.is_none() => self.counted_to = now,
-            Blame::Event => {}
+            FailureCause::Answer | FailureCause::Timeout if failed_before.is_none() => self.counted_to = now,
+            FailureCause::Answer | FailureCause::Timeout => {}
         }
         others_delivered
     }
@@ -87,14 +87,14 @@ mod tests {
     #[test]
     fn an_event_that_fails_while_others_pass_is_blamed_for_the_time_between() {
         let mut event = Poison::default();
-        event.failed(at(10), Some(at(9)), Blame::Event);
+        event.failed(at(10), Some(at(9)), FailureCause::Answer);
         assert!(!event.is_quarantined(), "one failure proves nothing");
-        event.failed(at(20), Some(at(15)), Blame::Event);
+        event.failed(at(20), Some(at(15)), FailureCause::Answer);
         assert!(event.is_quarantined());
         assert_eq!(event.blamed(), at(10));
-        event.failed(at(50), Some(at(15)), Blame::Event);
+        event.failed(at(50), Some(at(15)), FailureCause::Answer);
         assert_eq!(event.blamed(), at(10), "nothing passed since it failed last");
-        event.failed(at(60), Some(at(55)), Blame::Event);
+        event.failed(at(60), Some(at(55)), FailureCause::Answer);
         assert_eq!(event.blamed(), at(50));
         assert_eq!(event.failures(), 4);
     }
@@ -102,19 +102,19 @@ mod tests {
     #[test]
     fn a_long_outage_between_two_failures_is_not_the_events_fault() {
         let mut event = Poison::default();
-        event.failed(at(0), None, Blame::Event);
-        event.failed(at(36_000), Some(at(35_999)), Blame::Event);
+        event.failed(at(0), None, FailureCause::Answer);
+        event.failed(at(36_000), Some(at(35_999)), FailureCause::Answer);
         assert_eq!(event.blamed(), MAX_BLAME_PER_FAILURE);
     }
 
     #[test]
     fn network_errors_quarantine_an_event_but_are_never_blamed_on_it() {
         let mut event = Poison::default();
-        event.failed(at(0), None, Blame::Network);
-        event.failed(at(9), Some(at(5)), Blame::Network);
+        event.failed(at(0), None, FailureCause::Network);
+        event.failed(at(9), Some(at(5)), FailureCause::Network);
         assert!(event.is_quarantined());
         assert_eq!(event.blamed(), Duration::ZERO);
-        event.failed(at(20), Some(at(15)), Blame::Event);
+        event.failed(at(20), Some(at(15)), FailureCause::Answer);
         assert_eq!(event.blamed(), at(11), "from the moment the network worked again");
     }
 
@@ -124,7 +124,7 @@ mod tests {
         assert!(event.dropped());
         assert!(!event.dropped());
         let mut event = Poison::default();
-        event.failed(at(0), None, Blame::Network);
+        event.failed(at(0), None, FailureCause::Network);
         assert!(!event.dropped());
     }
 

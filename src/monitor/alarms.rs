@@ -13,7 +13,7 @@ use super::checks::{Cause, Limits, Trouble};
 use super::hysteresis::{Hysteresis, Phase};
 use super::snapshot::Snapshot;
 use crate::canary::Progress;
-use crate::pagerduty::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Note, Trigger};
+use crate::pagerduty::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Trigger};
 use crate::pagerduty::{Description, Severity};
 use crate::queue::IncidentState;
 
@@ -293,7 +293,7 @@ pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>)
 /// Returns the resolve for the incident of an alarm.
 pub(super) fn resolve(at: DateTime<Utc>) -> EventAction {
     let line = format!("{CLIENT}: alarm resolved at {}", time(at));
-    EventAction::Resolve(Note { description: Description::new(&line) })
+    EventAction::Resolve(Description::new(&line))
 }
 
 fn details(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>) -> Details {

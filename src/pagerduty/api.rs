@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::description::{CutLine, Description};
 use super::event::{Detail, Details, Event, HAPPENED_AT};
 use super::keys::ServiceKey;
-use super::outcome::{Answer, Outcome};
+use super::outcome::{EventAnswer, Outcome};
 
 /// One of PagerDuty's Events APIs. A new one gets its own file, and is added to
 /// [`ApiVersion`](super::ApiVersion) and [`events_api`](super::events_api).
@@ -22,8 +22,10 @@ pub trait EventsApi: Sync {
     /// The JSON to send for the event, within PagerDuty's limits.
     fn render(&self, event: &Event) -> Rendered;
 
-    /// What a response means for the event. `now` is the time of the response, and `key` is masked in the outcome's texts.
-    fn classify(&self, answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome;
+    /// What a response means for the event; the APIs answer alike. `now` is the time of the response, and `key` is masked in the outcome's texts.
+    fn classify(&self, answer: &EventAnswer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome {
+        Outcome::of_answer(answer, key, now)
+    }
 }
 
 /// The largest event that is sent, in bytes of JSON. PagerDuty documents "512 KB" for both of its APIs; this is safe
@@ -74,9 +76,9 @@ pub fn with_counts(mut bytes: Vec<u8>, counts_at: usize, occurrences: u32, first
 
 /// Writes the JSON object of an event, field by field, to know where the counts are inserted.
 #[derive(Debug)]
-pub(super) struct Json(Rendered);
+pub(super) struct EventWriter(Rendered);
 
-impl Json {
+impl EventWriter {
     pub(super) fn new() -> Self {
         let mut bytes = Vec::with_capacity(ROOM);
         bytes.push(b'{');
@@ -94,6 +96,18 @@ impl Json {
         self.0.bytes.push(b'{');
         write(self);
         self.0.bytes.push(b'}');
+    }
+
+    /// Writes a field whose value is a list of objects; `write` adds the fields of one of them.
+    pub(super) fn list<T>(&mut self, name: &str, items: &[T], write: impl Fn(&mut Self, &T)) {
+        self.name(name);
+        self.0.bytes.push(b'[');
+        for (index, item) in items.iter().enumerate() {
+            self.0.bytes.extend_from_slice(if index == 0 { b"{" } else { b",{" });
+            write(self, item);
+            self.0.bytes.push(b'}');
+        }
+        self.0.bytes.push(b']');
     }
 
     pub(super) fn details(&mut self, name: &str, details: &Details) {

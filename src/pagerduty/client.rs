@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use url::Url;
 
-use super::outcome::{Answer, Cause, Outcome};
+use super::outcome::{EventAnswer, FailureCause, Outcome};
 use super::{ApiVersion, Destination, events_api};
 use crate::http_client::{HttpClient, RequestError};
 use crate::tls::{self, TlsError};
@@ -41,7 +41,7 @@ impl Client {
     pub async fn send(&self, destination: &Destination, body: Vec<u8>) -> Outcome {
         match self.http.post_json(&self.endpoint(destination.api), body).await {
             Ok(response) => {
-                let answer = Answer {
+                let answer = EventAnswer {
                     status: response.status,
                     retry_after: response.retry_after.as_deref(),
                     location: response.location.as_deref(),
@@ -73,10 +73,10 @@ impl Client {
 /// Classifies a request that got no response.
 fn classify(error: RequestError) -> Outcome {
     match error {
-        RequestError::Timeout(reason) => Outcome::Transient { reason, cause: Cause::Timeout, retry_after: None },
+        RequestError::Timeout(reason) => Outcome::Transient { reason, cause: FailureCause::Timeout, retry_after: None },
         RequestError::Dropped(reason) => Outcome::Dropped { reason },
         RequestError::Untrusted(reason) => Outcome::Untrusted { reason },
-        RequestError::Network(reason) => Outcome::Transient { reason, cause: Cause::Network, retry_after: None },
+        RequestError::Network(reason) => Outcome::Transient { reason, cause: FailureCause::Network, retry_after: None },
     }
 }
 

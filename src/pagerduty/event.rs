@@ -1,9 +1,9 @@
 //! Events: what PagerDuty should do, independent of the API to which they are sent.
 
-use std::fmt;
-
 use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
+use serde::Serialize;
+use strum::{Display, EnumString, IntoStaticStr};
 
 use super::description::Description;
 use super::destination::Destination;
@@ -35,7 +35,7 @@ impl Event {
     pub fn description(&self) -> Option<&Description> {
         match &self.action {
             EventAction::Trigger(trigger) => Some(&trigger.description),
-            EventAction::Acknowledge(note) | EventAction::Resolve(note) => note.description.as_ref(),
+            EventAction::Acknowledge(line) | EventAction::Resolve(line) => line.as_ref(),
         }
     }
 }
@@ -45,10 +45,11 @@ impl Event {
 pub enum EventAction {
     /// Opens the incident, or adds to it when it is open.
     Trigger(Trigger),
-    /// Acknowledges the incident. PagerDuty drops the event when no incident is open.
-    Acknowledge(Note),
-    /// Resolves the incident. PagerDuty drops the event when no incident is open.
-    Resolve(Note),
+    /// Acknowledges the incident. PagerDuty drops the event when no incident is open. The line says what happened: PagerDuty
+    /// writes it into the incident's log.
+    Acknowledge(Option<Description>),
+    /// Resolves the incident, in the same way.
+    Resolve(Option<Description>),
 }
 
 impl EventAction {
@@ -61,13 +62,6 @@ impl EventAction {
             Self::Resolve(_) => EventType::Resolve,
         }
     }
-}
-
-/// What PagerDuty writes into the incident's log for an acknowledge or a resolve.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Note {
-    /// What happened.
-    pub description: Option<Description>,
 }
 
 /// The content of a trigger.
@@ -121,7 +115,7 @@ impl AlertSource {
 }
 
 /// A link shown beside an incident.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Link {
     /// An absolute web address.
     pub href: String,
@@ -158,7 +152,8 @@ pub enum Detail {
 }
 
 /// The kinds of events, as they are named in PagerDuty's APIs, in the database and in metrics.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Display, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum EventType {
     /// `trigger`
     Trigger,
@@ -172,22 +167,12 @@ impl EventType {
     /// PagerDuty's name for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Trigger => "trigger",
-            Self::Acknowledge => "acknowledge",
-            Self::Resolve => "resolve",
-        }
+        self.into()
     }
 
     /// The event type with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Trigger, Self::Acknowledge, Self::Resolve].into_iter().find(|kind| kind.as_str() == name)
-    }
-}
-
-impl fmt::Display for EventType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        name.parse().ok()
     }
 }

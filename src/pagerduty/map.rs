@@ -4,7 +4,7 @@
 use chrono::Datelike;
 
 use super::description::Description;
-use super::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Link, Note, Trigger};
+use super::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Link, Trigger};
 use super::severity::Severity;
 use super::template::Template;
 use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
@@ -15,7 +15,7 @@ use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
 /// bridge's own. Source and component are those of the integration. A template replaces the description of a trigger.
 #[must_use]
 pub fn action_of(alert: Alert, severity: Severity, template: Option<&Template>) -> EventAction {
-    let note = || Note { description: Some(Description::of_note(&alert)) };
+    let note = || Some(Description::of_note(&alert));
     match alert.action {
         Action::Trigger(_) | Action::Reopen(_) => EventAction::Trigger(Trigger {
             description: Description::of(&alert, template),

@@ -37,7 +37,7 @@ pub enum Outcome {
         /// What happened.
         reason: String,
         /// What caused it.
-        cause: Cause,
+        cause: FailureCause,
         /// The wait that PagerDuty asked for, at most [`MAX_RETRY_AFTER`].
         retry_after: Option<Duration>,
     },
@@ -62,7 +62,7 @@ pub enum Outcome {
 
 /// What caused an [`Outcome::Transient`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Cause {
+pub enum FailureCause {
     /// PagerDuty answered 5xx or 408.
     Answer,
     /// No response came in time.
@@ -72,24 +72,13 @@ pub enum Cause {
     Network,
 }
 
-impl Cause {
-    /// What may be at fault: the event itself, or the network.
+impl FailureCause {
+    /// Whether the event itself may be at fault: PagerDuty once answered 500 to invalid events for an hour (2021-04-23).
+    /// Otherwise the network is: a connection was refused, a host name is unknown, a proxy redirects.
     #[must_use]
-    pub fn blame(self) -> Blame {
-        match self {
-            Self::Answer | Self::Timeout => Blame::Event,
-            Self::Network => Blame::Network,
-        }
+    pub fn may_be_the_event(self) -> bool {
+        matches!(self, Self::Answer | Self::Timeout)
     }
-}
-
-/// What may be at fault when an attempt fails.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Blame {
-    /// The network between the bridge and PagerDuty: refused connections, unknown host names, redirects.
-    Network,
-    /// Possibly the event itself: PagerDuty once answered 500 to invalid events for an hour (2021-04-23).
-    Event,
 }
 
 /// The kind of an [`Outcome`], as metrics count it.
@@ -133,7 +122,7 @@ impl OutcomeKind {
 
 /// An HTTP response.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct EventAnswer<'a> {
     /// The HTTP status.
     pub status: u16,
     /// The header `Retry-After`, unparsed.
@@ -147,13 +136,13 @@ pub struct Answer<'a> {
 /// The fields of PagerDuty's JSON responses. All are optional because the response may come from a proxy.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct AnswerBody {
+struct ResponseBody {
     status: Option<String>,
     message: Option<String>,
     errors: Option<serde_json::Value>,
 }
 
-impl AnswerBody {
+impl ResponseBody {
     fn parse(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
     }
@@ -174,9 +163,9 @@ impl Outcome {
             Self::Delivered { .. } => OutcomeKind::Delivered,
             Self::Throttled { .. } => OutcomeKind::Throttled,
             Self::Permanent { .. } => OutcomeKind::Refused,
-            Self::Transient { cause: Cause::Answer, .. } => OutcomeKind::Error,
-            Self::Transient { cause: Cause::Timeout, .. } => OutcomeKind::Timeout,
-            Self::Transient { cause: Cause::Network, .. } => OutcomeKind::Unreachable,
+            Self::Transient { cause: FailureCause::Answer, .. } => OutcomeKind::Error,
+            Self::Transient { cause: FailureCause::Timeout, .. } => OutcomeKind::Timeout,
+            Self::Transient { cause: FailureCause::Network, .. } => OutcomeKind::Unreachable,
             Self::Dropped { .. } => OutcomeKind::Dropped,
             Self::Untrusted { .. } => OutcomeKind::Untrusted,
         }
@@ -198,21 +187,21 @@ impl Outcome {
     /// Classifies a response. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, in case a
     /// proxy repeats it.
     #[must_use]
-    pub fn of_answer(answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Self {
+    pub fn of_answer(answer: &EventAnswer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Self {
         let retry_after = answer.retry_after.and_then(|value| parse_retry_after(value, now));
         let reason = || describe(answer, key);
         match answer.status {
             200..=299 => Self::Delivered { note: unusual_success(answer, key) },
             403 | 429 => Self::Throttled { reason: reason(), retry_after },
-            408 | 500..=599 => Self::Transient { reason: reason(), cause: Cause::Answer, retry_after },
+            408 | 500..=599 => Self::Transient { reason: reason(), cause: FailureCause::Answer, retry_after },
             // 400 is PagerDuty's documented response to an invalid event, with the bare text `Invalid routing key` for an
             // unknown key; 413 and 422 are about the body, so sending it again cannot help.
             400 | 413 | 422 => Self::Permanent { reason: reason() },
-            400..=499 if AnswerBody::parse(answer.body).is_some_and(|body| body.is_refusal()) => {
+            400..=499 if ResponseBody::parse(answer.body).is_some_and(|body| body.is_refusal()) => {
                 Self::Permanent { reason: reason() }
             }
             400..=499 => {
-                Self::Transient { reason: describe_middlebox(answer, key), cause: Cause::Network, retry_after }
+                Self::Transient { reason: describe_middlebox(answer, key), cause: FailureCause::Network, retry_after }
             }
             300..=399 => Self::Transient {
                 reason: format!(
@@ -220,10 +209,10 @@ impl Outcome {
                     answer.status,
                     one_line(answer.location.unwrap_or("nowhere"), key),
                 ),
-                cause: Cause::Network,
+                cause: FailureCause::Network,
                 retry_after,
             },
-            _ => Self::Transient { reason: reason(), cause: Cause::Network, retry_after },
+            _ => Self::Transient { reason: reason(), cause: FailureCause::Network, retry_after },
         }
     }
 }
@@ -241,7 +230,7 @@ pub(crate) fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Durat
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-fn describe(answer: &Answer<'_>, key: &ServiceKey) -> String {
+fn describe(answer: &EventAnswer<'_>, key: &ServiceKey) -> String {
     let text = text_of(answer, key);
     if text.is_empty() {
         format!("answered {} with an empty body", answer.status)
@@ -251,7 +240,7 @@ fn describe(answer: &Answer<'_>, key: &ServiceKey) -> String {
 }
 
 /// Describes the response of a proxy, a firewall or a gateway, which says nothing about the event.
-fn describe_middlebox(answer: &Answer<'_>, key: &ServiceKey) -> String {
+fn describe_middlebox(answer: &EventAnswer<'_>, key: &ServiceKey) -> String {
     let text = text_of(answer, key);
     let text = if text.is_empty() { "empty body".to_owned() } else { text };
     format!(
@@ -262,8 +251,8 @@ fn describe_middlebox(answer: &Answer<'_>, key: &ServiceKey) -> String {
 }
 
 /// The body as one line: PagerDuty's message and errors, or the whole text if it is not PagerDuty's JSON.
-fn text_of(answer: &Answer<'_>, key: &ServiceKey) -> String {
-    let text = match AnswerBody::parse(answer.body) {
+fn text_of(answer: &EventAnswer<'_>, key: &ServiceKey) -> String {
+    let text = match ResponseBody::parse(answer.body) {
         Some(body) => {
             let message = body.message.or(body.status).unwrap_or_default();
             match body.errors.as_ref().map(join_errors).filter(|errors| !errors.is_empty()) {
@@ -287,8 +276,8 @@ fn join_errors(errors: &serde_json::Value) -> String {
 
 /// Returns the warning for a body that does not say `success`. Any 2xx is a success whatever the body says, as it is for
 /// PagerDuty's own agent.
-fn unusual_success(answer: &Answer<'_>, key: &ServiceKey) -> Option<String> {
-    let status = AnswerBody::parse(answer.body).and_then(|body| body.status);
+fn unusual_success(answer: &EventAnswer<'_>, key: &ServiceKey) -> Option<String> {
+    let status = ResponseBody::parse(answer.body).and_then(|body| body.status);
     (status.as_deref() != Some("success")).then(|| describe(answer, key))
 }
 
@@ -318,11 +307,15 @@ mod tests {
     }
 
     fn of(status: u16, body: &str) -> Outcome {
-        Outcome::of_answer(&Answer { status, retry_after: None, location: None, body: body.as_bytes() }, &key(), now())
+        Outcome::of_answer(
+            &EventAnswer { status, retry_after: None, location: None, body: body.as_bytes() },
+            &key(),
+            now(),
+        )
     }
 
     fn waits(header: &str) -> Option<Duration> {
-        let answer = Answer { status: 429, retry_after: Some(header), location: None, body: b"" };
+        let answer = EventAnswer { status: 429, retry_after: Some(header), location: None, body: b"" };
         match Outcome::of_answer(&answer, &key(), now()) {
             Outcome::Throttled { retry_after, .. } => retry_after,
             other => panic!("429 is throttling, not {other:?}"),
@@ -389,7 +382,7 @@ mod tests {
         ];
         for status in [401, 402, 404, 405, 407, 409, 410, 415, 421, 425, 431, 451, 499] {
             for body in bodies {
-                let Outcome::Transient { reason, cause: Cause::Network, .. } = of(status, body) else {
+                let Outcome::Transient { reason, cause: FailureCause::Network, .. } = of(status, body) else {
                     panic!("{status} {body} is final")
                 };
                 let named = format!(
@@ -404,10 +397,10 @@ mod tests {
     #[test]
     fn a_transient_failure_is_one_of_pagerduty_or_of_the_network() {
         for status in [408, 500, 502, 503, 504, 599] {
-            assert!(matches!(of(status, ""), Outcome::Transient { cause: Cause::Answer, .. }), "{status}");
+            assert!(matches!(of(status, ""), Outcome::Transient { cause: FailureCause::Answer, .. }), "{status}");
         }
         for status in [301, 302, 307, 308, 600, 700] {
-            assert!(matches!(of(status, ""), Outcome::Transient { cause: Cause::Network, .. }), "{status}");
+            assert!(matches!(of(status, ""), Outcome::Transient { cause: FailureCause::Network, .. }), "{status}");
         }
     }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::description::Description;
 use super::destination::Destination;
-use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Note, Trigger};
+use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Trigger};
 use super::keys::IncidentKey;
 use super::severity::Severity;
 use crate::alert::IssueId;
@@ -33,6 +33,6 @@ pub fn events(
         severity: Severity::Critical,
         origin: Box::new(AlertSource::of_source(Description::new(CLIENT)?)),
     };
-    let actions = [EventAction::Trigger(trigger), EventAction::Resolve(Note::default())];
+    let actions = [EventAction::Trigger(trigger), EventAction::Resolve(None)];
     Some(actions.map(|action| Event { destination: destination.clone(), incident_key: incident_key.clone(), action }))
 }

@@ -2,14 +2,10 @@
 //!
 //! Source: PagerDuty's pages "Events API v1: Overview" and "Trigger, acknowledge and resolve events".
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
-use super::api::{Cut, EventsApi, Json, Rendered};
-use super::event::{Event, EventAction, Link, Note, Trigger};
+use super::api::{Cut, EventWriter, EventsApi, Rendered};
+use super::description::Description;
+use super::event::{Event, EventAction, Trigger};
 use super::fit::{Members, fit};
-use super::keys::ServiceKey;
-use super::outcome::{Answer, Outcome};
 
 /// The Events API v1.
 #[derive(Clone, Copy, Debug)]
@@ -30,18 +26,14 @@ impl EventsApi for V1 {
     fn render(&self, event: &Event) -> Rendered {
         match &event.action {
             EventAction::Trigger(trigger) => fit(MEMBERS, trigger, |trigger| render_trigger(event, trigger)),
-            EventAction::Acknowledge(note) | EventAction::Resolve(note) => render_note(event, note),
+            EventAction::Acknowledge(line) | EventAction::Resolve(line) => render_note(event, line.as_ref()),
         }
-    }
-
-    fn classify(&self, answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome {
-        Outcome::of_answer(answer, key, now)
     }
 }
 
 /// Begins the JSON with the fields that every event has.
-fn begin(event: &Event) -> Json {
-    let mut json = Json::new();
+fn begin(event: &Event) -> EventWriter {
+    let mut json = EventWriter::new();
     json.member(V1.key_member(), &event.destination.key);
     json.member("incident_key", &event.incident_key);
     json.member("event_type", event.event_type().as_str());
@@ -58,14 +50,19 @@ fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
     }
     json.details("details", &trigger.details);
     if !trigger.links.is_empty() {
-        json.member("contexts", &trigger.links.iter().map(Context::of).collect::<Vec<_>>());
+        json.list("contexts", &trigger.links, |context, link| {
+            context.member("type", "link");
+            context.member("href", &link.href);
+            context.member("text", link.text);
+        });
     }
     json.finish()
 }
 
-fn render_note(event: &Event, note: &Note) -> Rendered {
+/// An acknowledge or a resolve, with the line that says what happened.
+fn render_note(event: &Event, line: Option<&Description>) -> Rendered {
     let mut json = begin(event);
-    let Some(description) = &note.description else { return json.finish() };
+    let Some(description) = line else { return json.finish() };
     json.member("description", description);
     Rendered {
         cuts: Vec::from_iter(description.cut().map(|cut| Cut::Line { member: MEMBERS.description, cut })),
@@ -73,27 +70,15 @@ fn render_note(event: &Event, note: &Note) -> Rendered {
     }
 }
 
-/// Something that PagerDuty shows beside an incident.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum Context<'a> {
-    Link { href: &'a str, text: &'a str },
-}
-
-impl<'a> Context<'a> {
-    fn of(link: &'a Link) -> Self {
-        Self::Link { href: &link.href, text: link.text }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, Utc};
     use proptest::prelude::*;
     use serde_json::{Map, Value};
 
     use super::super::api::{MAX_BYTES, with_counts};
-    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT};
-    use super::super::{Description, Destination, IncidentKey, Severity};
+    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, Link};
+    use super::super::{Destination, IncidentKey, ServiceKey, Severity};
     use super::*;
     use crate::alert::IssueId;
 
@@ -154,10 +139,9 @@ mod tests {
     #[test]
     fn an_event_that_is_no_trigger_has_a_description_at_most_and_no_counts() {
         let header = r#"{"service_key":"0123456789abcdef0123456789abWXYZ","incident_key":"42","event_type":"#;
-        let rendered = V1.render(&event(EventAction::Acknowledge(Note::default())));
+        let rendered = V1.render(&event(EventAction::Acknowledge(None)));
         assert_eq!(String::from_utf8(rendered.bytes).unwrap(), format!(r#"{header}"acknowledge"}}"#));
-        let note = Note { description: Description::new("over") };
-        let rendered = V1.render(&event(EventAction::Resolve(note)));
+        let rendered = V1.render(&event(EventAction::Resolve(Description::new("over"))));
         assert_eq!(String::from_utf8(rendered.bytes).unwrap(), format!(r#"{header}"resolve","description":"over"}}"#));
         assert_eq!(rendered.counts_at, None);
     }

@@ -2,14 +2,9 @@
 //!
 //! Source: PagerDuty's pages "Events API v2: Overview" and "Send an alert event", and its OpenAPI description.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-
-use super::api::{Cut, EventsApi, Json, Rendered};
-use super::event::{Event, EventAction, Link, Trigger};
+use super::api::{Cut, EventWriter, EventsApi, Rendered};
+use super::event::{Event, EventAction, Trigger};
 use super::fit::{Members, fit};
-use super::keys::ServiceKey;
-use super::outcome::{Answer, Outcome};
 
 /// The Events API v2.
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +36,11 @@ impl EventsApi for V2 {
             EventAction::Acknowledge(_) | EventAction::Resolve(_) => begin(event).finish(),
         }
     }
-
-    fn classify(&self, answer: &Answer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome {
-        Outcome::of_answer(answer, key, now)
-    }
 }
 
 /// Begins the JSON with the fields that every event has.
-fn begin(event: &Event) -> Json {
-    let mut json = Json::new();
+fn begin(event: &Event) -> EventWriter {
+    let mut json = EventWriter::new();
     json.member(V2.key_member(), &event.destination.key);
     json.member("event_action", event.event_type().as_str());
     json.member("dedup_key", &event.incident_key);
@@ -71,7 +62,7 @@ fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
         payload.details("custom_details", &trigger.details);
     });
     if !trigger.links.is_empty() {
-        json.member("links", &trigger.links.iter().map(LinkMember::of).collect::<Vec<_>>());
+        json.member("links", &trigger.links);
     }
     json.member("client", trigger.client);
     if let Some(address) = &trigger.client_url {
@@ -80,24 +71,13 @@ fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
     json.finish()
 }
 
-/// A link that PagerDuty shows beside an incident.
-#[derive(Serialize)]
-struct LinkMember<'a> {
-    href: &'a str,
-    text: &'a str,
-}
-
-impl<'a> LinkMember<'a> {
-    fn of(link: &'a Link) -> Self {
-        Self { href: &link.href, text: link.text }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, Utc};
+
     use super::super::api::{MAX_BYTES, with_counts};
-    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, Note};
-    use super::super::{Description, Destination, IncidentKey, Severity};
+    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, Link};
+    use super::super::{Description, Destination, IncidentKey, ServiceKey, Severity};
     use super::*;
     use crate::alert::IssueId;
 
@@ -152,10 +132,9 @@ mod tests {
     fn an_event_that_is_no_trigger_is_its_key_alone() {
         let key = r#""dedup_key":"42"}"#;
         let header = r#"{"routing_key":"0123456789abcdef0123456789abWXYZ","event_action":"#;
-        let note = Note { description: Description::new("over") };
-        let rendered = V2.render(&event(EventAction::Acknowledge(Note::default())));
+        let rendered = V2.render(&event(EventAction::Acknowledge(None)));
         assert_eq!(String::from_utf8(rendered.bytes).unwrap(), format!(r#"{header}"acknowledge",{key}"#));
-        let rendered = V2.render(&event(EventAction::Resolve(note)));
+        let rendered = V2.render(&event(EventAction::Resolve(Description::new("over"))));
         assert_eq!(String::from_utf8(rendered.bytes).unwrap(), format!(r#"{header}"resolve",{key}"#));
         assert_eq!(rendered.counts_at, None);
     }

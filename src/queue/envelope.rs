@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::ingest::{Dedup, FollowUp, Prepared};
-use crate::pagerduty::event::{EventAction, Note};
+use crate::pagerduty::event::EventAction;
 use crate::pagerduty::fold::folded;
 use crate::pagerduty::{
     ApiVersion, Description, Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render, with_counts,
@@ -86,7 +86,7 @@ impl Envelope {
         let event = Event {
             destination: Destination { api: self.api, key: self.service_key.clone() },
             incident_key: self.incident_key.clone(),
-            action: EventAction::Resolve(Note { description: Description::new(RESOLVED_BEFORE) }),
+            action: EventAction::Resolve(Description::new(RESOLVED_BEFORE)),
         };
         Self::new(&event, render(&event), self.received_at)
     }

@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::delivery::rate_limiter::{latest_arrival, lookback};
 use sentry_pagerduty_bridge::delivery::scheduler::Next;
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Scheduler};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
-use sentry_pagerduty_bridge::pagerduty::outcome::{Cause, Outcome};
+use sentry_pagerduty_bridge::pagerduty::outcome::{FailureCause, Outcome};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName};
 use sentry_pagerduty_bridge::queue::memory::Operations;
 use sentry_pagerduty_bridge::queue::{Begin, Begun, Disposition, EventId, QueueError, Settle};
@@ -212,7 +212,7 @@ impl Bridge {
             let outcome = if is_delivered {
                 Outcome::Delivered { note: None }
             } else {
-                Outcome::Transient { reason: String::new(), cause: Cause::Timeout, retry_after: None }
+                Outcome::Transient { reason: String::new(), cause: FailureCause::Timeout, retry_after: None }
             };
             let is_held = self.held.get(&key) == Some(&fence);
             if !is_held {

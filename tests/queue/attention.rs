@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
-use sentry_pagerduty_bridge::pagerduty::event::{EventAction, Note};
+use sentry_pagerduty_bridge::pagerduty::event::EventAction;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, KeyApis, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstInLine, Queue, State,
@@ -49,7 +49,7 @@ async fn trigger(queue: &Queue, service_key: &str, name: &str, seconds: i64) -> 
 async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
     let follow_up = FollowUp {
         incident_key: incident(name),
-        action: EventAction::Resolve(Note::default()),
+        action: EventAction::Resolve(None),
         happened_at: Some(at(seconds)),
         fallback: None,
         reopening: None,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::DateTime;
-use sentry_pagerduty_bridge::pagerduty::outcome::{Answer, Cause, Outcome};
+use sentry_pagerduty_bridge::pagerduty::outcome::{EventAnswer, FailureCause, Outcome};
 
 use crate::fault::{Choke, Content, Fault, Kind};
 use crate::plan::service_key;
@@ -103,7 +103,7 @@ impl PagerDuty {
             match fault.kind {
                 Kind::Errors { part, retry_after } if luck < part => {
                     // One of ten was taken before it went wrong.
-                    let error = trouble("answered 503: Service Unavailable", Cause::Answer, retry_after);
+                    let error = trouble("answered 503: Service Unavailable", FailureCause::Answer, retry_after);
                     ends = Some((delay, coin < 0.1, error));
                 }
                 Kind::LostAnswers { part } if luck < part && coin < 0.5 => ends = Some((never, true, timed_out())),
@@ -139,7 +139,9 @@ impl PagerDuty {
                 (delay, false, Outcome::Permanent { reason })
             }
             Content::Poison { until, how } if now < until => match how {
-                Choke::Error => (delay, false, trouble("answered 500: Internal Server Error", Cause::Answer, None)),
+                Choke::Error => {
+                    (delay, false, trouble("answered 500: Internal Server Error", FailureCause::Answer, None))
+                }
                 Choke::Timeout => (never, false, timed_out()),
                 Choke::Reset => (delay, false, dropped()),
             },
@@ -149,7 +151,7 @@ impl PagerDuty {
 }
 
 pub(crate) fn timed_out() -> Outcome {
-    trouble("no answer in time", Cause::Timeout, None)
+    trouble("no answer in time", FailureCause::Timeout, None)
 }
 
 fn dropped() -> Outcome {
@@ -158,14 +160,14 @@ fn dropped() -> Outcome {
 
 /// The bridge reads it as any answer.
 fn middlebox(key: usize, status: u16, body: &str) -> Outcome {
-    let answer = Answer { status, retry_after: None, location: None, body: body.as_bytes() };
+    let answer = EventAnswer { status, retry_after: None, location: None, body: body.as_bytes() };
     Outcome::of_answer(&answer, &service_key(key), DateTime::UNIX_EPOCH)
 }
 
 fn way(reason: &str) -> Outcome {
-    trouble(reason, Cause::Network, None)
+    trouble(reason, FailureCause::Network, None)
 }
 
-fn trouble(reason: &str, cause: Cause, retry_after: Option<Duration>) -> Outcome {
+fn trouble(reason: &str, cause: FailureCause, retry_after: Option<Duration>) -> Outcome {
     Outcome::Transient { reason: reason.to_owned(), cause, retry_after }
 }

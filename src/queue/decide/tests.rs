@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::ingest::{Dedup, FollowUp, dedup};
-use crate::pagerduty::event::{AlertSource, Details, EventAction, Note, Trigger};
+use crate::pagerduty::event::{AlertSource, Details, EventAction, Trigger};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
 use crate::queue::store::{Attemptable, Member, Seen, Settling, WaitingRow};
@@ -49,7 +49,7 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
         let content = Content::Event { envelope: envelope(word, place), happened_at: Some(at(second)) };
         return Enqueue { content, received_at, dedup: Dedup::default() };
     }
-    let note = Note { description: Description::new(word) };
+    let note = Description::new(word);
     let action = match kind {
         "A" => EventAction::Acknowledge(note),
         "R" => EventAction::Resolve(note),

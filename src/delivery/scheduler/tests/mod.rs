@@ -13,7 +13,7 @@ mod view;
 use std::time::Duration;
 
 use super::*;
-use crate::pagerduty::outcome::Cause;
+use crate::pagerduty::outcome::FailureCause;
 use crate::pagerduty::{EventType, IncidentKey};
 
 /// A scheduler and what drives it.
@@ -141,11 +141,11 @@ fn refused() -> Outcome {
 }
 
 fn error() -> Outcome {
-    Outcome::Transient { reason: "answered 500".to_owned(), cause: Cause::Answer, retry_after: None }
+    Outcome::Transient { reason: "answered 500".to_owned(), cause: FailureCause::Answer, retry_after: None }
 }
 
 fn unreachable() -> Outcome {
-    Outcome::Transient { reason: "no connection".to_owned(), cause: Cause::Network, retry_after: None }
+    Outcome::Transient { reason: "no connection".to_owned(), cause: FailureCause::Network, retry_after: None }
 }
 
 fn dropped() -> Outcome {
