@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::body::{Sample, USUAL};
 use crate::load;
@@ -32,7 +32,7 @@ const HIGHEST_RATE: usize = 10_000;
 /// The usual rate.
 const USUAL_RATE: usize = 120;
 
-pub(crate) fn run(folder: &Path, cluster: &Cluster) {
+pub(crate) fn run(folder: &Path, cluster: &PostgresCluster) {
     let benches = [Kind::Bridge, Kind::Postgres].map(|kind| Bench { kind, folder, cluster });
     for bench in &benches {
         bench.at_rest();
@@ -52,7 +52,7 @@ pub(crate) fn run(folder: &Path, cluster: &Cluster) {
 struct Bench<'a> {
     kind: Kind,
     folder: &'a Path,
-    cluster: &'a Cluster,
+    cluster: &'a PostgresCluster,
 }
 
 impl Bench<'_> {

@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sentry_pagerduty_bridge::queue::{Queue, Retention};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::body::{Sample, USUAL};
 use crate::load::{self, Figures};
@@ -28,7 +28,7 @@ struct Filled {
     database: Option<String>,
 }
 
-pub(crate) fn run(folder: &Path, cluster: &Cluster, rounds: usize, seconds: u64, connections: usize) {
+pub(crate) fn run(folder: &Path, cluster: &PostgresCluster, rounds: usize, seconds: u64, connections: usize) {
     let sample = Sample::new(USUAL);
     for kind in [Kind::Bridge, Kind::Postgres] {
         let queues = ROWS.map(|rows| fill(kind, folder, cluster, rows));
@@ -71,7 +71,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Creates a queue with `rows` waiting events and as many delivered ones.
-fn fill(kind: Kind, folder: &Path, cluster: &Cluster, rows: u32) -> Filled {
+fn fill(kind: Kind, folder: &Path, cluster: &PostgresCluster, rows: u32) -> Filled {
     let folder = folder.join(format!("{}-{rows}", kind.name()));
     std::fs::create_dir(&folder).unwrap();
     let database = kind.needs_postgres().then(|| cluster.database().unwrap());

@@ -47,7 +47,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use self::body::Sample;
 use self::load::Figures;
@@ -62,7 +62,7 @@ const ALL: [Kind; 6] = [Kind::Lean, Kind::File, Kind::Mapping, Kind::Bridge, Kin
 /// How a comparison is made.
 struct Comparison<'a> {
     folder: &'a Path,
-    cluster: &'a Cluster,
+    cluster: &'a PostgresCluster,
     rounds: usize,
     seconds: u64,
     pagerduty: Option<&'a PagerDuty>,
@@ -95,7 +95,7 @@ fn main() {
         "one fsync of 64 KiB in that folder takes {:.2} ms (median)",
         server::fsync(folder.path()).as_secs_f64() * 1e3
     );
-    let cluster = Cluster::start(&SYNCED).unwrap();
+    let cluster = PostgresCluster::start(&SYNCED).unwrap();
     if asked("growth") {
         growth::run(folder.path(), &cluster, rounds, seconds, connections);
         return;

@@ -383,7 +383,7 @@ mod tests {
     /// Compares PostgreSQL with the table in memory. By PostgreSQL's clock no lease expires while this test runs.
     #[tokio::test]
     async fn postgresql_does_what_the_table_in_memory_does() {
-        let database = temporary_postgres::Cluster::shared().database().unwrap();
+        let database = temporary_postgres::PostgresCluster::shared().database().unwrap();
         let url = crate::config::DatabaseUrl::parse(&database).unwrap();
         let queue = crate::queue::Queue::open(url).await.unwrap();
         let store = queue.leases().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::monitor::Intervals;
 use serde_json::{Value, json};
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::chat::{Chat, Reply, SECRET};
 use crate::inside::{INTERVALS, Inside};
@@ -127,7 +127,7 @@ fn an_alarm_that_cannot_be_sent_past_the_queue_is_told_to_the_webhook() {
 
 #[test]
 fn an_alarm_that_cannot_be_sent_past_postgresql_is_told_to_the_webhook_although_nobody_leads() {
-    let (chat, port, cluster) = (Chat::start(), ClosedPort::new(), Cluster::shared());
+    let (chat, port, cluster) = (Chat::start(), ClosedPort::new(), PostgresCluster::shared());
     let (url, database) = (chat.url(), cluster.database().unwrap());
     let name = database.rsplit('/').next().unwrap();
     let allow = |allowed: bool| {

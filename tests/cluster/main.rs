@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use pagerduty_sandbox::Options;
 use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sentry_pagerduty_bridge::queue::Reader;
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use deliveries::Posted;
 use support::{Bridge, PATIENCE, PagerDuty, alert_of_level};
@@ -34,7 +34,7 @@ const DELIVERS: &str = "this bridge delivers for the service key from now on";
 const PATIENT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
 
 fn database() -> String {
-    Cluster::shared().database().unwrap()
+    PostgresCluster::shared().database().unwrap()
 }
 
 fn start(pagerduty: &PagerDuty, database: &str) -> Bridge {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::posters::is_ready;
 use crate::proxy::Proxy;
@@ -11,7 +11,7 @@ use crate::{LEVELS, PATIENT, by_way_of, loopback, pagerduty, start, wait_until};
 
 #[test]
 fn a_bridge_that_loses_postgresql_is_red_and_refuses_while_the_others_go_on() {
-    let cluster = Cluster::shared();
+    let cluster = PostgresCluster::shared();
     let (pagerduty, database) = (pagerduty(), cluster.database().unwrap());
     let proxy = Proxy::start(vec![loopback(cluster.port())]);
     let (cut, other) =

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::posters::Posters;
 use crate::support::Bridge;
@@ -35,7 +35,7 @@ fn what_three_bridges_answered_202_for_is_delivered_in_order_and_within_the_rate
     let seed = number("HA_SEED").unwrap_or_else(rand::random);
     println!("HA_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let cluster = Cluster::start(&[]).unwrap();
+    let cluster = PostgresCluster::start(&[]).unwrap();
     let (pagerduty, url) = (pagerduty(), cluster.database().unwrap());
     let database = url.rsplit('/').next().unwrap();
     let rate = RATE.to_string();

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use pagerduty_sandbox::Options;
 use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sentry_pagerduty_bridge::queue::Reader;
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use account::Account;
 use posters::Post;
@@ -74,7 +74,7 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 /// The address of the same database by way of a proxy.
-fn by_way_of(proxy: &proxy::Proxy, cluster: &Cluster, url: &str) -> String {
+fn by_way_of(proxy: &proxy::Proxy, cluster: &PostgresCluster, url: &str) -> String {
     url.replace(&format!(":{}/", cluster.port()), &format!(":{}/", proxy.address.port()))
 }
 

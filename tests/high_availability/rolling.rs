@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::posters::{Posters, is_ready};
 use crate::proxy::Proxy;
@@ -63,7 +63,7 @@ impl Drop for Balancer {
 #[test]
 fn a_rolling_restart_refuses_and_loses_no_webhook() {
     let seconds = number("HA_SECONDS").unwrap_or(SECONDS);
-    let (pagerduty, database) = (pagerduty(), Cluster::shared().database().unwrap());
+    let (pagerduty, database) = (pagerduty(), PostgresCluster::shared().database().unwrap());
     // The drain is the default.
     let settings = [PATIENT, ("BRIDGE_SHUTDOWN_DRAIN", "2s")];
     let mut bridges = [(); 2].map(|()| start(&pagerduty, &database, &settings));

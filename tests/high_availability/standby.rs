@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::account::Account;
 use crate::posters::Posters;
@@ -12,7 +12,7 @@ use crate::{PATIENT, assert_delivered, by_way_of, drain, loopback, pagerduty, po
 
 /// Loses the primary while alerts come in, and promotes its standby. Returns what was posted, and who has taken it.
 fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<posters::Post>>) {
-    let primary = Cluster::start(&[]).unwrap();
+    let primary = PostgresCluster::start(&[]).unwrap();
     let (pagerduty, database) = (pagerduty(), primary.database().unwrap());
     let standby = primary.standby().unwrap();
     if is_synchronous {

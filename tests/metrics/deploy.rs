@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 
 use pagerduty_sandbox::Fault;
-use sentry_twin::{Generation, ORGANIZATION, TOKEN, Twin, World};
+use sentry_twin::{ORGANIZATION, SentryGeneration, TOKEN, Twin, World};
 use serde_json::{Value, json};
 
 use crate::support::{Bridge, PagerDuty, alert};
@@ -24,7 +24,7 @@ fn existing() -> BTreeSet<String> {
     let pagerduty = PagerDuty::with_fault(Fault::status(503));
     let chat = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", chat.local_addr().unwrap());
-    let mut world = World::new(Generation::Plugin);
+    let mut world = World::new(SentryGeneration::Plugin);
     world.add_project("shop");
     world.holds_webhooks = true;
     let calls = "sentry.rules.actions.notify_event.NotifyEventAction";

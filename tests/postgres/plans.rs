@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::{Disposition, Queue};
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::incidents::{event_alert, issue};
 use crate::shared::{event, key, trigger};
@@ -40,7 +40,7 @@ fn whole_scans(log: &str) -> String {
 
 #[tokio::test]
 async fn no_statement_on_the_way_of_an_alert_reads_a_whole_table() {
-    let cluster = Cluster::start(&[
+    let cluster = PostgresCluster::start(&[
         ("session_preload_libraries", "auto_explain"),
         ("auto_explain.log_min_duration", "0"),
         ("auto_explain.log_nested_statements", "on"),

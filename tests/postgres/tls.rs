@@ -4,7 +4,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
 use sentry_pagerduty_bridge::queue::{Queue, QueueError};
 use tempfile::TempDir;
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::shared::trigger;
 
@@ -29,15 +29,15 @@ impl Authority {
     }
 
     /// A server with a certificate for this host.
-    fn server(&self, host: &str) -> Cluster {
+    fn server(&self, host: &str) -> PostgresCluster {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        Cluster::start_with_tls(&certificate.pem(), &key.serialize_pem()).unwrap()
+        PostgresCluster::start_with_tls(&certificate.pem(), &key.serialize_pem()).unwrap()
     }
 }
 
-async fn open(cluster: &Cluster, parameters: &str) -> Result<Queue, QueueError> {
+async fn open(cluster: &PostgresCluster, parameters: &str) -> Result<Queue, QueueError> {
     let url = format!("{}?{parameters}", cluster.url("postgres"));
     Queue::open(DatabaseConfig::from(DatabaseUrl::parse(&url).unwrap())).await
 }
@@ -72,5 +72,5 @@ async fn a_server_is_used_by_tls_where_its_certificate_is_that_of_the_address_an
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused_where_the_address_insists_on_it() {
-    assert_refused(open(Cluster::shared(), "sslmode=require").await, "does not support TLS");
+    assert_refused(open(PostgresCluster::shared(), "sslmode=require").await, "does not support TLS");
 }

@@ -7,14 +7,14 @@ use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::transfer::{TransferError, export, import};
 use sentry_pagerduty_bridge::queue::{Disposition, Held, HeldId, HeldSender, Queue, QueueError, Rejected};
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::database::TestDatabase;
 use crate::incidents::event_alert;
 use crate::shared::{at, event, key, trigger};
 
 fn postgres() -> DatabaseConfig {
-    DatabaseUrl::parse(&Cluster::shared().database().unwrap()).unwrap().into()
+    DatabaseUrl::parse(&PostgresCluster::shared().database().unwrap()).unwrap().into()
 }
 
 async fn exported(database: &DatabaseConfig) -> Vec<u8> {
@@ -188,7 +188,7 @@ async fn a_queue_is_moved_past_a_pooler() {
     let path = directory.path().join("bridge.db");
     fill(&path).await;
     let file = exported(&path.as_path().into()).await;
-    let direct = Cluster::shared().database().unwrap();
+    let direct = PostgresCluster::shared().database().unwrap();
     // No pooler listens there.
     let pooler = DatabaseUrl::parse("postgres://bridge@127.0.0.1:1/bridge").unwrap();
     let config = DatabaseConfig { direct_url: Some(PostgresUrl::parse(&direct).unwrap()), ..pooler.into() };

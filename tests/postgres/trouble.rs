@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
 use sentry_pagerduty_bridge::queue::{Queue, QueueError, Reader, Survives};
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use crate::database::TestDatabase;
 use crate::shared::trigger;
@@ -45,7 +45,7 @@ async fn refusal(queue: &Queue) -> QueueError {
 
 #[tokio::test]
 async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
-    let cluster = Cluster::start(&[]).unwrap();
+    let cluster = PostgresCluster::start(&[]).unwrap();
     let queue = Queue::open(config(&cluster.database().unwrap())).await.unwrap();
     let first = queue.accept(trigger("1")).await.unwrap().id;
     cluster.stop().unwrap();
@@ -63,7 +63,7 @@ async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
 
 #[tokio::test]
 async fn a_server_that_hangs_is_found_out_by_the_clock() {
-    let cluster = Cluster::start(&[]).unwrap();
+    let cluster = PostgresCluster::start(&[]).unwrap();
     let queue = Queue::open(config(&cluster.database().unwrap())).await.unwrap();
     queue.accept(trigger("1")).await.unwrap();
     cluster.signal("STOP").unwrap();
@@ -95,7 +95,7 @@ async fn connections_that_the_server_ends_cost_no_alert() {
 
 #[tokio::test]
 async fn a_standby_is_refused_with_a_sentence_that_says_so() {
-    let cluster = Cluster::start(&[]).unwrap();
+    let cluster = PostgresCluster::start(&[]).unwrap();
     let url = cluster.database().unwrap();
     Queue::open(config(&url)).await.unwrap().close().await.unwrap();
     cluster.stop().unwrap();
@@ -108,7 +108,7 @@ async fn a_standby_is_refused_with_a_sentence_that_says_so() {
 
 #[tokio::test]
 async fn a_server_without_a_free_connection_is_named_as_the_cause() {
-    let cluster = Cluster::shared();
+    let cluster = PostgresCluster::shared();
     let url = cluster.database().unwrap();
     Queue::open(config(&url)).await.unwrap().close().await.unwrap();
     let name = url.rsplit('/').next().unwrap();
@@ -124,7 +124,7 @@ async fn a_server_without_a_free_connection_is_named_as_the_cause() {
 
 #[tokio::test]
 async fn a_wrong_password_and_a_missing_database_are_told_without_the_password() {
-    let cluster = Cluster::shared();
+    let cluster = PostgresCluster::shared();
     let url = cluster.url("nowhere").replace("bridge@", "bridge:hunter2@");
     let error = Queue::open(config(&url)).await.expect_err("it was opened");
     assert!(matches!(error, QueueError::NotWritable { .. }), "{error:?}");
@@ -159,7 +159,7 @@ async fn a_commit_waits_for_the_disk_whatever_the_database_says() {
 
 #[tokio::test]
 async fn a_standby_that_is_away_refuses_alerts_and_is_never_waited_for_without_end() {
-    let cluster = Cluster::start(&[]).unwrap();
+    let cluster = PostgresCluster::start(&[]).unwrap();
     let url = cluster.database().unwrap();
     let queue = Queue::open(config(&url)).await.unwrap();
     queue.accept(trigger("1")).await.unwrap();
@@ -235,7 +235,7 @@ fn forward(mut client: TcpStream, mut server: TcpStream, cut: Cut, armed: &Atomi
 }
 
 async fn enqueues_through_a_cut(cut: Cut) {
-    let cluster = Cluster::shared();
+    let cluster = PostgresCluster::shared();
     let url = cluster.database().unwrap();
     let armed = Arc::new(AtomicUsize::new(0));
     let port = proxy(cluster.port(), cut, Arc::clone(&armed));

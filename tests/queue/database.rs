@@ -15,7 +15,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 use tempfile::TempDir;
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 use tokio::sync::mpsc;
 
 /// Whether this test binary is about PostgreSQL.
@@ -46,7 +46,7 @@ impl TestDatabase {
     /// An empty one.
     pub(crate) fn new() -> Self {
         if IS_POSTGRES {
-            let url = Cluster::shared().database().unwrap();
+            let url = PostgresCluster::shared().database().unwrap();
             return Self { url: DatabaseUrl::parse(&url).unwrap(), directory: None };
         }
         let directory = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! What `audit` finds in each generation.
 
-use sentry_twin::{FaultKind, Generation, Twin, World};
+use sentry_twin::{SentryGeneration, Twin, TwinFaultKind, World};
 use serde_json::json;
 
 use crate::twin::{BRIDGE, app_action, document, findings, legacy_url, run, run_in, run_with, service, twin};
@@ -9,7 +9,7 @@ const RESOLVED: [&str; 3] = ["first_seen_event", "regression_event", "issue_reso
 
 /// A Sentry with one project `shop` whose rule calls the WebHooks plugin, which calls the bridge.
 fn by_plugin(change: impl FnOnce(&mut World)) -> Twin {
-    twin(Generation::Plugin, |world| {
+    twin(SentryGeneration::Plugin, |world| {
         world.add_project("shop");
         world.add_rule("shop", "Page somebody", &service("webhooks"));
         let project = world.project("shop").unwrap();
@@ -20,7 +20,7 @@ fn by_plugin(change: impl FnOnce(&mut World)) -> Twin {
 
 /// A Sentry with one project `shop` whose rule calls the bridge's integration.
 fn by_app(change: impl FnOnce(&mut World)) -> Twin {
-    twin(Generation::Apps, |world| {
+    twin(SentryGeneration::Apps, |world| {
         world.add_project("shop");
         let (slug, _) = world.add_app("Pager", &format!("{BRIDGE}/sentry"));
         world.add_rule("shop", "Page somebody", &service(&slug));
@@ -30,7 +30,7 @@ fn by_app(change: impl FnOnce(&mut World)) -> Twin {
 
 /// A Sentry with one project `shop` that a workflow connects to the bridge's integration.
 fn by_workflow(change: impl FnOnce(&mut World)) -> Twin {
-    twin(Generation::Workflows, |world| {
+    twin(SentryGeneration::Workflows, |world| {
         let shop = world.add_project("shop");
         let (_, app) = world.add_app("Pager", &format!("{BRIDGE}/sentry"));
         let detectors = [world.detector(shop, "error")];
@@ -281,7 +281,7 @@ fn where_sentry_has_both_its_version_decides_or_the_user() {
 
 #[test]
 fn rules_that_are_gone_for_the_length_of_a_brown_out_are_as_gone_as_with_404() {
-    let twin = by_workflow(|world| world.inject("/rules/", 10, FaultKind::BrownOut));
+    let twin = by_workflow(|world| world.inject("/rules/", 10, TwinFaultKind::BrownOut));
     assert_eq!(found(&twin), Vec::<String>::new());
     let asked = twin.calls().iter().filter(|call| call.path.ends_with("/rules/")).count();
     assert_eq!(asked, 1, "what is gone is not asked for again");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sentry_twin::{FaultKind, Generation, TOKEN, Twin};
+use sentry_twin::{SentryGeneration, TOKEN, Twin, TwinFaultKind};
 use serde_json::json;
 
 use crate::support::run as run_alone;
@@ -11,7 +11,7 @@ use crate::twin::{document, findings, legacy_url, run, run_with, service, twin};
 
 /// A Sentry 9.1 in which everything pages.
 fn sound(projects: usize) -> Twin {
-    twin(Generation::Plugin, |world| {
+    twin(SentryGeneration::Plugin, |world| {
         for number in 0..projects {
             let slug = format!("shop-{number}");
             world.add_project(&slug);
@@ -36,7 +36,7 @@ fn lists_are_read_to_their_last_page() {
 #[test]
 fn a_list_whose_next_page_is_the_same_page_is_not_read_for_ever() {
     let twin = sound(1);
-    twin.world(|world| world.inject("/projects/", 100, FaultKind::Loop));
+    twin.world(|world| world.inject("/projects/", 100, TwinFaultKind::Loop));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("its next page is the same page again"), "{run:?}");
@@ -45,7 +45,7 @@ fn a_list_whose_next_page_is_the_same_page_is_not_read_for_ever() {
 
 #[test]
 fn a_throttled_call_is_made_again_when_sentry_allows_it() {
-    for fault in [FaultKind::Throttled(1), FaultKind::ThrottledUntilReset] {
+    for fault in [TwinFaultKind::Throttled(1), TwinFaultKind::ThrottledUntilReset] {
         let twin = sound(1);
         twin.world(|world| world.inject("/rules/", 1, fault));
         let run = run(&twin, &["audit", "--json"]);
@@ -59,7 +59,7 @@ fn a_throttled_call_is_made_again_when_sentry_allows_it() {
 #[test]
 fn a_sentry_that_throttles_for_hours_is_not_waited_for() {
     let twin = sound(1);
-    twin.world(|world| world.inject("/rules/", 1, FaultKind::Throttled(7200)));
+    twin.world(|world| world.inject("/rules/", 1, TwinFaultKind::Throttled(7200)));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
     assert!(
@@ -70,14 +70,14 @@ fn a_sentry_that_throttles_for_hours_is_not_waited_for() {
 
 #[test]
 fn what_breaks_off_or_answers_5xx_is_asked_again() {
-    for fault in [FaultKind::HalfPage, FaultKind::Status(502)] {
+    for fault in [TwinFaultKind::HalfPage, TwinFaultKind::Status(502)] {
         let twin = sound(1);
         twin.world(|world| world.inject("/organizations/acme/projects/", 1, fault));
         let run = run(&twin, &["audit"]);
         assert_eq!(run.code, Some(0), "{run:?}");
     }
     let twin = sound(1);
-    twin.world(|world| world.inject("/organizations/acme/projects/", 100, FaultKind::Status(502)));
+    twin.world(|world| world.inject("/organizations/acme/projects/", 100, TwinFaultKind::Status(502)));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
     assert!(
@@ -98,14 +98,14 @@ fn each_call_has_a_connection_of_its_own_so_that_none_is_sent_into_one_that_clos
 #[test]
 fn a_slow_answer_is_waited_for() {
     let twin = sound(1);
-    twin.world(|world| world.inject("/rules/", 1, FaultKind::Slow(Duration::from_millis(300))));
+    twin.world(|world| world.inject("/rules/", 1, TwinFaultKind::Slow(Duration::from_millis(300))));
     assert_eq!(run(&twin, &["audit"]).code, Some(0));
 }
 
 #[test]
 fn a_few_projects_are_asked_for_at_once_and_no_more() {
     let twin = sound(12);
-    twin.world(|world| world.inject("/rules/", 12, FaultKind::Slow(Duration::from_millis(100))));
+    twin.world(|world| world.inject("/rules/", 12, TwinFaultKind::Slow(Duration::from_millis(100))));
     let run = run(&twin, &["audit", "--json"]);
     assert_eq!((run.code, document(&run)["projects"].as_array().unwrap().len()), (Some(0), 12));
     let most = twin.world(|world| world.most_at_once);
@@ -116,7 +116,7 @@ fn a_few_projects_are_asked_for_at_once_and_no_more() {
 fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
     let (twin, stranger) = (sound(1), sound(1));
     let to = format!("{}/api/0/organizations/acme/projects/?next=secret", stranger.url());
-    twin.world(|world| world.inject("/organizations/acme/projects/", 1, FaultKind::Redirect(to)));
+    twin.world(|world| world.inject("/organizations/acme/projects/", 1, TwinFaultKind::Redirect(to)));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains(&format!("with a redirect to {}, which is not followed", stranger.url())), "{run:?}");
@@ -148,7 +148,7 @@ fn a_sentry_with_a_private_authority_is_trusted_when_the_setting_names_it() {
 #[test]
 fn a_page_of_html_is_no_answer() {
     let twin = sound(1);
-    twin.world(|world| world.inject("/organizations/acme/projects/", 1, FaultKind::Html));
+    twin.world(|world| world.inject("/organizations/acme/projects/", 1, TwinFaultKind::Html));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("cannot be used: it is not JSON"), "{run:?}");
@@ -213,9 +213,9 @@ fn it_says_whose_eyes_the_token_has_and_what_they_may_not_see() {
 #[test]
 fn the_smallest_token_of_the_guide_can_audit_every_generation() {
     for (generation, scopes) in [
-        (Generation::Plugin, ["org:read", "project:read", "event:read"].as_slice()),
-        (Generation::Apps, &["org:read", "project:read", "event:read"]),
-        (Generation::Workflows, &["org:read", "project:read", "event:read", "alerts:read"]),
+        (SentryGeneration::Plugin, ["org:read", "project:read", "event:read"].as_slice()),
+        (SentryGeneration::Apps, &["org:read", "project:read", "event:read"]),
+        (SentryGeneration::Workflows, &["org:read", "project:read", "event:read", "alerts:read"]),
     ] {
         let twin = twin(generation, |world| {
             world.add_project("shop");
@@ -233,7 +233,7 @@ fn the_smallest_token_of_the_guide_can_audit_every_generation() {
 
 #[test]
 fn an_audit_changes_nothing() {
-    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let twin = twin(generation, |world| {
             world.add_project("shop");
         });

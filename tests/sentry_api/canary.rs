@@ -1,13 +1,13 @@
 //! The canary on its way through the twin of Sentry, in each generation, and what happens when the way is interrupted.
 
 use pagerduty_sandbox::IncidentState;
-use sentry_twin::{FaultKind, Generation, World};
+use sentry_twin::{SentryGeneration, TwinFaultKind, World};
 use serde_json::{Value, json};
 
 use crate::inside::{Inside, Setup, eventually};
 use crate::support::{KEY, PagerDuty, alert};
 
-const ALL: [Generation; 3] = [Generation::Plugin, Generation::Apps, Generation::Workflows];
+const ALL: [SentryGeneration; 3] = [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows];
 
 /// Alarms go to another service key, so that incidents of alerts are told apart.
 const ALARM: &str = "another0key0for0tests000000000B2";
@@ -63,7 +63,7 @@ fn it_goes_round_in_every_generation_and_pages_nobody() {
         nothing_else_pages(&setup, &bridge);
         let issues = setup.twin.world(|world| world.events.len());
         assert!(issues >= 3, "{generation:?}");
-        if generation != Generation::Plugin {
+        if generation != SentryGeneration::Plugin {
             assert!(bridge.metrics().contains("bridge_webhooks_total{answer=\"canary\",source=\"platform\"}"));
         }
     }
@@ -71,7 +71,7 @@ fn it_goes_round_in_every_generation_and_pages_nobody() {
 
 #[test]
 fn it_goes_round_on_a_sentry_that_knows_no_filters_yet() {
-    let mut setup = Setup::new(Generation::Apps);
+    let mut setup = Setup::new(SentryGeneration::Apps);
     setup.twin.world(|world| world.rule_filters = false);
     setup.connect(&["--secret-file", setup.home.path().join("secret").to_str().unwrap()]);
     let rules = setup.twin.world(|world| world.project("shop").unwrap().rules.clone());
@@ -104,15 +104,15 @@ fn a_sentry_that_takes_no_events_is_told_apart_from_one_that_sends_no_webhook() 
     type Fault = fn(&mut World);
     let faults: [(&str, &str, Fault); 5] = [
         ("disabled", "(403, Project key disabled)", |world| world.project("shop").unwrap().key_enabled = false),
-        ("throttled", "(429", |world| world.inject("/store/", 100_000, FaultKind::Throttled(0))),
-        ("failing", "(503", |world| world.inject("/store/", 100_000, FaultKind::Status(503))),
+        ("throttled", "(429", |world| world.inject("/store/", 100_000, TwinFaultKind::Throttled(0))),
+        ("failing", "(503", |world| world.inject("/store/", 100_000, TwinFaultKind::Status(503))),
         ("moved", "a redirect (302)", |world| {
-            world.inject("/store/", 100_000, FaultKind::Redirect("http://127.0.0.1:9/".to_owned()));
+            world.inject("/store/", 100_000, TwinFaultKind::Redirect("http://127.0.0.1:9/".to_owned()));
         }),
-        ("gone", "(404", |world| world.inject("/store/", 100_000, FaultKind::Status(404))),
+        ("gone", "(404", |world| world.inject("/store/", 100_000, TwinFaultKind::Status(404))),
     ];
     for (what, said, fault) in faults {
-        let mut setup = Setup::connected(Generation::Plugin);
+        let mut setup = Setup::connected(SentryGeneration::Plugin);
         let bridge = setup.start(&EVERYTHING);
         bridge.wait_for_returns(1);
         setup.twin.world(fault);
@@ -157,7 +157,7 @@ fn a_canary_that_comes_late_twice_or_after_a_restart_pages_nobody() {
 
 #[test]
 fn a_canary_that_was_held_during_a_rotation_has_come_back_once_it_is_admitted() {
-    let mut setup = Setup::connected(Generation::Apps);
+    let mut setup = Setup::connected(SentryGeneration::Apps);
     let before =
         [("BRIDGE_SENTRY_CLIENT_SECRET", "the-client-secret-before-the-rotation"), EVERYTHING[0], EVERYTHING[1]];
     let bridge = setup.start(&before);
@@ -173,7 +173,7 @@ fn a_canary_that_was_held_during_a_rotation_has_come_back_once_it_is_admitted() 
 
 #[test]
 fn a_stranger_cannot_pass_an_alert_off_as_a_canary() {
-    let mut setup = Setup::connected(Generation::Plugin);
+    let mut setup = Setup::connected(SentryGeneration::Plugin);
     let bridge = setup.start(&EVERYTHING);
     bridge.wait_for_returns(1);
     setup.twin.world(|world| world.holds_webhooks = true);
@@ -187,7 +187,7 @@ fn a_stranger_cannot_pass_an_alert_off_as_a_canary() {
 
 #[test]
 fn canaries_do_not_end_a_silence() {
-    let mut setup = Setup::connected(Generation::Plugin);
+    let mut setup = Setup::connected(SentryGeneration::Plugin);
     let bridge = setup.start(&[("BRIDGE_SILENCE_ALARM", "1s"), EVERYTHING[1]]);
     bridge.wait_for_returns(3);
     setup

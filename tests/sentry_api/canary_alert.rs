@@ -1,6 +1,6 @@
 //! `connect --canary`: the alert that lets the canary come back.
 
-use sentry_twin::{Generation, Twin};
+use sentry_twin::{SentryGeneration, Twin};
 use serde_json::Value;
 
 use crate::connect::{done, projects};
@@ -8,7 +8,7 @@ use crate::support::Run;
 use crate::twin::{BRIDGE, findings, run, run_with};
 
 const CANARY: &str = "sentry-pagerduty-bridge canary";
-const ALL: [Generation; 3] = [Generation::Plugin, Generation::Apps, Generation::Workflows];
+const ALL: [SentryGeneration; 3] = [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows];
 
 fn connect(twin: &Twin, args: &[&str]) -> Run {
     let args = [&["connect", "--bridge", BRIDGE, "--no-test"], args].concat();
@@ -99,7 +99,7 @@ fn the_canary_of_another_dsn_keeps_its_alert() {
 
 #[test]
 fn what_it_lacks_is_said_before_anything_is_changed() {
-    let twin = projects(Generation::Plugin);
+    let twin = projects(SentryGeneration::Plugin);
     let args = ["connect", "--bridge", BRIDGE, "--no-test", "--canary", "--yes"];
     let unset = run(&twin, &args);
     assert_eq!(unset.code, Some(2));
@@ -114,7 +114,7 @@ fn what_it_lacks_is_said_before_anything_is_changed() {
 
 #[test]
 fn a_workflow_fires_for_every_canary_and_is_never_quiet() {
-    let twin = projects(Generation::Workflows);
+    let twin = projects(SentryGeneration::Workflows);
     done(&connect(&twin, &["--canary", "--yes"]));
     let workflow = twin.world(|world| world.workflows.iter().find(|one| one["name"] == CANARY).unwrap().clone());
     assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::Utc;
 use sentry_pagerduty_bridge::ingest::CanaryMark;
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
-use sentry_twin::{FaultKind, Firing, Generation, ORGANIZATION, TOKEN, Twin, World};
+use sentry_twin::{AlertFiring, ORGANIZATION, SentryGeneration, TOKEN, Twin, TwinFaultKind, World};
 use serde_json::{Value, json};
 
 use crate::inside::eventually;
@@ -22,7 +22,7 @@ struct Side {
 }
 
 /// A Sentry with the project `shop`, whose alert calls the bridge.
-fn side(generation: Generation) -> Side {
+fn side(generation: SentryGeneration) -> Side {
     let mut made_alert = String::new();
     let twin = twin(generation, |world| made_alert = made(world));
     Side { twin, alert: made_alert }
@@ -32,16 +32,16 @@ fn made(world: &mut World) -> String {
     let shop = world.add_project("shop");
     let legacy = format!("https://bridge.example.com/sentry/{WEBHOOK_TOKEN}");
     match world.generation {
-        Generation::Plugin => {
+        SentryGeneration::Plugin => {
             let project = world.project("shop").unwrap();
             (project.hook_enabled, project.urls) = (true, vec![legacy]);
             world.add_rule("shop", "Page somebody", &service("webhooks"))
         }
-        Generation::Apps => {
+        SentryGeneration::Apps => {
             let (slug, _) = world.add_app("Pager", "https://bridge.example.com/sentry");
             world.add_rule("shop", "Page somebody", &service(&slug))
         }
-        Generation::Workflows => {
+        SentryGeneration::Workflows => {
             let (_, app) = world.add_app("Pager", "https://bridge.example.com/sentry");
             let detectors = [world.detector(shop, "error")];
             world.add_workflow("Page somebody", &detectors, &RESOLVED, &app_action(app))
@@ -110,7 +110,7 @@ fn status(bridge: &Bridge) -> Value {
 
 #[test]
 fn five_issues_of_a_time_without_a_bridge_are_found_once_in_every_generation_that_records_firings() {
-    for generation in [Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Apps, SentryGeneration::Workflows] {
         let (side, pagerduty) = (side(generation), PagerDuty::start());
         let mut bridge = side.bridge(&pagerduty, &[]);
         let mut issues = Vec::new();
@@ -139,7 +139,7 @@ fn five_issues_of_a_time_without_a_bridge_are_found_once_in_every_generation_tha
 
 #[test]
 fn where_sentry_records_no_firings_new_issues_are_reported_and_page_nobody() {
-    for generation in [Generation::Plugin, Generation::Apps] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Apps] {
         let (side, pagerduty) = (side(generation), PagerDuty::start());
         side.twin.world(|world| world.keeps_history = false);
         let mut bridge = side.bridge(&pagerduty, &[]);
@@ -166,7 +166,7 @@ fn where_sentry_records_no_firings_new_issues_are_reported_and_page_nobody() {
 
 #[test]
 fn what_is_resolved_or_archived_by_now_or_came_by_webhook_pages_nobody() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
     let issues = side.fire(4);
     bridge.queue(&alert(issues[0], "Payment 0 failed"));
@@ -177,7 +177,7 @@ fn what_is_resolved_or_archived_by_now_or_came_by_webhook_pages_nobody() {
             world.issue(issues[2]).unwrap()["status"] = json!("ignored");
             // The workflow fired when somebody resolved it, and somebody else opened it again.
             let issue = world.add_issue("shop", "Open again by hand", five_minutes_ago());
-            world.firings.push(Firing {
+            world.firings.push(AlertFiring {
                 alert: side.alert.clone(),
                 issue,
                 event: "17".to_owned(),
@@ -194,10 +194,10 @@ fn what_is_resolved_or_archived_by_now_or_came_by_webhook_pages_nobody() {
 fn the_issue_of_the_canary_is_no_alert_that_is_missing() {
     let title = CanaryMark::new(&ServiceKey::parse(KEY).unwrap()).title();
     for (generation, keeps_history) in [
-        (Generation::Plugin, false),
-        (Generation::Apps, false),
-        (Generation::Apps, true),
-        (Generation::Workflows, true),
+        (SentryGeneration::Plugin, false),
+        (SentryGeneration::Apps, false),
+        (SentryGeneration::Apps, true),
+        (SentryGeneration::Workflows, true),
     ] {
         let (side, pagerduty) = (side(generation), PagerDuty::start());
         side.twin.world(|world| world.keeps_history = keeps_history);
@@ -208,7 +208,7 @@ fn the_issue_of_the_canary_is_no_alert_that_is_missing() {
                 let canary = world.add_issue("shop", &title, five_minutes_ago());
                 world.fire(&side.alert, canary, five_minutes_ago());
                 // The canary's rule alone makes no project page.
-                if generation == Generation::Plugin {
+                if generation == SentryGeneration::Plugin {
                     world.add_project("quiet");
                     let urls = world.project("shop").unwrap().urls.clone();
                     let quiet = world.project("quiet").unwrap();
@@ -226,7 +226,7 @@ fn the_issue_of_the_canary_is_no_alert_that_is_missing() {
 
 #[test]
 fn a_webhook_that_comes_after_all_is_recognised() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
     let mut issues = Vec::new();
     restarted(&mut bridge, || issues = side.fire(1));
@@ -244,7 +244,7 @@ fn a_webhook_that_comes_after_all_is_recognised() {
 
 #[test]
 fn a_storm_of_five_thousand_firings_of_forty_issues_is_forty_incidents() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
     let mut issues = Vec::new();
     restarted(&mut bridge, || {
@@ -266,7 +266,7 @@ fn a_storm_of_five_thousand_firings_of_forty_issues_is_forty_incidents() {
 
 #[test]
 fn beyond_a_hundred_the_rest_is_one_summarizing_incident() {
-    let (side, pagerduty) = (side(Generation::Apps), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Apps), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
     restarted(&mut bridge, || drop(side.fire(120)));
     pagerduty.wait_for_accepted(101);
@@ -282,7 +282,7 @@ fn beyond_a_hundred_the_rest_is_one_summarizing_incident() {
 
 #[test]
 fn routes_and_levels_hold_for_what_is_caught_up() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let route = format!("rule,Page somebody,{OTHER_KEY}");
     let settings = [("BRIDGE_PAGERDUTY_ROUTES", route.as_str()), ("BRIDGE_MIN_LEVEL", "error")];
     let mut bridge = side.bridge(&pagerduty, &settings);
@@ -299,9 +299,12 @@ fn routes_and_levels_hold_for_what_is_caught_up() {
 
 #[test]
 fn rate_limits_half_pages_and_slow_answers_are_waited_for() {
-    for fault in [FaultKind::Throttled(1), FaultKind::HalfPage, FaultKind::Slow(std::time::Duration::from_millis(500))]
-    {
-        let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    for fault in [
+        TwinFaultKind::Throttled(1),
+        TwinFaultKind::HalfPage,
+        TwinFaultKind::Slow(std::time::Duration::from_millis(500)),
+    ] {
+        let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
         let mut bridge = side.bridge(&pagerduty, &[]);
         restarted(&mut bridge, || {
             side.fire(1);
@@ -316,11 +319,11 @@ fn rate_limits_half_pages_and_slow_answers_are_waited_for() {
 
 #[test]
 fn a_brown_out_of_the_record_is_no_record_and_pages_nobody() {
-    let (side, pagerduty) = (side(Generation::Apps), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Apps), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
     restarted(&mut bridge, || {
         side.fire(1);
-        side.twin.world(|world| world.inject("/group-history/", 1, FaultKind::BrownOut));
+        side.twin.world(|world| world.inject("/group-history/", 1, TwinFaultKind::BrownOut));
     });
     let catch_up = &status(&bridge)["catch_up"];
     assert_eq!((&catch_up["reported"], &catch_up["is_exact"]), (&json!(1), &json!(false)));
@@ -329,12 +332,12 @@ fn a_brown_out_of_the_record_is_no_record_and_pages_nobody() {
 
 #[test]
 fn a_sentry_that_does_not_answer_is_shown_and_asked_again() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
     assert!(bridge.terminate("TERM").success());
     side.fire(1);
     // One run asks four times for what fails by 5xx.
-    side.twin.world(|world| world.inject("/projects/", 4, FaultKind::Status(502)));
+    side.twin.world(|world| world.inject("/projects/", 4, TwinFaultKind::Status(502)));
     bridge.restart();
     bridge.wait_for_log("catch-up failed, so alerts whose webhooks did not come may be missing");
     let failure = status(&bridge)["catch_up"]["failure"].as_str().unwrap().to_owned();
@@ -346,13 +349,13 @@ fn a_sentry_that_does_not_answer_is_shown_and_asked_again() {
 
 #[test]
 fn an_event_that_sentry_does_not_show_costs_details_and_no_page() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
     let mut issues = Vec::new();
     restarted(&mut bridge, || {
         issues = side.fire(2);
         side.twin.world(|world| {
-            world.inject("/events/", 2, FaultKind::Html);
+            world.inject("/events/", 2, TwinFaultKind::Html);
             world.event_rows.retain(|event| event["groupID"] != issues[1].to_string().as_str());
         });
     });
@@ -363,15 +366,15 @@ fn an_event_that_sentry_does_not_show_costs_details_and_no_page() {
 
 #[test]
 fn a_proxy_that_answers_404_for_all_of_sentry_deletes_no_issue() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[]);
     assert!(bridge.terminate("TERM").success());
     let issues = side.fire(1);
     // The proxy answers once the bridge has learned what fired.
-    side.twin.world(|world| world.inject("/group-history/", 1, FaultKind::Slow(std::time::Duration::from_secs(2))));
+    side.twin.world(|world| world.inject("/group-history/", 1, TwinFaultKind::Slow(std::time::Duration::from_secs(2))));
     bridge.restart();
     eventually("the call", || side.twin.calls().iter().any(|call| call.path.contains("/group-history/")));
-    side.twin.world(|world| world.inject("/api/0/", 10_000, FaultKind::Status(404)));
+    side.twin.world(|world| world.inject("/api/0/", 10_000, TwinFaultKind::Status(404)));
     bridge.wait_for_log("catch-up failed, so alerts whose webhooks did not come may be missing");
     side.twin.world(|world| world.faults.clear());
     pagerduty.wait_for_accepted(1);
@@ -380,8 +383,8 @@ fn a_proxy_that_answers_404_for_all_of_sentry_deletes_no_issue() {
 
 #[test]
 fn an_issue_whose_request_breaks_off_or_is_withdrawn_every_time_keeps_none_from_being_enqueued() {
-    for fault in [FaultKind::HalfPage, FaultKind::BrownOut] {
-        let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    for fault in [TwinFaultKind::HalfPage, TwinFaultKind::BrownOut] {
+        let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
         let mut bridge = side.bridge(&pagerduty, &[]);
         let mut issues = Vec::new();
         restarted(&mut bridge, || {
@@ -395,7 +398,7 @@ fn an_issue_whose_request_breaks_off_or_is_withdrawn_every_time_keeps_none_from_
 
 #[test]
 fn reporting_shows_what_is_missing_and_off_asks_nobody() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let mut bridge = side.bridge(&pagerduty, &[("BRIDGE_CATCH_UP", "report")]);
     restarted(&mut bridge, || drop(side.fire(2)));
     let catch_up = status(&bridge)["catch_up"].clone();
@@ -420,7 +423,7 @@ fn reporting_shows_what_is_missing_and_off_asks_nobody() {
 
 #[test]
 fn the_command_shows_what_is_missing_and_enqueues_it_beside_a_running_bridge() {
-    let (side, pagerduty) = (side(Generation::Workflows), PagerDuty::start());
+    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
     let bridge = Bridge::start(&pagerduty.url());
     let issues = side.fire(3);
     bridge.queue(&alert(issues[0], "Payment 0 failed"));
@@ -457,9 +460,9 @@ fn the_command_shows_what_is_missing_and_enqueues_it_beside_a_running_bridge() {
 #[test]
 fn the_smallest_token_of_the_guide_can_catch_up_in_every_generation() {
     for (generation, scopes) in [
-        (Generation::Plugin, ["org:read", "project:read", "event:read"].as_slice()),
-        (Generation::Apps, &["org:read", "project:read", "event:read"]),
-        (Generation::Workflows, &["org:read", "project:read", "event:read", "alerts:read"]),
+        (SentryGeneration::Plugin, ["org:read", "project:read", "event:read"].as_slice()),
+        (SentryGeneration::Apps, &["org:read", "project:read", "event:read"]),
+        (SentryGeneration::Workflows, &["org:read", "project:read", "event:read", "alerts:read"]),
     ] {
         let (side, pagerduty) = (side(generation), PagerDuty::start());
         side.twin.world(|world| world.add_token("the-smallest-token-of-all", None, scopes));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use sentry_twin::{Generation, Twin};
+use sentry_twin::{SentryGeneration, Twin};
 use serde_json::{Value, json};
 
 use crate::support::Run;
@@ -11,7 +11,7 @@ use crate::twin::{BRIDGE, app_action, findings, legacy_url, run, run_in, run_wit
 
 const NAME: &str = "sentry-pagerduty-bridge";
 
-pub(crate) fn projects(generation: Generation) -> Twin {
+pub(crate) fn projects(generation: SentryGeneration) -> Twin {
     twin(generation, |world| {
         world.add_project("shop");
         world.add_project("web");
@@ -48,7 +48,7 @@ fn pages(twin: &Twin) {
 
 #[test]
 fn it_shows_a_plan_and_changes_nothing_without_yes() {
-    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let twin = projects(generation);
         let run = connect(&twin, &[]);
         done(&run);
@@ -60,7 +60,7 @@ fn it_shows_a_plan_and_changes_nothing_without_yes() {
 
 #[test]
 fn after_it_every_project_pages_and_a_second_run_has_nothing_to_do() {
-    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let twin = projects(generation);
         done(&connect(&twin, &["--yes"]));
         pages(&twin);
@@ -74,7 +74,7 @@ fn after_it_every_project_pages_and_a_second_run_has_nothing_to_do() {
 
 #[test]
 fn the_plugin_of_sentry_9_keeps_its_other_addresses_and_gets_a_rule() {
-    let twin = projects(Generation::Plugin);
+    let twin = projects(SentryGeneration::Plugin);
     twin.world(|world| world.project("shop").unwrap().urls = vec!["https://hooks.example/1".to_owned()]);
     let run = connect(&twin, &["--project", "shop", "--yes"]);
     assert_eq!(
@@ -96,7 +96,7 @@ fn the_plugin_of_sentry_9_keeps_its_other_addresses_and_gets_a_rule() {
 #[test]
 fn an_alert_that_calls_the_bridge_already_is_enough() {
     let all = json!([{"id": "sentry.rules.actions.notify_event.NotifyEventAction"}]);
-    let twin = projects(Generation::Plugin);
+    let twin = projects(SentryGeneration::Plugin);
     twin.world(|world| {
         world.add_rule("shop", "Send a notification for new issues", &all);
         world.add_rule("web", "Send a notification for new issues", &all);
@@ -108,7 +108,7 @@ fn an_alert_that_calls_the_bridge_already_is_enough() {
 
 #[test]
 fn an_alert_that_is_named_is_extended_and_keeps_all_it_had() {
-    let twin = projects(Generation::Apps);
+    let twin = projects(SentryGeneration::Apps);
     let mail = json!([{"id": "sentry.mail.actions.NotifyEmailAction", "targetType": "Team"}]);
     twin.world(|world| {
         world.add_rule("shop", "On call", &mail);
@@ -120,7 +120,7 @@ fn an_alert_that_is_named_is_extended_and_keeps_all_it_had() {
     assert_eq!((&rules[0]["environment"], &rules[0]["actions"][0]), (&json!("production"), &mail[0]));
     assert_eq!(rules[0]["actions"].as_array().unwrap().len(), 2);
 
-    let twin = projects(Generation::Workflows);
+    let twin = projects(SentryGeneration::Workflows);
     twin.world(|world| {
         let detectors = world.detectors.iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
         world.add_workflow(
@@ -149,20 +149,20 @@ fn the_integration_may_and_hears_exactly_what_the_bridge_needs() {
         let app = twin.world(|world| world.apps[0].clone());
         assert_eq!((&app["isAlertable"], &app["scopes"]), (&json!(true), &json!(["event:read"])));
         assert_eq!(app["webhookUrl"], format!("{BRIDGE}/sentry"));
-        if generation == Generation::Apps { app["events"].clone() } else { app["webhookEvents"].clone() }
+        if generation == SentryGeneration::Apps { app["events"].clone() } else { app["webhookEvents"].clone() }
     };
-    assert_eq!(made(Generation::Apps, &[]), json!(["issue"]));
-    assert_eq!(made(Generation::Workflows, &[]), json!(["issue.resolved", "issue.unresolved"]));
+    assert_eq!(made(SentryGeneration::Apps, &[]), json!(["issue"]));
+    assert_eq!(made(SentryGeneration::Workflows, &[]), json!(["issue.resolved", "issue.unresolved"]));
     let more = [("BRIDGE_ACKNOWLEDGE", "on"), ("BRIDGE_PAGE_ON", "alert,issue.created,error")];
     assert_eq!(
-        made(Generation::Workflows, &more),
+        made(SentryGeneration::Workflows, &more),
         json!(["issue.resolved", "issue.unresolved", "issue.assigned", "issue.created", "error.created"])
     );
 }
 
 #[test]
 fn where_single_events_are_not_known_yet_the_integration_hears_of_all_of_an_issue() {
-    let twin = projects(Generation::Workflows);
+    let twin = projects(SentryGeneration::Workflows);
     twin.world(|world| world.single_events = false);
     done(&connect(&twin, &["--yes"]));
     assert_eq!(twin.world(|world| world.apps[0]["events"].clone()), json!(["issue"]));
@@ -172,7 +172,7 @@ fn where_single_events_are_not_known_yet_the_integration_hears_of_all_of_an_issu
 
 #[test]
 fn one_workflow_opens_and_closes_and_is_connected_to_what_comes_later() {
-    let twin = projects(Generation::Workflows);
+    let twin = projects(SentryGeneration::Workflows);
     done(&connect(&twin, &["--yes"]));
     let workflow = twin.world(|world| world.workflows[0].clone());
     let triggers: Vec<&str> = workflow["triggers"]["conditions"]
@@ -193,7 +193,7 @@ fn one_workflow_opens_and_closes_and_is_connected_to_what_comes_later() {
 
 #[test]
 fn legacy_webhooks_of_a_sentry_with_workflows_are_set_up_too() {
-    let twin = projects(Generation::Workflows);
+    let twin = projects(SentryGeneration::Workflows);
     done(&connect(&twin, &["--by", "legacy", "--yes"]));
     pages(&twin);
     let (urls, enabled) = twin.world(|world| {
@@ -206,7 +206,7 @@ fn legacy_webhooks_of_a_sentry_with_workflows_are_set_up_too() {
 
 #[test]
 fn the_client_secret_goes_into_a_new_file_of_its_owner_alone() {
-    for generation in [Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Apps, SentryGeneration::Workflows] {
         let (twin, home) = (projects(generation), tempfile::tempdir().unwrap());
         let args = ["connect", "--bridge", BRIDGE, "--secret-file", "secret", "--yes"];
         let run = run_in(home.path(), &twin, &args, &[]);
@@ -222,7 +222,7 @@ fn the_client_secret_goes_into_a_new_file_of_its_owner_alone() {
 
 #[test]
 fn without_a_file_the_client_secret_is_printed_once() {
-    let twin = projects(Generation::Apps);
+    let twin = projects(SentryGeneration::Apps);
     let run = connect(&twin, &["--yes"]);
     let secret = twin.world(|world| world.apps[0]["clientSecret"].as_str().unwrap().to_owned());
     assert_eq!(run.stdout.matches(&secret).count(), 1, "{run:?}");
@@ -231,7 +231,7 @@ fn without_a_file_the_client_secret_is_printed_once() {
 
 #[test]
 fn no_integration_is_made_whose_secret_could_not_be_stored() {
-    let (twin, home) = (projects(Generation::Apps), tempfile::tempdir().unwrap());
+    let (twin, home) = (projects(SentryGeneration::Apps), tempfile::tempdir().unwrap());
     let args = |file: &'static str| ["connect", "--bridge", BRIDGE, "--secret-file", file, "--yes"];
     fs::write(home.path().join("secret"), "another").unwrap();
     let there = run_in(home.path(), &twin, &args("secret"), &[]);
@@ -245,7 +245,7 @@ fn no_integration_is_made_whose_secret_could_not_be_stored() {
 
 #[test]
 fn a_secret_that_sentry_does_not_show_any_more_is_told_and_leaves_no_file() {
-    let (twin, home) = (projects(Generation::Workflows), tempfile::tempdir().unwrap());
+    let (twin, home) = (projects(SentryGeneration::Workflows), tempfile::tempdir().unwrap());
     done(&connect(&twin, &["--yes"]));
     let args = ["connect", "--bridge", BRIDGE, "--secret-file", "secret", "--yes"];
     twin.world(|world| world.shows_secrets = false);
@@ -261,7 +261,7 @@ fn a_secret_that_sentry_does_not_show_any_more_is_told_and_leaves_no_file() {
 
 #[test]
 fn what_failed_half_way_goes_on_where_it_ended() {
-    let twin = projects(Generation::Plugin);
+    let twin = projects(SentryGeneration::Plugin);
     twin.world(|world| world.add_token("token-that-only-reads", None, &["org:read", "project:read"]));
     let settings = [("BRIDGE_SENTRY_API_TOKEN", "token-that-only-reads")];
     let args = ["connect", "--bridge", BRIDGE, "--no-test", "--yes"];
@@ -283,7 +283,7 @@ fn what_failed_half_way_goes_on_where_it_ended() {
 
 #[test]
 fn an_integration_of_another_bridge_is_not_taken_over() {
-    let twin = projects(Generation::Workflows);
+    let twin = projects(SentryGeneration::Workflows);
     twin.world(|world| world.add_app(NAME, "https://other-bridge.example.com/sentry"));
     let run = connect(&twin, &["--yes"]);
     assert_eq!(run.code, Some(2));
@@ -296,7 +296,7 @@ fn an_integration_of_another_bridge_is_not_taken_over() {
 
 #[test]
 fn an_integration_that_lacks_something_gets_it_and_keeps_what_it_has() {
-    let twin = projects(Generation::Apps);
+    let twin = projects(SentryGeneration::Apps);
     twin.world(|world| {
         world.add_app("Pager", &format!("{BRIDGE}/sentry"));
         world.apps[0]["isAlertable"] = json!(false);
@@ -316,7 +316,7 @@ fn what_cannot_be_done_is_told_before_anything_is() {
         assert_eq!(run.code, Some(2), "{run:?}");
         assert!(run.stderr.contains(part), "{run:?}");
     };
-    let plugin = projects(Generation::Plugin);
+    let plugin = projects(SentryGeneration::Plugin);
     refused(&connect(&plugin, &["--by", "integration"]), "this Sentry has no integrations: use `--by legacy`");
     refused(&connect(&plugin, &["--project", "shopp"]), "the token sees no project `shopp`");
     let args = ["connect", "--bridge", BRIDGE];
@@ -339,9 +339,9 @@ fn what_cannot_be_done_is_told_before_anything_is() {
 fn the_smallest_token_of_the_guide_can_connect_every_generation_and_undo_it() {
     let both = ["org:read", "project:read", "project:write", "project:admin"];
     for (generation, more) in [
-        (Generation::Plugin, [].as_slice()),
-        (Generation::Apps, &["org:write", "event:read"]),
-        (Generation::Workflows, &["org:write", "event:read", "alerts:read", "alerts:write"]),
+        (SentryGeneration::Plugin, [].as_slice()),
+        (SentryGeneration::Apps, &["org:write", "event:read"]),
+        (SentryGeneration::Workflows, &["org:write", "event:read", "alerts:read", "alerts:write"]),
     ] {
         let twin = projects(generation);
         twin.world(|world| {
@@ -364,7 +364,7 @@ fn the_smallest_token_of_the_guide_can_connect_every_generation_and_undo_it() {
 
 #[test]
 fn a_token_that_is_nobodys_cannot_make_an_integration_and_is_told_so() {
-    let twin = projects(Generation::Workflows);
+    let twin = projects(SentryGeneration::Workflows);
     let scopes = ["org:read", "org:write", "project:read", "event:read", "alerts:read", "alerts:write"];
     twin.world(|world| world.add_token("token-of-an-integration", None, &scopes));
     let settings = [("BRIDGE_SENTRY_API_TOKEN", "token-of-an-integration")];
@@ -376,7 +376,7 @@ fn a_token_that_is_nobodys_cannot_make_an_integration_and_is_told_so() {
 
 #[test]
 fn a_workflow_of_somebody_else_that_calls_the_bridge_is_left_and_enough() {
-    let twin = projects(Generation::Workflows);
+    let twin = projects(SentryGeneration::Workflows);
     twin.world(|world| {
         let (_, app) = world.add_app("Pager", &format!("{BRIDGE}/sentry"));
         let detectors: Vec<String> =

@@ -1,6 +1,6 @@
 //! The audit inside a running bridge.
 
-use sentry_twin::{FaultKind, Generation};
+use sentry_twin::{SentryGeneration, TwinFaultKind};
 use serde_json::{Value, json};
 
 use crate::inside::{Inside, Setup, eventually};
@@ -24,7 +24,7 @@ fn kinds(status: &Value) -> Option<Vec<String>> {
 
 #[test]
 fn it_finds_what_audit_finds_and_says_whose_token_it_used() {
-    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let mut setup = Setup::connected(generation);
         let bridge = start(&mut setup, &[]);
         eventually("an audit without findings", || kinds(&bridge.status()).is_some_and(|kinds| kinds.is_empty()));
@@ -51,11 +51,11 @@ fn it_finds_what_audit_finds_and_says_whose_token_it_used() {
 
 #[test]
 fn one_that_fails_is_shown_beside_what_the_last_one_found_and_pages_nobody() {
-    let mut setup = Setup::connected(Generation::Workflows);
+    let mut setup = Setup::connected(SentryGeneration::Workflows);
     let bridge = start(&mut setup, &[]);
     eventually("an audit", || kinds(&bridge.status()).is_some());
     assert!(bridge.metric("bridge_audit_failed").abs() < 0.1);
-    setup.twin.world(|world| world.inject("/projects/", 100_000, FaultKind::Status(403)));
+    setup.twin.world(|world| world.inject("/projects/", 100_000, TwinFaultKind::Status(403)));
     eventually("the failure", || bridge.status()["audit"]["failure"].is_string());
     let status = bridge.status();
     let failure = status["audit"]["failure"].as_str().unwrap();
@@ -69,7 +69,7 @@ fn one_that_fails_is_shown_beside_what_the_last_one_found_and_pages_nobody() {
 
 #[test]
 fn without_its_settings_it_is_off() {
-    let mut setup = Setup::new(Generation::Plugin);
+    let mut setup = Setup::new(SentryGeneration::Plugin);
     let bridge = setup.start(&[("BRIDGE_CANARY_DSN", ""), ("BRIDGE_SENTRY_URL", &setup.twin.url())]);
     let status = bridge.status();
     assert_eq!((&status["audit"], &status["canary"]), (&Value::Null, &Value::Null));

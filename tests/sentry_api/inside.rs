@@ -11,7 +11,7 @@ use sentry_pagerduty_bridge::canary::{CanaryLimits, Pace};
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::monitor::Intervals;
 use sentry_pagerduty_bridge::sentry_api::audit::Schedule;
-use sentry_twin::{Delivery, Generation, Twin, World};
+use sentry_twin::{OutgoingWebhook, SentryGeneration, Twin, World};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -48,7 +48,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// Nothing of the bridge's is in Sentry.
-    pub(crate) fn new(generation: Generation) -> Self {
+    pub(crate) fn new(generation: SentryGeneration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let twin = twin(generation, |world: &mut World| {
             world.minute = Duration::ZERO;
@@ -65,9 +65,9 @@ impl Setup {
 
     /// `connect` has made all there is, the canary's alert as well.
     #[track_caller]
-    pub(crate) fn connected(generation: Generation) -> Self {
+    pub(crate) fn connected(generation: SentryGeneration) -> Self {
         let setup = Self::new(generation);
-        if generation == Generation::Plugin {
+        if generation == SentryGeneration::Plugin {
             setup.connect(&[]);
         } else {
             setup.connect(&["--secret-file", setup.home.path().join("secret").to_str().unwrap()]);
@@ -143,7 +143,7 @@ impl Inside {
     }
 
     /// Posts a webhook that the twin has held.
-    pub(crate) fn deliver(&self, delivery: &Delivery) -> (u16, Value) {
+    pub(crate) fn deliver(&self, delivery: &OutgoingWebhook) -> (u16, Value) {
         let path = url::Url::parse(&delivery.url).unwrap().path().to_owned();
         let headers: Vec<_> = delivery.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         post(self.address, &path, &headers, delivery.body.as_bytes()).said()

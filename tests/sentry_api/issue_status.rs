@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use sentry_twin::{FaultKind, Generation, ORGANIZATION, TOKEN, Twin};
+use sentry_twin::{ORGANIZATION, SentryGeneration, TOKEN, Twin, TwinFaultKind};
 use serde_json::json;
 
 use crate::support::{Bridge, PATIENCE, PagerDuty, alert};
 use crate::twin::twin;
 
-fn shop(generation: Generation) -> Twin {
+fn shop(generation: SentryGeneration) -> Twin {
     twin(generation, |world| {
         world.add_project("shop");
     })
@@ -69,7 +69,7 @@ fn resolves(pagerduty: &PagerDuty) -> Vec<(String, String)> {
 
 #[test]
 fn a_resolve_that_was_lost_in_a_gap_is_found_in_every_generation() {
-    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let (twin, pagerduty) = (shop(generation), PagerDuty::start());
         let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
         restarted(&mut bridge, || twin.world(|world| world.resolve(issue, now() + 1)));
@@ -89,7 +89,7 @@ fn a_resolve_that_was_lost_in_a_gap_is_found_in_every_generation() {
 
 #[test]
 fn an_issue_that_is_open_or_archived_keeps_its_incident() {
-    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
     restarted(&mut bridge, || ());
     wait_for_checks(&bridge, "open", 1);
@@ -100,7 +100,7 @@ fn an_issue_that_is_open_or_archived_keeps_its_incident() {
 
 #[test]
 fn an_issue_that_was_deleted_is_resolved_if_this_sentry_ever_had_it() {
-    let (twin, pagerduty) = (shop(Generation::Apps), PagerDuty::start());
+    let (twin, pagerduty) = (shop(SentryGeneration::Apps), PagerDuty::start());
     let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
     // The issue of another Sentry, or of another organization.
     bridge.queue(&alert(99_999, "Somebody else's"));
@@ -116,7 +116,7 @@ fn an_issue_that_was_deleted_is_resolved_if_this_sentry_ever_had_it() {
 
 #[test]
 fn a_merged_issue_follows_its_parent_and_goes_where_that_has_an_incident() {
-    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let (mut bridge, child) = opened(&twin, &pagerduty, &[]);
     let parent = twin.world(|world| {
         let parent = world.add_issue("shop", "Payment failed, as ever", now() - 60);
@@ -151,7 +151,7 @@ fn firings_of_metric_alerts_end_in_both_generations() {
         })
         .to_string()
     };
-    for (generation, identifier) in [(Generation::Apps, "42"), (Generation::Workflows, "10000000007")] {
+    for (generation, identifier) in [(SentryGeneration::Apps, "42"), (SentryGeneration::Workflows, "10000000007")] {
         let (twin, pagerduty) = (shop(generation), PagerDuty::start());
         let mut bridge = bridge(&twin, &pagerduty, &[]);
         let set = |is_over: bool| {
@@ -175,8 +175,8 @@ fn firings_of_metric_alerts_end_in_both_generations() {
 
 #[test]
 fn a_sentry_that_throttles_or_fails_is_asked_again_and_nothing_is_resolved_for_it() {
-    for fault in [FaultKind::Throttled(1), FaultKind::Status(502), FaultKind::BrownOut] {
-        let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    for fault in [TwinFaultKind::Throttled(1), TwinFaultKind::Status(502), TwinFaultKind::BrownOut] {
+        let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
         let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
         // One that was never seen is not taken for deleted, whatever Sentry answers.
         restarted(&mut bridge, || ());
@@ -195,7 +195,7 @@ fn a_sentry_that_throttles_or_fails_is_asked_again_and_nothing_is_resolved_for_i
 
 #[test]
 fn an_issue_that_sentry_does_not_show_keeps_no_other_from_being_asked_for() {
-    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let (mut bridge, first) = opened(&twin, &pagerduty, &[]);
     let mut issues: Vec<u64> = (2..=7)
         .map(|number| {
@@ -213,7 +213,7 @@ fn an_issue_that_sentry_does_not_show_keeps_no_other_from_being_asked_for() {
         twin.world(|world| {
             world.resolve(issue, now() + 1);
             for issue in hidden {
-                world.inject(&format!("/issues/{issue}/"), 1000, FaultKind::Html);
+                world.inject(&format!("/issues/{issue}/"), 1000, TwinFaultKind::Html);
             }
         });
     });
@@ -223,7 +223,7 @@ fn an_issue_that_sentry_does_not_show_keeps_no_other_from_being_asked_for() {
 
 #[test]
 fn an_issue_whose_request_breaks_off_every_time_keeps_no_other_from_being_asked_for() {
-    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let (mut bridge, one) = opened(&twin, &pagerduty, &[]);
     let other = twin.world(|world| world.add_issue("shop", "Payment failed", now() - 60));
     bridge.queue(&alert(other, "Payment failed"));
@@ -233,7 +233,7 @@ fn an_issue_whose_request_breaks_off_every_time_keeps_no_other_from_being_asked_
     restarted(&mut bridge, || {
         twin.world(|world| {
             world.resolve(last, now() + 1);
-            world.inject(&format!("/issues/{first}/"), 1000, FaultKind::HalfPage);
+            world.inject(&format!("/issues/{first}/"), 1000, TwinFaultKind::HalfPage);
         });
     });
     pagerduty.wait_for_accepted(3);
@@ -242,7 +242,7 @@ fn an_issue_whose_request_breaks_off_every_time_keeps_no_other_from_being_asked_
 
 #[test]
 fn with_resolve_off_nobody_is_asked() {
-    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let (mut bridge, _) = opened(&twin, &pagerduty, &[("BRIDGE_RESOLVE", "off")]);
     restarted(&mut bridge, || twin.world(|world| world.calls.clear()));
     // The audit asks for the projects some seconds after the start, when issues would have been asked for long ago.
@@ -256,7 +256,7 @@ fn with_resolve_off_nobody_is_asked() {
 
 #[test]
 fn a_new_token_of_the_api_is_used_when_its_file_has_it() {
-    let (twin, pagerduty) = (shop(Generation::Workflows), PagerDuty::start());
+    let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "token-that-sentry-knows-no-more").unwrap();
     let path = file.path().to_str().unwrap().to_owned();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sentry_twin::{Generation, Twin};
+use sentry_twin::{SentryGeneration, Twin};
 use serde_json::json;
 
 use crate::connect::{connect, done, projects};
@@ -20,7 +20,7 @@ fn connect_to(address: SocketAddr, twin: &Twin, args: &[&str], settings: &[(&str
 fn sentrys_own_test_webhook_arrives_at_the_bridge_and_pages() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
-    let twin = projects(Generation::Plugin);
+    let twin = projects(SentryGeneration::Plugin);
     let run = connect_to(bridge.address, &twin, &[], &[]);
     done(&run);
     assert!(run.stdout.contains("\nok      test webhook: it came, and the bridge took it\n"), "{run:?}");
@@ -30,7 +30,7 @@ fn sentrys_own_test_webhook_arrives_at_the_bridge_and_pages() {
 
 #[test]
 fn a_signed_test_webhook_arrives_once_the_bridge_has_the_secret() {
-    for generation in [Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Apps, SentryGeneration::Workflows] {
         let twin = projects(generation);
         let (address, home) = (SocketAddr::from(([127, 0, 0, 1], 9)), tempfile::tempdir().unwrap());
         let file = home.path().join("secret");
@@ -57,7 +57,7 @@ fn a_signed_test_webhook_arrives_once_the_bridge_has_the_secret() {
 
 #[test]
 fn a_sentry_that_cannot_test_an_alert_of_an_integration_is_no_failure() {
-    let twin = projects(Generation::Apps);
+    let twin = projects(SentryGeneration::Apps);
     twin.world(|world| world.tests_rule_actions = false);
     done(&connect(&twin, &["--yes"]));
     let run = run(&twin, &["connect", "--bridge", BRIDGE, "--yes"]);
@@ -69,7 +69,7 @@ fn a_sentry_that_cannot_test_an_alert_of_an_integration_is_no_failure() {
 fn a_test_webhook_that_the_bridge_refuses_is_told_with_the_answer() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
-    let twin = projects(Generation::Plugin);
+    let twin = projects(SentryGeneration::Plugin);
     let run = connect_to(bridge.address, &twin, &[], &[("BRIDGE_WEBHOOK_TOKEN", "a-token-that-the-bridge-lacks")]);
     assert_eq!(run.code, Some(1));
     assert!(run.stdout.contains("FAILED  test webhook: it came, and the bridge refused it: wrong_token"), "{run:?}");
@@ -77,7 +77,7 @@ fn a_test_webhook_that_the_bridge_refuses_is_told_with_the_answer() {
 
 #[test]
 fn where_no_bridge_tells_the_test_webhook_is_said_to_be_unproven() {
-    let twin = projects(Generation::Plugin);
+    let twin = projects(SentryGeneration::Plugin);
     let run = connect_to(SocketAddr::from(([127, 0, 0, 1], 9)), &twin, &[], &[]);
     done(&run);
     assert!(run.stdout.contains("sent    test webhook; it is not known whether it arrived"), "{run:?}");

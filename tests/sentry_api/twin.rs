@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sentry_twin::{Generation, ORGANIZATION, TOKEN, Twin, World};
+use sentry_twin::{ORGANIZATION, SentryGeneration, TOKEN, Twin, World};
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, Run};
@@ -29,7 +29,7 @@ pub(crate) fn app_action(id: u64) -> Value {
 }
 
 /// A twin whose world was made by `make`.
-pub(crate) fn twin(generation: Generation, make: impl FnOnce(&mut World)) -> Twin {
+pub(crate) fn twin(generation: SentryGeneration, make: impl FnOnce(&mut World)) -> Twin {
     let mut world = World::new(generation);
     make(&mut world);
     Twin::start(world).unwrap()

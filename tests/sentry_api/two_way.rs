@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
 use pagerduty_sandbox::{ActionKind, Agent, IncidentAction, IncidentState, Options, Subscription};
-use sentry_twin::{FaultKind, Generation, ORGANIZATION, TOKEN as API_TOKEN, Twin};
+use sentry_twin::{ORGANIZATION, SentryGeneration, TOKEN as API_TOKEN, Twin, TwinFaultKind};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -25,7 +25,7 @@ struct Setup {
 
 impl Setup {
     /// A bridge with an open incident, told of by PagerDuty what becomes of it.
-    fn new(generation: Generation, settings: &[(&str, &str)]) -> Self {
+    fn new(generation: SentryGeneration, settings: &[(&str, &str)]) -> Self {
         let twin = twin(generation, |world| {
             world.add_project("shop");
         });
@@ -93,7 +93,7 @@ impl Setup {
     }
 
     fn issue_path(&self) -> String {
-        if self.twin.world(|world| world.generation == Generation::Plugin) {
+        if self.twin.world(|world| world.generation == SentryGeneration::Plugin) {
             format!("PUT /api/0/issues/{}/", self.issue)
         } else {
             format!("PUT /api/0/organizations/{ORGANIZATION}/issues/{}/", self.issue)
@@ -103,12 +103,12 @@ impl Setup {
 
 #[test]
 fn a_person_who_resolves_an_incident_resolves_its_issue_and_nothing_goes_round() {
-    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let setup = Setup::new(generation, &[]);
         setup.act(ActionKind::Resolve, Agent::Person);
         setup.wait_for_issue("resolved");
         setup.wait_for_sample("bridge_issue_updates_total{outcome=\"done\"} 1");
-        if generation != Generation::Plugin {
+        if generation != SentryGeneration::Plugin {
             // Sentry tells of it, and the bridge tells PagerDuty what that knows.
             setup.pagerduty.wait_for("the echo", |records| records.counters().dropped_resolves == 1);
         }
@@ -125,7 +125,7 @@ fn a_person_who_resolves_an_incident_resolves_its_issue_and_nothing_goes_round()
 
 #[test]
 fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_paged_for_it() {
-    let setup = Setup::new(Generation::Workflows, &[("BRIDGE_PAGERDUTY_REOPEN", "on")]);
+    let setup = Setup::new(SentryGeneration::Workflows, &[("BRIDGE_PAGERDUTY_REOPEN", "on")]);
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.wait_for_issue("resolved");
     setup.pagerduty.wait_for("the echo", |records| records.counters().dropped_resolves == 1);
@@ -146,7 +146,7 @@ fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_p
     assert_eq!(answer.said().1["status"], "queued");
     setup.pagerduty.wait_for("its resolve", |records| records.counters().resolved == 1);
 
-    let setup = Setup::new(Generation::Workflows, &[]);
+    let setup = Setup::new(SentryGeneration::Workflows, &[]);
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.wait_for_issue("resolved");
     setup.act(ActionKind::Reopen, Agent::Person);
@@ -156,7 +156,7 @@ fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_p
 
 #[test]
 fn what_the_bridge_or_an_automation_did_changes_nothing_in_sentry() {
-    let setup = Setup::new(Generation::Workflows, &[]);
+    let setup = Setup::new(SentryGeneration::Workflows, &[]);
     setup.act(ActionKind::Acknowledge, Agent::Person);
     setup.act(ActionKind::Resolve, Agent::Automation);
     setup.wait_for_webhooks(&["incident.triggered", "incident.acknowledged", "incident.resolved"]);
@@ -178,8 +178,8 @@ fn what_the_bridge_or_an_automation_did_changes_nothing_in_sentry() {
 
 #[test]
 fn what_was_answered_is_done_whatever_happens_to_bridge_and_sentry() {
-    let mut setup = Setup::new(Generation::Apps, &[]);
-    setup.twin.world(|world| world.inject("/issues/", 2, FaultKind::Status(403)));
+    let mut setup = Setup::new(SentryGeneration::Apps, &[]);
+    setup.twin.world(|world| world.inject("/issues/", 2, TwinFaultKind::Status(403)));
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.wait_for_webhooks(&["incident.triggered", "incident.resolved"]);
     setup.bridge.process.kill();
@@ -192,15 +192,15 @@ fn what_was_answered_is_done_whatever_happens_to_bridge_and_sentry() {
 
 #[test]
 fn a_proxy_that_answers_404_for_all_of_sentry_ends_no_update_but_an_issue_that_is_gone_does() {
-    let setup = Setup::new(Generation::Apps, &[]);
-    setup.twin.world(|world| world.inject("/api/0/", 10_000, FaultKind::Status(404)));
+    let setup = Setup::new(SentryGeneration::Apps, &[]);
+    setup.twin.world(|world| world.inject("/api/0/", 10_000, TwinFaultKind::Status(404)));
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.bridge.wait_for_log("which is retried");
     setup.twin.world(|world| world.faults.clear());
     setup.wait_for_issue("resolved");
     setup.wait_for_sample("bridge_issue_updates_total{outcome=\"done\"} 1");
 
-    for generation in [Generation::Plugin, Generation::Workflows] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Workflows] {
         let setup = Setup::new(generation, &[]);
         setup.twin.world(|world| world.delete_issue(setup.issue));
         setup.act(ActionKind::Resolve, Agent::Person);
@@ -210,8 +210,8 @@ fn a_proxy_that_answers_404_for_all_of_sentry_ends_no_update_but_an_issue_that_i
 
 #[test]
 fn a_resolve_that_waits_for_sentry_is_not_made_any_more_once_its_incident_was_reopened() {
-    let setup = Setup::new(Generation::Apps, &[]);
-    setup.twin.world(|world| world.inject("/issues/", 10_000, FaultKind::Status(403)));
+    let setup = Setup::new(SentryGeneration::Apps, &[]);
+    setup.twin.world(|world| world.inject("/issues/", 10_000, TwinFaultKind::Status(403)));
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.bridge.wait_for_log("which is retried");
     setup.act(ActionKind::Reopen, Agent::Person);
@@ -249,7 +249,7 @@ fn resolved(incident_key: &str) -> Value {
 
 #[test]
 fn a_webhook_is_taken_by_its_signature_and_once_and_never_refused_for_what_it_says() {
-    let setup = Setup::new(Generation::Apps, &[]);
+    let setup = Setup::new(SentryGeneration::Apps, &[]);
     let key = setup.issue.to_string();
     let wrong = webhook(&setup, "the-secret-of-a-stranger", "01A", &resolved(&key));
     assert_eq!(wrong.status, 401);

@@ -1,20 +1,20 @@
 //! What `connect --undo` takes back.
 
-use sentry_twin::{Generation, World};
+use sentry_twin::{SentryGeneration, World};
 use serde_json::json;
 
 use crate::connect::{connect, done, projects};
 
 #[test]
 fn undo_takes_back_all_that_was_made_and_nothing_else() {
-    for generation in [Generation::Plugin, Generation::Apps, Generation::Workflows] {
+    for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let twin = projects(generation);
         let mail = json!([{"id": "sentry.mail.actions.NotifyEmailAction"}]);
         twin.world(|world| {
             world.deletes_apps = true;
             world.project("shop").unwrap().urls = vec!["https://hooks.example/1".to_owned()];
             world.project("shop").unwrap().hook_enabled = true;
-            if generation == Generation::Workflows {
+            if generation == SentryGeneration::Workflows {
                 let detectors = [world.detectors[0]["id"].as_str().unwrap().to_owned()];
                 world.add_workflow(
                     "Mail",
@@ -25,7 +25,7 @@ fn undo_takes_back_all_that_was_made_and_nothing_else() {
             } else {
                 world.add_rule("shop", "Mail", &mail);
             }
-            if generation != Generation::Plugin {
+            if generation != SentryGeneration::Plugin {
                 world.add_app("Somebody else's", "https://elsewhere.example/hook");
             }
         });
@@ -42,7 +42,7 @@ fn undo_takes_back_all_that_was_made_and_nothing_else() {
             assert!(planned.stdout.contains("nothing was changed; --yes does it"), "{planned:?}");
             done(&connect(&twin, &["--undo", "--yes"]));
             let (mut after, mut expected) = (twin.world(state), before.clone());
-            if generation == Generation::Workflows {
+            if generation == SentryGeneration::Workflows {
                 // An address that was alone stays in a list that is switched off.
                 (after.0[1].0, expected.0[1].0) = (Vec::new(), Vec::new());
             }
@@ -55,7 +55,7 @@ fn undo_takes_back_all_that_was_made_and_nothing_else() {
 
 #[test]
 fn undo_takes_the_action_out_of_an_alert_that_was_extended() {
-    let twin = projects(Generation::Apps);
+    let twin = projects(SentryGeneration::Apps);
     let mail = json!([{"id": "sentry.mail.actions.NotifyEmailAction"}]);
     twin.world(|world| world.add_rule("shop", "On call", &mail));
     let before = twin.world(|world| world.project("shop").unwrap().rules.clone());
@@ -68,7 +68,7 @@ fn undo_takes_the_action_out_of_an_alert_that_was_extended() {
 
 #[test]
 fn where_no_token_may_delete_an_integration_undo_says_what_is_left_to_do() {
-    let twin = projects(Generation::Apps);
+    let twin = projects(SentryGeneration::Apps);
     done(&connect(&twin, &["--yes"]));
     let run = connect(&twin, &["--undo", "--yes"]);
     assert_eq!(run.code, Some(1));

@@ -11,8 +11,8 @@
 mod model;
 pub mod rules;
 
-pub use model::{Action, Protocol, State};
-pub use rules::Rule;
+pub use model::{ModelAction, ModelState, Protocol};
+pub use rules::LeaseRule;
 
 /// PagerDuty receives no event after a later event of the same incident.
 pub const ORDER: &str = "no event is received after a later one of its incident";

@@ -2,7 +2,7 @@
 
 use stateright::{Model, Property};
 
-use crate::rules::{KEYS, Number, Rule, Rules};
+use crate::rules::{KEYS, LeaseRule, LeaseRules, ValueId};
 use crate::{ALL_DELIVERED, ONE_SENDER, ORDER, TIME_ENDS};
 
 /// The service key of each event. The first two events belong to the same incident.
@@ -18,7 +18,7 @@ const BRIDGES: usize = 2;
 /// one action, for example the beginning of an attempt and its request if nothing holds the bridge up in between.
 #[derive(Debug)]
 pub struct Protocol {
-    rules: Rules,
+    rules: LeaseRules,
     /// The step at which time ends.
     steps: u8,
     /// The maximum number of faults in one run, each at any moment and in any bridge.
@@ -29,32 +29,32 @@ pub struct Protocol {
 
 /// The state of the database, of PagerDuty and of all bridges.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct State {
+pub struct ModelState {
     now: u8,
     faults: u8,
-    table: Number,
+    table: ValueId,
     waits: [bool; KEY_OF.len()],
     /// PagerDuty has received the second event of the incident.
     is_second_received: bool,
-    bridges: [Bridge; BRIDGES],
+    bridges: [ModelBridge; BRIDGES],
     /// A statement that the database executes at any later time or never.
-    late: Option<Late>,
+    late: Option<LateStatement>,
     is_out_of_order: bool,
     has_two_senders: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct Bridge {
-    member: Number,
-    condition: Condition,
+struct ModelBridge {
+    member: ValueId,
+    condition: ProcessCondition,
     /// How many steps its clock is behind.
     behind: u8,
     has_exchanged: bool,
-    attempts: [Option<Attempt>; KEYS],
+    attempts: [Option<ModelAttempt>; KEYS],
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Condition {
+enum ProcessCondition {
     /// It exchanges with the database once in every step.
     Runs,
     /// The process stands still, and its clock goes on.
@@ -65,14 +65,14 @@ enum Condition {
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct Attempt {
+struct ModelAttempt {
     event: usize,
     number: u8,
-    phase: Phase,
+    phase: AttemptPhase,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Phase {
+enum AttemptPhase {
     /// Its beginning is committed.
     Begun,
     /// The request arrives when the step ends.
@@ -82,15 +82,15 @@ enum Phase {
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct Late {
+struct LateStatement {
     bridge: usize,
     is_leaving: bool,
-    changes: Number,
+    changes: ValueId,
 }
 
 /// A transition from one state to the next.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Action {
+pub enum ModelAction {
     /// A step ends: requests that are on the way arrive.
     Tick,
     /// The bridge exchanges with the database.
@@ -134,7 +134,7 @@ impl Protocol {
     /// Returns a model in which time ends after `steps` steps and at most `faults` faults happen.
     #[must_use]
     pub fn new(steps: u8, faults: u8) -> Self {
-        Self { rules: Rules::without(None), steps, faults, only_stops: false }
+        Self { rules: LeaseRules::without(None), steps, faults, only_stops: false }
     }
 
     /// Limits the faults to processes that crash or are held up, so that a longer time can be searched.
@@ -145,57 +145,57 @@ impl Protocol {
 
     /// Leaves out one of the rules.
     #[must_use]
-    pub fn without(self, rule: Rule) -> Self {
-        Self { rules: Rules::without(Some(rule)), ..self }
+    pub fn without(self, rule: LeaseRule) -> Self {
+        Self { rules: LeaseRules::without(Some(rule)), ..self }
     }
 
     /// The rules, with all values that they have met.
     #[must_use]
-    pub fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &LeaseRules {
         &self.rules
     }
 
     /// Lets a bridge ask for changes, and returns them.
-    fn ask(&self, state: &mut State, bridge: usize) -> Late {
+    fn ask(&self, state: &mut ModelState, bridge: usize) -> LateStatement {
         let asking = &mut state.bridges[bridge];
-        let clock = Rules::clock(state.now, asking.behind);
+        let clock = LeaseRules::clock(state.now, asking.behind);
         let (member, changes) = self.rules.ask(asking.member, clock, asking.attempts.map(|attempt| attempt.is_some()));
         (asking.member, asking.has_exchanged) = (member, true);
-        Late { bridge, is_leaving: self.rules.is_leaving(member), changes }
+        LateStatement { bridge, is_leaving: self.rules.is_leaving(member), changes }
     }
 
     /// Makes the changes in the database, and returns the bridge's view.
-    fn apply(&self, state: &mut State, Late { bridge, is_leaving, changes }: Late) -> Number {
+    fn apply(&self, state: &mut ModelState, LateStatement { bridge, is_leaving, changes }: LateStatement) -> ValueId {
         let waiting = state.waiting();
         let (table, view) = self.rules.apply(state.table, (bridge, is_leaving), changes, waiting, state.now);
         state.table = table;
         view
     }
 
-    fn exchange(&self, state: &mut State, bridge: usize) {
+    fn exchange(&self, state: &mut ModelState, bridge: usize) {
         let asked = self.ask(state, bridge);
         let view = self.apply(state, asked);
         let asking = &mut state.bridges[bridge];
-        let clock = Rules::clock(state.now, asking.behind);
+        let clock = LeaseRules::clock(state.now, asking.behind);
         asking.member = self.rules.answer(asking.member, asked.changes, view, clock);
     }
 
     /// The number of the lease under which a bridge may send, if it may.
-    fn right(&self, state: &State, bridge: usize, key: usize) -> Option<u8> {
-        let Bridge { member, behind, .. } = state.bridges[bridge];
-        self.rules.rights(member, Rules::clock(state.now, behind))[key]
+    fn right(&self, state: &ModelState, bridge: usize, key: usize) -> Option<u8> {
+        let ModelBridge { member, behind, .. } = state.bridges[bridge];
+        self.rules.rights(member, LeaseRules::clock(state.now, behind))[key]
     }
 
     /// The initial state: the first bridge has the leases of both keys, and the second bridge knows that.
-    fn first_state(&self) -> State {
-        let bridge = |number| Bridge {
+    fn first_state(&self) -> ModelState {
+        let bridge = |number| ModelBridge {
             member: self.rules.member(number),
-            condition: Condition::Runs,
+            condition: ProcessCondition::Runs,
             behind: 0,
             has_exchanged: false,
             attempts: [None; KEYS],
         };
-        let mut state = State {
+        let mut state = ModelState {
             now: 0,
             faults: 0,
             table: self.rules.table(),
@@ -215,41 +215,42 @@ impl Protocol {
 
     /// Whether nothing can go wrong any more: all events are delivered and no attempt is open, or one bridge is gone and
     /// has no open attempts.
-    fn is_over(&self, state: &State) -> bool {
-        let attempts = |bridge: &Bridge| bridge.attempts.iter().flatten().count();
-        let is_gone = |bridge: &Bridge| bridge.condition == Condition::Crashed || self.rules.has_left(bridge.member);
+    fn is_over(&self, state: &ModelState) -> bool {
+        let attempts = |bridge: &ModelBridge| bridge.attempts.iter().flatten().count();
+        let is_gone =
+            |bridge: &ModelBridge| bridge.condition == ProcessCondition::Crashed || self.rules.has_left(bridge.member);
         let mut bridges = state.bridges.iter();
         state.waits == [false; KEY_OF.len()] && bridges.clone().all(|bridge| attempts(bridge) == 0)
             || bridges.any(|bridge| attempts(bridge) == 0 && is_gone(bridge))
     }
 
-    fn actions_of(&self, state: &State, number: usize, actions: &mut Vec<Action>) {
+    fn actions_of(&self, state: &ModelState, number: usize, actions: &mut Vec<ModelAction>) {
         let bridge = &state.bridges[number];
         match bridge.condition {
-            Condition::Crashed => return,
-            Condition::Paused | Condition::Frozen => return actions.push(Action::Resume(number)),
-            Condition::Runs => {}
+            ProcessCondition::Crashed => return,
+            ProcessCondition::Paused | ProcessCondition::Frozen => return actions.push(ModelAction::Resume(number)),
+            ProcessCondition::Runs => {}
         }
         let may_stop = state.faults < self.faults;
         let may_fail = may_stop && !self.only_stops;
         if !bridge.has_exchanged {
-            actions.push(Action::Exchange(number));
+            actions.push(ModelAction::Exchange(number));
             if may_fail && state.late.is_none() {
-                actions.push(Action::ExchangeLate(number));
+                actions.push(ModelAction::ExchangeLate(number));
             }
         }
         if may_stop {
-            actions.push(Action::Crash(number));
+            actions.push(ModelAction::Crash(number));
             // Only a margin helps if the clock stood still and the bridge is then held up just before it sends.
             if !bridge.is_beginning() || bridge.behind == 0 {
-                actions.push(Action::Pause(number));
+                actions.push(ModelAction::Pause(number));
             }
         }
         if may_fail && !bridge.is_beginning() {
-            actions.push(Action::Freeze(number));
+            actions.push(ModelAction::Freeze(number));
         }
         if may_fail && !self.rules.is_leaving(bridge.member) {
-            actions.push(Action::Leave(number));
+            actions.push(ModelAction::Leave(number));
         }
         for key in 0..KEYS {
             match bridge.attempts[key].map(|attempt| attempt.phase) {
@@ -257,54 +258,55 @@ impl Protocol {
                     // The first waiting event of its incident.
                     let event = (0..KEY_OF.len()).find(|event| KEY_OF[*event] == key && state.waits[*event]);
                     let Some(event) = event.filter(|_| self.may_begin(state, number, key)) else { continue };
-                    actions.extend([Action::Deliver(number, event), Action::Start(number, event)]);
+                    actions.extend([ModelAction::Deliver(number, event), ModelAction::Start(number, event)]);
                     if may_stop && bridge.behind == 0 {
-                        actions.push(Action::StartAndPause(number, event));
+                        actions.push(ModelAction::StartAndPause(number, event));
                     }
                 }
-                Some(Phase::Begun) => {
-                    let send = |is_fast| Action::Send { bridge: number, key, is_fast };
+                Some(AttemptPhase::Begun) => {
+                    let send = |is_fast| ModelAction::Send { bridge: number, key, is_fast };
                     actions.extend([send(true), send(false)]);
                 }
-                Some(Phase::OnTheWay) => {}
-                Some(Phase::Received) => {
-                    actions.push(Action::Settle(number, key));
-                    actions.extend(may_fail.then_some(Action::TimeOut(number, key)));
+                Some(AttemptPhase::OnTheWay) => {}
+                Some(AttemptPhase::Received) => {
+                    actions.push(ModelAction::Settle(number, key));
+                    actions.extend(may_fail.then_some(ModelAction::TimeOut(number, key)));
                 }
             }
         }
     }
 
-    fn may_begin(&self, state: &State, bridge: usize, key: usize) -> bool {
+    fn may_begin(&self, state: &ModelState, bridge: usize, key: usize) -> bool {
         let right = self.right(state, bridge, key);
         right.is_some_and(|right| self.rules.allows(state.table, key, bridge, right))
     }
 
-    fn begin(&self, state: &mut State, bridge: usize, event: usize) -> Option<()> {
+    fn begin(&self, state: &mut ModelState, bridge: usize, event: usize) -> Option<()> {
         let key = KEY_OF[event];
         let number = self.right(state, bridge, key)?;
-        state.bridges[bridge].attempts[key] = Some(Attempt { event, number, phase: Phase::Begun });
+        state.bridges[bridge].attempts[key] = Some(ModelAttempt { event, number, phase: AttemptPhase::Begun });
         Some(())
     }
 
-    fn send(&self, state: &mut State, bridge: usize, key: usize, is_fast: bool) -> Option<()> {
+    fn send(&self, state: &mut ModelState, bridge: usize, key: usize, is_fast: bool) -> Option<()> {
         let attempt = state.bridges[bridge].attempts[key]?;
         if self.right(state, bridge, key) != Some(attempt.number) {
             state.bridges[bridge].attempts[key] = None;
             return Some(());
         }
-        let is_sending = |other: &Bridge| other.attempts[key].is_some_and(|other| other.phase == Phase::OnTheWay);
+        let is_sending =
+            |other: &ModelBridge| other.attempts[key].is_some_and(|other| other.phase == AttemptPhase::OnTheWay);
         state.has_two_senders |= is_sending(&state.bridges[1 - bridge]);
-        let phase = if is_fast { Phase::Received } else { Phase::OnTheWay };
-        state.bridges[bridge].attempts[key] = Some(Attempt { phase, ..attempt });
+        let phase = if is_fast { AttemptPhase::Received } else { AttemptPhase::OnTheWay };
+        state.bridges[bridge].attempts[key] = Some(ModelAttempt { phase, ..attempt });
         if is_fast {
             state.receive(attempt.event);
         }
         Some(())
     }
 
-    fn settle(&self, state: &mut State, bridge: usize, key: usize) -> Option<()> {
-        let Attempt { event, number, .. } = state.bridges[bridge].attempts[key].take()?;
+    fn settle(&self, state: &mut ModelState, bridge: usize, key: usize) -> Option<()> {
+        let ModelAttempt { event, number, .. } = state.bridges[bridge].attempts[key].take()?;
         if self.rules.allows(state.table, key, bridge, number) {
             state.waits[event] = false;
         }
@@ -312,14 +314,14 @@ impl Protocol {
     }
 }
 
-impl Bridge {
+impl ModelBridge {
     /// Whether it is between the beginning of an attempt and its request.
     fn is_beginning(&self) -> bool {
-        self.attempts.iter().flatten().any(|attempt| attempt.phase == Phase::Begun)
+        self.attempts.iter().flatten().any(|attempt| attempt.phase == AttemptPhase::Begun)
     }
 }
 
-impl State {
+impl ModelState {
     /// The keys with waiting events.
     fn waiting(&self) -> [bool; KEYS] {
         let waits = |key| (0..KEY_OF.len()).any(|event| KEY_OF[event] == key && self.waits[event]);
@@ -328,11 +330,11 @@ impl State {
 
     /// Whether the step may end: every running bridge has exchanged, sent and settled.
     fn may_tick(&self) -> bool {
-        let is_done = |bridge: &Bridge| {
+        let is_done = |bridge: &ModelBridge| {
             let mut attempts = bridge.attempts.iter().flatten();
-            bridge.has_exchanged && attempts.all(|attempt| attempt.phase == Phase::OnTheWay)
+            bridge.has_exchanged && attempts.all(|attempt| attempt.phase == AttemptPhase::OnTheWay)
         };
-        self.bridges.iter().all(|bridge| bridge.condition != Condition::Runs || is_done(bridge))
+        self.bridges.iter().all(|bridge| bridge.condition != ProcessCondition::Runs || is_done(bridge))
     }
 
     fn tick(&mut self) {
@@ -340,15 +342,16 @@ impl State {
         for number in 0..BRIDGES {
             for key in 0..KEYS {
                 let Some(attempt) = self.bridges[number].attempts[key] else { continue };
-                if attempt.phase == Phase::OnTheWay {
+                if attempt.phase == AttemptPhase::OnTheWay {
                     self.receive(attempt.event);
-                    self.bridges[number].attempts[key] = Some(Attempt { phase: Phase::Received, ..attempt });
+                    self.bridges[number].attempts[key] =
+                        Some(ModelAttempt { phase: AttemptPhase::Received, ..attempt });
                 }
             }
             let bridge = &mut self.bridges[number];
             bridge.has_exchanged = false;
-            bridge.behind += u8::from(bridge.condition == Condition::Frozen);
-            if bridge.condition == Condition::Crashed {
+            bridge.behind += u8::from(bridge.condition == ProcessCondition::Frozen);
+            if bridge.condition == ProcessCondition::Crashed {
                 bridge.forget();
             }
         }
@@ -361,80 +364,80 @@ impl State {
     }
 }
 
-impl Bridge {
+impl ModelBridge {
     /// Clears a bridge that crashed, except its requests that are on the way: nothing else of it matters any more.
     fn forget(&mut self) {
-        (self.member, self.behind, self.has_exchanged) = (Number::MAX, 0, false);
+        (self.member, self.behind, self.has_exchanged) = (ValueId::MAX, 0, false);
         for attempt in &mut self.attempts {
-            attempt.take_if(|attempt| attempt.phase != Phase::OnTheWay);
+            attempt.take_if(|attempt| attempt.phase != AttemptPhase::OnTheWay);
         }
     }
 }
 
 impl Model for Protocol {
-    type State = State;
-    type Action = Action;
+    type State = ModelState;
+    type Action = ModelAction;
 
-    fn init_states(&self) -> Vec<State> {
+    fn init_states(&self) -> Vec<ModelState> {
         vec![self.first_state()]
     }
 
-    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+    fn actions(&self, state: &ModelState, actions: &mut Vec<ModelAction>) {
         if self.is_over(state) {
             return;
         }
         if state.now < self.steps && state.may_tick() {
-            actions.push(Action::Tick);
+            actions.push(ModelAction::Tick);
         }
         if state.late.is_some() {
-            actions.push(Action::Apply);
+            actions.push(ModelAction::Apply);
         }
         for number in 0..BRIDGES {
             self.actions_of(state, number, actions);
         }
     }
 
-    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+    fn next_state(&self, last: &ModelState, action: ModelAction) -> Option<ModelState> {
         let mut state = *last;
         match action {
-            Action::Tick => state.tick(),
-            Action::Exchange(bridge) => self.exchange(&mut state, bridge),
-            Action::ExchangeLate(bridge) => {
+            ModelAction::Tick => state.tick(),
+            ModelAction::Exchange(bridge) => self.exchange(&mut state, bridge),
+            ModelAction::ExchangeLate(bridge) => {
                 state.late = Some(self.ask(&mut state, bridge));
                 state.faults += 1;
             }
-            Action::Apply => {
+            ModelAction::Apply => {
                 let late = state.late.take()?;
                 self.apply(&mut state, late);
             }
-            Action::Pause(bridge) => state.fail(bridge, Condition::Paused),
-            Action::Freeze(bridge) => state.fail(bridge, Condition::Frozen),
-            Action::Crash(bridge) => {
-                state.fail(bridge, Condition::Crashed);
+            ModelAction::Pause(bridge) => state.fail(bridge, ProcessCondition::Paused),
+            ModelAction::Freeze(bridge) => state.fail(bridge, ProcessCondition::Frozen),
+            ModelAction::Crash(bridge) => {
+                state.fail(bridge, ProcessCondition::Crashed);
                 state.bridges[bridge].forget();
             }
-            Action::Resume(bridge) => state.bridges[bridge].condition = Condition::Runs,
-            Action::Leave(bridge) => {
+            ModelAction::Resume(bridge) => state.bridges[bridge].condition = ProcessCondition::Runs,
+            ModelAction::Leave(bridge) => {
                 state.faults += 1;
                 let leaving = &mut state.bridges[bridge];
                 leaving.member = self.rules.leave(leaving.member);
             }
-            Action::Deliver(bridge, event) => {
+            ModelAction::Deliver(bridge, event) => {
                 self.begin(&mut state, bridge, event)?;
                 self.send(&mut state, bridge, KEY_OF[event], true)?;
                 self.settle(&mut state, bridge, KEY_OF[event])?;
             }
-            Action::Start(bridge, event) => {
+            ModelAction::Start(bridge, event) => {
                 self.begin(&mut state, bridge, event)?;
                 self.send(&mut state, bridge, KEY_OF[event], false)?;
             }
-            Action::StartAndPause(bridge, event) => {
+            ModelAction::StartAndPause(bridge, event) => {
                 self.begin(&mut state, bridge, event)?;
-                state.fail(bridge, Condition::Paused);
+                state.fail(bridge, ProcessCondition::Paused);
             }
-            Action::Send { bridge, key, is_fast } => self.send(&mut state, bridge, key, is_fast)?,
-            Action::Settle(bridge, key) => self.settle(&mut state, bridge, key)?,
-            Action::TimeOut(bridge, key) => {
+            ModelAction::Send { bridge, key, is_fast } => self.send(&mut state, bridge, key, is_fast)?,
+            ModelAction::Settle(bridge, key) => self.settle(&mut state, bridge, key)?,
+            ModelAction::TimeOut(bridge, key) => {
                 state.faults += 1;
                 state.bridges[bridge].attempts[key] = None;
             }
@@ -444,16 +447,16 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(ORDER, |_, state: &State| !state.is_out_of_order),
-            Property::always(ONE_SENDER, |_, state: &State| !state.has_two_senders),
-            Property::sometimes(ALL_DELIVERED, |_, state: &State| state.waits == [false; KEY_OF.len()]),
-            Property::sometimes(TIME_ENDS, |protocol: &Self, state: &State| state.now == protocol.steps),
+            Property::always(ORDER, |_, state: &ModelState| !state.is_out_of_order),
+            Property::always(ONE_SENDER, |_, state: &ModelState| !state.has_two_senders),
+            Property::sometimes(ALL_DELIVERED, |_, state: &ModelState| state.waits == [false; KEY_OF.len()]),
+            Property::sometimes(TIME_ENDS, |protocol: &Self, state: &ModelState| state.now == protocol.steps),
         ]
     }
 }
 
-impl State {
-    fn fail(&mut self, bridge: usize, condition: Condition) {
+impl ModelState {
+    fn fail(&mut self, bridge: usize, condition: ProcessCondition) {
         self.faults += 1;
         self.bridges[bridge].condition = condition;
     }

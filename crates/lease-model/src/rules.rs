@@ -29,7 +29,7 @@ const CLOCK: u8 = 10;
 
 /// A rule that can be left out, to show that the search then finds a violation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Rule {
+pub enum LeaseRule {
     /// The database compares the fence when an attempt begins and ends.
     Fence,
     /// A bridge that takes a lease that ended without a release waits before it sends.
@@ -39,58 +39,55 @@ pub enum Rule {
 }
 
 /// The number of a member, a table, a set of changes or a view.
-pub type Number = u32;
+pub type ValueId = u32;
 
 /// The rules, and all values that were met so far.
 #[derive(Debug)]
-pub struct Rules {
+pub struct LeaseRules {
     keys: [ServiceKey; KEYS],
     names: [LeaseName; KEYS],
-    left_out: Option<Rule>,
-    met: Mutex<Met>,
+    left_out: Option<LeaseRule>,
+    seen: Mutex<SeenValues>,
 }
 
-/// The arguments of [`Rules::apply`]: the table, the bridge, whether it is leaving, the changes, the keys with waiting
-/// events, and the time.
-type Application = (Number, usize, bool, Number, [bool; KEYS], u8);
-
+/// The values that were met so far, and the results of the rules for them, by their arguments.
 #[derive(Debug, Default)]
-struct Met {
-    members: Values<Member>,
-    tables: Values<LeaseTable>,
-    changes: Values<LeaseChanges>,
-    views: Values<LeaseView>,
-    asked: HashMap<(Number, u8, [bool; KEYS]), (Number, Number)>,
-    applied: HashMap<Application, (Number, Number)>,
-    answered: HashMap<(Number, Number, Number, u8), Number>,
-    rights: HashMap<(Number, u8), [Option<u8>; KEYS]>,
+struct SeenValues {
+    members: ValueTable<Member>,
+    tables: ValueTable<LeaseTable>,
+    changes: ValueTable<LeaseChanges>,
+    views: ValueTable<LeaseView>,
+    asked: HashMap<(ValueId, u8, [bool; KEYS]), (ValueId, ValueId)>,
+    applied: HashMap<(ValueId, usize, bool, ValueId, [bool; KEYS], u8), (ValueId, ValueId)>,
+    answered: HashMap<(ValueId, ValueId, ValueId, u8), ValueId>,
+    rights: HashMap<(ValueId, u8), [Option<u8>; KEYS]>,
 }
 
 /// Values, each with its number.
 #[derive(Debug)]
-struct Values<T> {
+struct ValueTable<T> {
     all: Vec<T>,
-    numbers: HashMap<T, Number>,
+    numbers: HashMap<T, ValueId>,
 }
 
-impl<T> Default for Values<T> {
+impl<T> Default for ValueTable<T> {
     fn default() -> Self {
         Self { all: Vec::new(), numbers: HashMap::new() }
     }
 }
 
-impl<T: Clone + Eq + Hash> Values<T> {
-    fn number(&mut self, value: T) -> Number {
+impl<T: Clone + Eq + Hash> ValueTable<T> {
+    fn number(&mut self, value: T) -> ValueId {
         if let Some(number) = self.numbers.get(&value) {
             return *number;
         }
-        let number = Number::try_from(self.all.len()).unwrap_or(Number::MAX);
+        let number = ValueId::try_from(self.all.len()).unwrap_or(ValueId::MAX);
         self.all.push(value.clone());
         self.numbers.insert(value, number);
         number
     }
 
-    fn get(&self, number: Number) -> &T {
+    fn get(&self, number: ValueId) -> &T {
         &self.all[number as usize]
     }
 }
@@ -114,7 +111,7 @@ fn info(bridge: usize, is_leaving: bool) -> BridgeInfo {
     }
 }
 
-impl Rules {
+impl LeaseRules {
     /// Returns all rules except the one that is left out, if any.
     ///
     /// # Panics
@@ -122,15 +119,15 @@ impl Rules {
     /// Never: the service keys are valid.
     #[must_use]
     #[expect(clippy::expect_used, reason = "the service keys are constants")]
-    pub fn without(left_out: Option<Rule>) -> Self {
+    pub fn without(left_out: Option<LeaseRule>) -> Self {
         let key = |number: usize| ServiceKey::parse(&format!("{number:032}")).expect("a service key");
         let keys = [key(0), key(1)];
         let names = keys.clone().map(LeaseName::Key);
-        Self { keys, names, left_out, met: Mutex::default() }
+        Self { keys, names, left_out, seen: Mutex::default() }
     }
 
-    fn met(&self) -> MutexGuard<'_, Met> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, SeenValues> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time on the clock of a bridge that stood still for `behind` steps.
@@ -141,51 +138,51 @@ impl Rules {
 
     /// The number of a bridge without leases.
     #[must_use]
-    pub fn member(&self, bridge: usize) -> Number {
-        self.met().members.number(Member::new(id(bridge), TIMING))
+    pub fn member(&self, bridge: usize) -> ValueId {
+        self.seen().members.number(Member::new(id(bridge), TIMING))
     }
 
     /// The number of a table without leases.
     #[must_use]
-    pub fn table(&self) -> Number {
-        self.met().tables.number(LeaseTable::default())
+    pub fn table(&self) -> ValueId {
+        self.seen().tables.number(LeaseTable::default())
     }
 
     /// Makes a bridge start to leave, and returns its new number.
     #[must_use]
-    pub fn leave(&self, member: Number) -> Number {
-        let mut met = self.met();
-        let mut member = met.members.get(member).clone();
+    pub fn leave(&self, member: ValueId) -> ValueId {
+        let mut seen = self.seen();
+        let mut member = seen.members.get(member).clone();
         member.leave();
-        met.members.number(member)
+        seen.members.number(member)
     }
 
     /// Whether a bridge is about to stop.
     #[must_use]
-    pub fn is_leaving(&self, member: Number) -> bool {
-        self.met().members.get(member).is_leaving()
+    pub fn is_leaving(&self, member: ValueId) -> bool {
+        self.seen().members.get(member).is_leaving()
     }
 
     /// Whether a bridge has given up all leases and will not take one again.
     #[must_use]
-    pub fn has_left(&self, member: Number) -> bool {
-        self.met().members.get(member).has_left()
+    pub fn has_left(&self, member: ValueId) -> bool {
+        self.seen().members.get(member).has_left()
     }
 
     /// Lets a bridge ask for changes. Returns the bridge after that, and the changes. `busy`: the keys with attempts in
     /// flight.
     #[must_use]
-    pub fn ask(&self, member: Number, clock: u8, busy: [bool; KEYS]) -> (Number, Number) {
-        let mut met = self.met();
+    pub fn ask(&self, member: ValueId, clock: u8, busy: [bool; KEYS]) -> (ValueId, ValueId) {
+        let mut seen = self.seen();
         let question = (member, clock, busy);
-        if let Some(known) = met.asked.get(&question) {
+        if let Some(known) = seen.asked.get(&question) {
             return *known;
         }
-        let mut member = met.members.get(member).clone();
+        let mut member = seen.members.get(member).clone();
         let is_busy = |name: &LeaseName| (0..KEYS).any(|key| busy[key] && self.names[key] == *name);
         let changes = member.changes(moment(clock), is_busy);
-        let answer = (met.members.number(member), met.changes.number(changes));
-        met.asked.insert(question, answer);
+        let answer = (seen.members.number(member), seen.changes.number(changes));
+        seen.asked.insert(question, answer);
         answer
     }
 
@@ -194,79 +191,79 @@ impl Rules {
     #[must_use]
     pub fn apply(
         &self,
-        table: Number,
+        table: ValueId,
         (bridge, is_leaving): (usize, bool),
-        changes: Number,
+        changes: ValueId,
         waiting: [bool; KEYS],
         now: u8,
-    ) -> (Number, Number) {
-        let mut met = self.met();
+    ) -> (ValueId, ValueId) {
+        let mut seen = self.seen();
         let question = (table, bridge, is_leaving, changes, waiting, now);
-        if let Some(known) = met.applied.get(&question) {
+        if let Some(known) = seen.applied.get(&question) {
             return *known;
         }
-        let mut table = met.tables.get(table).clone();
+        let mut table = seen.tables.get(table).clone();
         let keys: Vec<_> = (0..KEYS).filter(|key| waiting[*key]).map(|key| self.keys[key].clone()).collect();
         let utc = DateTime::<Utc>::UNIX_EPOCH + moment(now);
-        let changes = met.changes.get(changes).clone();
+        let changes = seen.changes.get(changes).clone();
         let view = table.exchange(&info(bridge, is_leaving), &changes, TIMING.lease, &keys, utc);
-        let answer = (met.tables.number(table), met.views.number(view));
-        met.applied.insert(question, answer);
+        let answer = (seen.tables.number(table), seen.views.number(view));
+        seen.applied.insert(question, answer);
         answer
     }
 
     /// Returns a bridge after the answer of the database, which comes within the step.
     #[must_use]
-    pub fn answer(&self, member: Number, changes: Number, view: Number, clock: u8) -> Number {
-        let mut met = self.met();
+    pub fn answer(&self, member: ValueId, changes: ValueId, view: ValueId, clock: u8) -> ValueId {
+        let mut seen = self.seen();
         let question = (member, changes, view, clock);
-        if let Some(known) = met.answered.get(&question) {
+        if let Some(known) = seen.answered.get(&question) {
             return *known;
         }
-        let mut member = met.members.get(member).clone();
+        let mut member = seen.members.get(member).clone();
         let now = moment(clock);
         // Without the wait, a bridge may send at the same moment at which it takes a lease.
-        let answered_at = if self.left_out == Some(Rule::Wait) { now.saturating_sub(STEP) } else { now };
-        member.answered(now, met.changes.get(changes), met.views.get(view).clone(), answered_at);
-        let answer = met.members.number(member);
-        met.answered.insert(question, answer);
+        let answered_at = if self.left_out == Some(LeaseRule::Wait) { now.saturating_sub(STEP) } else { now };
+        member.answered(now, seen.changes.get(changes), seen.views.get(view).clone(), answered_at);
+        let answer = seen.members.number(member);
+        seen.answered.insert(question, answer);
         answer
     }
 
     /// The numbers of the leases under which a bridge may send now.
     #[must_use]
-    pub fn rights(&self, member: Number, clock: u8) -> [Option<u8>; KEYS] {
-        let mut met = self.met();
-        if let Some(known) = met.rights.get(&(member, clock)) {
+    pub fn rights(&self, member: ValueId, clock: u8) -> [Option<u8>; KEYS] {
+        let mut seen = self.seen();
+        if let Some(known) = seen.rights.get(&(member, clock)) {
             return *known;
         }
-        let found = met.members.get(member);
+        let found = seen.members.get(member);
         let fence = |name: &LeaseName| {
-            if self.left_out == Some(Rule::Clock) {
+            if self.left_out == Some(LeaseRule::Clock) {
                 return found.held().find(|(held, _)| *held == name).map(|(_, fence)| fence);
             }
             found.right(name, moment(clock)).map(|right| right.fence)
         };
         let number = |name| fence(name).and_then(|fence| u8::try_from(fence.number).ok());
         let rights = self.names.each_ref().map(number);
-        met.rights.insert((member, clock), rights);
+        seen.rights.insert((member, clock), rights);
         rights
     }
 
     /// Whether the database lets an attempt with this lease number begin or end.
     #[must_use]
-    pub fn allows(&self, table: Number, key: usize, bridge: usize, number: u8) -> bool {
-        if self.left_out == Some(Rule::Fence) {
+    pub fn allows(&self, table: ValueId, key: usize, bridge: usize, number: u8) -> bool {
+        if self.left_out == Some(LeaseRule::Fence) {
             return true;
         }
         let fence = Fence { number: i64::from(number), owner: id(bridge) };
-        self.met().tables.get(table).allows(&self.names[key], fence)
+        self.seen().tables.get(table).allows(&self.names[key], fence)
     }
 
-    /// How many different members, tables and views were met.
+    /// How many different members, tables and views were seen.
     #[must_use]
     pub fn values(&self) -> [usize; 3] {
-        let met = self.met();
-        [met.members.all.len(), met.tables.all.len(), met.views.all.len()]
+        let seen = self.seen();
+        [seen.members.all.len(), seen.tables.all.len(), seen.views.all.len()]
     }
 }

@@ -4,7 +4,7 @@
 use std::env;
 use std::time::{Duration, Instant};
 
-use lease_model::{ONE_SENDER, Protocol, Rule};
+use lease_model::{LeaseRule, ONE_SENDER, Protocol};
 use stateright::{Checker, HasDiscoveries, Model};
 
 /// The model bounds the search; this limit applies if there is a mistake in the model.
@@ -54,7 +54,7 @@ fn every_reachable_state_keeps_them_also_after_a_takeover_when_bridges_crash_or_
 }
 
 #[track_caller]
-fn assert_two_senders_without(rule: Rule) {
+fn assert_two_senders_without(rule: LeaseRule) {
     let checker = search(any_faults().without(rule));
     assert!(
         checker.discovery(ONE_SENDER).is_some(),
@@ -65,15 +65,15 @@ fn assert_two_senders_without(rule: Rule) {
 
 #[test]
 fn without_the_fence_the_search_finds_two_senders() {
-    assert_two_senders_without(Rule::Fence);
+    assert_two_senders_without(LeaseRule::Fence);
 }
 
 #[test]
 fn without_the_wait_after_an_expired_lease_the_search_finds_two_senders() {
-    assert_two_senders_without(Rule::Wait);
+    assert_two_senders_without(LeaseRule::Wait);
 }
 
 #[test]
 fn without_a_look_at_the_own_clock_the_search_finds_two_senders() {
-    assert_two_senders_without(Rule::Clock);
+    assert_two_senders_without(LeaseRule::Clock);
 }

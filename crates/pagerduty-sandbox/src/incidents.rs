@@ -35,7 +35,6 @@ impl EventType {
 
 /// A valid event, reduced to what incidents need.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::struct_field_names, reason = "`event_type` is PagerDuty's name for it")]
 pub(crate) struct ValidEvent {
     pub(crate) event_type: EventType,
     pub(crate) service_key: String,

@@ -110,7 +110,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::records::SharedRecords;
-use crate::server::ServerThread;
+use crate::server::SandboxThread;
 
 pub use crate::api::{EventsApiVersion, PATH, PATH_V2};
 pub use crate::faults::{CloseMode, Fault, FaultBody, FaultError, FaultRule, StandingRule, Until};
@@ -130,7 +130,7 @@ pub use crate::webhooks::WebhookAttempt;
 pub struct Sandbox {
     shared: Arc<SharedRecords>,
     /// `None` once the sandbox was stopped.
-    server: Option<ServerThread>,
+    server: Option<SandboxThread>,
     api: SocketAddr,
     control: Option<SocketAddr>,
 }
@@ -162,7 +162,7 @@ impl Sandbox {
     fn serve(shared: Arc<SharedRecords>, api: TcpListener, control: Option<TcpListener>) -> io::Result<Self> {
         let (api_address, control_address) =
             (api.local_addr()?, control.as_ref().map(TcpListener::local_addr).transpose()?);
-        let server = ServerThread::start(Arc::clone(&shared), api, control)?;
+        let server = SandboxThread::start(Arc::clone(&shared), api, control)?;
         Ok(Self { shared, server: Some(server), api: api_address, control: control_address })
     }
 

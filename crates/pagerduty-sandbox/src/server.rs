@@ -39,7 +39,7 @@ const MAX_WAIT: Duration = Duration::from_mins(10);
 
 /// The thread that runs the servers.
 #[derive(Debug)]
-pub(crate) struct ServerThread {
+pub(crate) struct SandboxThread {
     shared: Arc<SharedRecords>,
     /// False as soon as the sandbox begins to stop. From then on, a request on a connection that is still open gets no
     /// response and changes nothing.
@@ -50,7 +50,7 @@ pub(crate) struct ServerThread {
     finished: oneshot::Receiver<()>,
 }
 
-impl ServerThread {
+impl SandboxThread {
     /// Starts both servers. They accept connections when this returns.
     pub(crate) fn start(
         shared: Arc<SharedRecords>,

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::ORGANIZATION;
-use crate::reply::{ORG_READ, Reply, Request};
-use crate::world::{Generation, World};
+use crate::reply::{ORG_READ, TwinReply, TwinRequest};
+use crate::world::{SentryGeneration, World};
 
 const WRITE: [&str; 2] = ["org:write", "org:admin"];
 const RESOURCES: [&str; 5] = ["issue", "error", "comment", "seer", "preprod_artifact"];
@@ -25,9 +25,9 @@ const MEMBERS: [&str; 12] = [
 ];
 
 /// Returns the list of the organization's integrations, or of its installations.
-pub(crate) fn list(world: &World, request: &Request, what: &str) -> Result<Reply, Reply> {
-    if world.generation == Generation::Plugin {
-        return Err(Reply::missing());
+pub(crate) fn list(world: &World, request: &TwinRequest, what: &str) -> Result<TwinReply, TwinReply> {
+    if world.generation == SentryGeneration::Plugin {
+        return Err(TwinReply::missing());
     }
     request.needs(&[ORG_READ.as_slice(), &["org:integrations"]].concat())?;
     request.knows(&["per_page", "cursor", "status"])?;
@@ -36,7 +36,7 @@ pub(crate) fn list(world: &World, request: &Request, what: &str) -> Result<Reply
         "sentry-apps" => world.apps.iter().map(|app| shown(world, app, request, false)).collect(),
         _ => world.apps.iter().filter(|app| app["installed"] != false).map(|app| installation(world, app)).collect(),
     };
-    Reply::page(world, request, &rows)
+    TwinReply::page(world, request, &rows)
 }
 
 fn installation(world: &World, app: &Value) -> Value {
@@ -53,11 +53,11 @@ fn installation(world: &World, app: &Value) -> Value {
 }
 
 /// An integration as this caller sees it.
-fn shown(world: &World, app: &Value, request: &Request, alone: bool) -> Value {
+fn shown(world: &World, app: &Value, request: &TwinRequest, alone: bool) -> Value {
     let mut app = app.clone();
     let may_see =
         request.token.user.is_some() && request.token.scopes.iter().any(|scope| WRITE.contains(&scope.as_str()));
-    if !world.shows_secrets && world.generation == Generation::Workflows {
+    if !world.shows_secrets && world.generation == SentryGeneration::Workflows {
         app["clientSecret"] = Value::Null;
     } else if !may_see || !alone {
         app["clientSecret"] = json!("*".repeat(64));
@@ -65,7 +65,7 @@ fn shown(world: &World, app: &Value, request: &Request, alone: bool) -> Value {
     if let Some(members) = app.as_object_mut() {
         members.remove("sentryAppId");
         members.remove("installed");
-        if world.generation == Generation::Apps {
+        if world.generation == SentryGeneration::Apps {
             members.remove("isDisabled");
             members.remove("webhookEvents");
         }
@@ -73,25 +73,25 @@ fn shown(world: &World, app: &Value, request: &Request, alone: bool) -> Value {
     app
 }
 
-pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Result<Reply, Reply> {
-    if world.generation == Generation::Plugin {
-        return Err(Reply::missing());
+pub(crate) fn answer(world: &mut World, request: &TwinRequest, rest: &[&str]) -> Result<TwinReply, TwinReply> {
+    if world.generation == SentryGeneration::Plugin {
+        return Err(TwinReply::missing());
     }
     match (request.method.as_str(), rest) {
         ("POST", []) => {
             request.needs(&WRITE)?;
             request.needs_member()?;
             if request.body["organization"] != ORGANIZATION {
-                return Err(Reply::detail(404, "Please provide a valid value for the 'organization' field."));
+                return Err(TwinReply::detail(404, "Please provide a valid value for the 'organization' field."));
             }
             let name = request.body["name"].as_str().unwrap_or_default().to_owned();
             validate(world, request, &request.body)?;
             if world.apps.iter().any(|app| app["name"] == name.as_str()) {
-                return Err(Reply::invalid("name", "Name is already taken, please use another."));
+                return Err(TwinReply::invalid("name", "Name is already taken, please use another."));
             }
             let url = request.body["webhookUrl"].as_str().unwrap_or_default().to_owned();
             world.add_app(&name, &url);
-            let Some(mut app) = world.apps.pop() else { return Err(Reply::missing()) };
+            let Some(mut app) = world.apps.pop() else { return Err(TwinReply::missing()) };
             merge(world, &mut app, &request.body);
             world.apps.push(app.clone());
             // Sentry does not serialize this response for a particular user, and therefore leaves out the secret.
@@ -100,7 +100,7 @@ pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Res
                     members.remove(name);
                 }
             }
-            Ok(Reply::json(201, app))
+            Ok(TwinReply::json(201, app))
         }
         (method, [slug]) => {
             request.needs(if method == "GET" {
@@ -109,7 +109,7 @@ pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Res
                 &WRITE
             })?;
             let Some(place) = world.apps.iter().position(|app| app["slug"] == *slug) else {
-                return Err(Reply::missing());
+                return Err(TwinReply::missing());
             };
             match method {
                 "GET" => {}
@@ -120,16 +120,16 @@ pub(crate) fn answer(world: &mut World, request: &Request, rest: &[&str]) -> Res
                     merge(world, &mut app, &request.body);
                     world.apps[place] = app;
                 }
-                "DELETE" if !world.deletes_apps => return Err(Reply::forbidden()),
+                "DELETE" if !world.deletes_apps => return Err(TwinReply::forbidden()),
                 "DELETE" => {
                     world.apps.remove(place);
-                    return Ok(Reply::empty(204));
+                    return Ok(TwinReply::empty(204));
                 }
-                _ => return Err(Reply::detail(405, "Method not allowed")),
+                _ => return Err(TwinReply::detail(405, "Method not allowed")),
             }
-            Ok(Reply::json(200, shown(world, &world.apps[place], request, true)))
+            Ok(TwinReply::json(200, shown(world, &world.apps[place], request, true)))
         }
-        _ => Err(Reply::missing()),
+        _ => Err(TwinReply::missing()),
     }
 }
 
@@ -165,35 +165,35 @@ fn consolidated(events: &[Value]) -> (Vec<String>, Vec<String>) {
     (resources, singles)
 }
 
-fn validate(world: &World, request: &Request, body: &Value) -> Result<(), Reply> {
+fn validate(world: &World, request: &TwinRequest, body: &Value) -> Result<(), TwinReply> {
     request.body_knows(&MEMBERS)?;
     let name = body["name"].as_str().unwrap_or_default();
     if name.is_empty() || name.chars().count() > 57 {
-        return Err(Reply::invalid("name", "Cannot exceed 57 characters"));
+        return Err(TwinReply::invalid("name", "Cannot exceed 57 characters"));
     }
     let Some(scopes) = body["scopes"].as_array() else {
-        return Err(Reply::invalid("scopes", "This field is required."));
+        return Err(TwinReply::invalid("scopes", "This field is required."));
     };
     let mut scopes = scopes.iter().map(|scope| scope.as_str().unwrap_or_default());
     if let Some(scope) = scopes.clone().find(|scope| !request.token.scopes.iter().any(|own| own == scope)) {
         let why =
             format!("Requested permission of {scope} exceeds requester's permission. Please contact an administrator.");
-        return Err(Reply::invalid("scopes", &why));
+        return Err(TwinReply::invalid("scopes", &why));
     }
     let events: Vec<&str> = body["events"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for event in &events {
         let single = world.single_events && event.starts_with("issue.");
         if !RESOURCES.contains(event) && !single {
-            return Err(Reply::invalid("events", &format!("Invalid event subscription: {event}")));
+            return Err(TwinReply::invalid("events", &format!("Invalid event subscription: {event}")));
         }
     }
     if !events.is_empty() && !scopes.any(|scope| scope.starts_with("event:")) {
-        return Err(Reply::invalid("events", "issue webhooks require the event:read permission."));
+        return Err(TwinReply::invalid("events", "issue webhooks require the event:read permission."));
     }
     let url = body["webhookUrl"].as_str().unwrap_or_default();
     let wants_url = !events.is_empty() || body["isAlertable"] == true;
     if wants_url && body.get("isInternal").is_some() && url.is_empty() {
-        return Err(Reply::invalid("webhookUrl", "webhookUrl required if alert rule action is enabled"));
+        return Err(TwinReply::invalid("webhookUrl", "webhookUrl required if alert rule action is enabled"));
     }
     Ok(())
 }

@@ -8,9 +8,8 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
 
 use crate::ORGANIZATION;
-use crate::deliver::hook;
-use crate::reply::{PROJECT_READ, Reply, Request};
-use crate::world::{Firing, Generation, World};
+use crate::reply::{PROJECT_READ, TwinReply, TwinRequest};
+use crate::world::{AlertFiring, OutgoingWebhook, SentryGeneration, World};
 
 const EVENT_READ: [&str; 3] = ["event:read", "event:write", "event:admin"];
 const EVENT_WRITE: [&str; 2] = ["event:write", "event:admin"];
@@ -51,7 +50,7 @@ impl World {
         row["lastSeen"] = json!(iso(at));
         let (title, project) = (row["title"].clone(), row["project"]["id"].clone());
         // In 9.1.2, `id` is the number of a row in its database.
-        let own = if self.generation == Generation::Plugin { number.to_string() } else { id.clone() };
+        let own = if self.generation == SentryGeneration::Plugin { number.to_string() } else { id.clone() };
         self.event_rows.push(json!({
             "id": own, "eventID": id, "groupID": issue.to_string(), "projectID": project, "title": title,
             "message": title, "platform": "python", "culprit": "checkout", "dateCreated": iso(at), "dateReceived": iso(at),
@@ -72,7 +71,7 @@ impl World {
     /// Lets an alert fire for an issue, with a new event, and returns the id of that event.
     pub fn fire(&mut self, alert: &str, issue: u64, at: i64) -> String {
         let event = self.add_event(issue, at);
-        self.firings.push(Firing { alert: alert.to_owned(), issue, event: event.clone(), at });
+        self.firings.push(AlertFiring { alert: alert.to_owned(), issue, event: event.clone(), at });
         event
     }
 
@@ -109,24 +108,24 @@ fn iso(at: i64) -> String {
 }
 
 /// Parses a time of a query: UTC, with or without a `Z`.
-fn moment(text: Option<&str>) -> Result<i64, Reply> {
-    let wrong = || Reply::detail(400, "Invalid date: expected ISO 8601");
-    let text = text.ok_or_else(|| Reply::detail(400, "start and end are both required"))?;
+fn moment(text: Option<&str>) -> Result<i64, TwinReply> {
+    let wrong = || TwinReply::detail(400, "Invalid date: expected ISO 8601");
+    let text = text.ok_or_else(|| TwinReply::detail(400, "start and end are both required"))?;
     let text = text.trim_end_matches('Z');
     let parsed = format!("{text}Z").parse::<DateTime<chrono::Utc>>().map_err(|_| wrong())?;
     Ok(parsed.timestamp())
 }
 
 /// `group-history/` of a rule or a workflow: a row for each issue, those with most firings first.
-pub(crate) fn history(world: &World, request: &Request, alert: &str) -> Result<Reply, Reply> {
+pub(crate) fn history(world: &World, request: &TwinRequest, alert: &str) -> Result<TwinReply, TwinReply> {
     request.knows(&["per_page", "cursor", "start", "end", "statsPeriod"])?;
     let (start, end) = (moment(request.parameter("start"))?, moment(request.parameter("end"))?);
     if start > end {
-        return Err(Reply::detail(400, "start must be before end"));
+        return Err(TwinReply::detail(400, "start must be before end"));
     }
     let mut rows: Vec<(usize, i64, Value)> = Vec::new();
     for issue in &world.issue_rows {
-        let of_issue = |firing: &&Firing| issue["id"] == firing.issue.to_string().as_str();
+        let of_issue = |firing: &&AlertFiring| issue["id"] == firing.issue.to_string().as_str();
         let fired: Vec<_> = world
             .firings
             .iter()
@@ -137,14 +136,14 @@ pub(crate) fn history(world: &World, request: &Request, alert: &str) -> Result<R
         let mut row = json!({
             "group": listed(issue), "count": fired.len(), "lastTriggered": iso(last.at), "eventId": last.event,
         });
-        if world.generation == Generation::Workflows {
+        if world.generation == SentryGeneration::Workflows {
             row["detector"] = Value::Null;
         }
         rows.push((fired.len(), last.at, row));
     }
     rows.sort_by_key(|(count, at, _)| (usize::MAX - count, -at));
     let rows: Vec<Value> = rows.into_iter().map(|(_, _, row)| row).collect();
-    Reply::page(world, request, &rows)
+    TwinReply::page(world, request, &rows)
 }
 
 /// An issue as lists show it.
@@ -157,18 +156,18 @@ fn listed(issue: &Value) -> Value {
 }
 
 /// `issues/` of a project. Beyond: the only searches are `is:unresolved` and `firstSeen:>=`.
-pub(crate) fn of_project(world: &World, request: &Request, project: &str) -> Result<Reply, Reply> {
+pub(crate) fn of_project(world: &World, request: &TwinRequest, project: &str) -> Result<TwinReply, TwinReply> {
     request.needs(&EVENT_READ)?;
     request.knows(&["query", "statsPeriod", "limit", "cursor", "sort"])?;
     if !matches!(request.parameter("statsPeriod"), None | Some("" | "24h" | "14d")) {
-        return Err(Reply::detail(400, "Invalid stats_period. Valid choices are '', '24h', and '14d'"));
+        return Err(TwinReply::detail(400, "Invalid stats_period. Valid choices are '', '24h', and '14d'"));
     }
     let (mut since, mut only_unresolved) = (i64::MIN, false);
     for token in request.parameter("query").unwrap_or("is:unresolved").split(' ') {
         match token.strip_prefix("firstSeen:>=") {
             Some(text) => since = moment(Some(text))?,
             None if token == "is:unresolved" => only_unresolved = true,
-            None => return Err(Reply::detail(400, "Beyond: a query that no source names")),
+            None => return Err(TwinReply::detail(400, "Beyond: a query that no source names")),
         }
     }
     let is_found = |issue: &&Value| {
@@ -178,95 +177,104 @@ pub(crate) fn of_project(world: &World, request: &Request, project: &str) -> Res
             && (!only_unresolved || issue["status"] == "unresolved")
     };
     let rows: Vec<Value> = world.issue_rows.iter().filter(is_found).map(listed).collect();
-    Reply::page(world, request, &rows)
+    TwinReply::page(world, request, &rows)
 }
 
 /// `issues/{id}/…`, below the organization or, only on 9.1, at the root.
-pub(crate) fn issue(world: &World, request: &Request, id: &str, rest: &[&str]) -> Result<Reply, Reply> {
+pub(crate) fn issue(world: &World, request: &TwinRequest, id: &str, rest: &[&str]) -> Result<TwinReply, TwinReply> {
     request.needs(&EVENT_READ)?;
-    let number: u64 = id.parse().map_err(|_| Reply::missing())?;
+    let number: u64 = id.parse().map_err(|_| TwinReply::missing())?;
     // For a merged issue, the one that it was merged into is returned.
     let number = world.merged.iter().find(|(child, _)| *child == number).map_or(number, |(_, parent)| *parent);
     let id = number.to_string();
     let Some(issue) = world.issue_rows.iter().find(|issue| issue["id"] == id.as_str()) else {
-        return Err(Reply::missing());
+        return Err(TwinReply::missing());
     };
     match rest {
         [] => {
-            if world.generation == Generation::Plugin {
+            if world.generation == SentryGeneration::Plugin {
                 request.knows(&["environment"])?;
             } else {
                 request.knows(&["collapse", "expand", "environment"])?;
             }
-            Ok(Reply::json(200, issue.clone()))
+            Ok(TwinReply::json(200, issue.clone()))
         }
         ["events", "latest"] => {
             let latest = world.event_rows.iter().rfind(|event| event["groupID"] == id.as_str());
-            latest.map(|event| Reply::json(200, event.clone())).ok_or_else(Reply::missing)
+            latest.map(|event| TwinReply::json(200, event.clone())).ok_or_else(TwinReply::missing)
         }
-        _ => Err(Reply::missing()),
+        _ => Err(TwinReply::missing()),
     }
 }
 
 /// Changes an issue. Source: 9.1.2, `api/helpers/group_index.py`; the OpenAPI description of `PUT …/issues/{id}/`.
-pub(crate) fn update(world: &mut World, request: &Request, id: &str) -> Result<Reply, Reply> {
+pub(crate) fn update(world: &mut World, request: &TwinRequest, id: &str) -> Result<TwinReply, TwinReply> {
     request.needs(&EVENT_WRITE)?;
     request.body_knows(&["status", "statusDetails"])?;
     let status =
         request.body["status"].as_str().filter(|status| ["resolved", "unresolved", "ignored"].contains(status));
     let Some(status) = status.map(str::to_owned) else {
-        return Err(Reply::invalid("status", "Not a valid choice."));
+        return Err(TwinReply::invalid("status", "Not a valid choice."));
     };
-    let Some(issue) = world.issue_rows.iter_mut().find(|issue| issue["id"] == id) else { return Err(Reply::missing()) };
+    let Some(issue) = world.issue_rows.iter_mut().find(|issue| issue["id"] == id) else {
+        return Err(TwinReply::missing());
+    };
     let was = std::mem::replace(&mut issue["status"], json!(status));
     let issue = issue.clone();
     // 9.1 sends no webhook; `issue.unresolved` came later than 23.7.
     let told: &[&str] = match world.generation {
-        Generation::Plugin => &[],
-        Generation::Apps => &["resolved"],
-        Generation::Workflows => &["resolved", "unresolved"],
+        SentryGeneration::Plugin => &[],
+        SentryGeneration::Apps => &["resolved"],
+        SentryGeneration::Workflows => &["resolved", "unresolved"],
     };
-    let mut reply = Reply::json(200, json!({"status": status, "statusDetails": {}}));
+    let mut reply = TwinReply::json(200, json!({"status": status, "statusDetails": {}}));
     if was != json!(status) && told.contains(&status.as_str()) {
         let wants = |app: &&Value| {
             let has = |list: &Value, name: &str| list.as_array().is_some_and(|list| list.contains(&json!(name)));
             has(&app["events"], "issue") || has(&app["webhookEvents"], &format!("issue.{status}"))
         };
-        let tell = |app: &Value| hook(app, "issue", &status, &json!({"issue": issue}));
+        let tell = |app: &Value| OutgoingWebhook::signed(app, "issue", &status, &json!({"issue": issue}));
         reply.deliveries = world.apps.iter().filter(wants).map(tell).collect();
     }
     Ok(reply)
 }
 
 /// `events/{id}/` of a project.
-pub(crate) fn event(world: &World, request: &Request, project: u64, id: &str) -> Result<Reply, Reply> {
+pub(crate) fn event(world: &World, request: &TwinRequest, project: u64, id: &str) -> Result<TwinReply, TwinReply> {
     request.needs(&PROJECT_READ)?;
     let project = project.to_string();
     let mut events = world.event_rows.iter();
     let found = events.find(|event| event["eventID"] == id && event["projectID"] == project.as_str());
-    found.map(|event| Reply::json(200, event.clone())).ok_or_else(Reply::missing)
+    found.map(|event| TwinReply::json(200, event.clone())).ok_or_else(TwinReply::missing)
 }
 
 /// `incidents/{identifier}/`, only on a Sentry without workflows.
-pub(crate) fn incident(world: &World, request: &Request, identifier: &str) -> Result<Reply, Reply> {
-    if world.generation != Generation::Apps {
-        return Err(if world.generation == Generation::Plugin { Reply::missing() } else { Reply::withdrawn() });
+pub(crate) fn incident(world: &World, request: &TwinRequest, identifier: &str) -> Result<TwinReply, TwinReply> {
+    if world.generation != SentryGeneration::Apps {
+        return Err(if world.generation == SentryGeneration::Plugin {
+            TwinReply::missing()
+        } else {
+            TwinReply::withdrawn()
+        });
     }
     request.needs(&ALERTS_READ)?;
     let found = world.metric_incidents.iter().find(|(known, _)| known == identifier);
-    let (_, is_closed) = found.ok_or_else(Reply::missing)?;
-    Ok(Reply::json(200, json!({"id": identifier, "identifier": identifier, "status": if *is_closed { 2 } else { 20 }})))
+    let (_, is_closed) = found.ok_or_else(TwinReply::missing)?;
+    Ok(TwinReply::json(
+        200,
+        json!({"id": identifier, "identifier": identifier, "status": if *is_closed { 2 } else { 20 }}),
+    ))
 }
 
 /// `open-periods/` of a detector. Beyond: a call without `detectorId` is answered with 400.
-pub(crate) fn open_periods(world: &World, request: &Request) -> Result<Reply, Reply> {
-    if world.generation != Generation::Workflows {
-        return Err(Reply::missing());
+pub(crate) fn open_periods(world: &World, request: &TwinRequest) -> Result<TwinReply, TwinReply> {
+    if world.generation != SentryGeneration::Workflows {
+        return Err(TwinReply::missing());
     }
     request.needs(&ALERTS_READ)?;
     request.knows(&["detectorId", "per_page", "cursor"])?;
     let detector =
-        request.parameter("detectorId").ok_or_else(|| Reply::detail(400, "Beyond: detectorId is required"))?;
+        request.parameter("detectorId").ok_or_else(|| TwinReply::detail(400, "Beyond: detectorId is required"))?;
     let rows: Vec<Value> = world
         .open_periods
         .iter()
@@ -275,5 +283,5 @@ pub(crate) fn open_periods(world: &World, request: &Request) -> Result<Reply, Re
             json!({"id": id.to_string(), "start": iso(0), "end": end.map(iso), "isOpen": end.is_none(), "activities": []})
         })
         .collect();
-    Reply::page(world, request, &rows)
+    TwinReply::page(world, request, &rows)
 }

@@ -8,9 +8,9 @@
 //!
 //! ```no_run
 //! # fn example() -> std::io::Result<()> {
-//! use sentry_twin::{Generation, Twin, World};
+//! use sentry_twin::{SentryGeneration, Twin, World};
 //!
-//! let mut world = World::new(Generation::Workflows);
+//! let mut world = World::new(SentryGeneration::Workflows);
 //! world.add_project("shop");
 //! let twin = Twin::start(world)?;
 //! println!("{} with the token {}", twin.url(), sentry_twin::TOKEN);
@@ -33,7 +33,7 @@
 //!
 //! # Faults
 //!
-//! A [`Fault`] affects the next calls whose path contains a given text: throttling, a brown-out, a slow response, half a
+//! A [`TwinFault`] affects the next calls whose path contains a given text: throttling, a brown-out, a slow response, half a
 //! page, a redirect, a page of HTML.
 
 #![expect(clippy::result_large_err, reason = "a refusal is an answer like any other, and tests can afford its copies")]
@@ -53,7 +53,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use world::{Call, Delivery, Fault, FaultKind, Firing, Generation, Project, Token, World};
+pub use world::{
+    AlertFiring, OutgoingWebhook, RecordedCall, SentryGeneration, TwinFault, TwinFaultKind, TwinProject, TwinToken,
+    World,
+};
 
 /// The slug of the organization.
 pub const ORGANIZATION: &str = "acme";
@@ -66,7 +69,7 @@ pub const TOKEN: &str = "token-of-a-member-for-tests-alone";
 pub struct Twin {
     world: Arc<Mutex<World>>,
     address: SocketAddr,
-    server: Option<server::ServerThread>,
+    server: Option<server::TwinThread>,
 }
 
 impl Twin {
@@ -79,7 +82,7 @@ impl Twin {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let world = Arc::new(Mutex::new(world));
-        let server = server::ServerThread::start(Arc::clone(&world), listener)?;
+        let server = server::TwinThread::start(Arc::clone(&world), listener)?;
         Ok(Self { world, address, server: Some(server) })
     }
 
@@ -111,7 +114,7 @@ impl Twin {
 
     /// Every call so far.
     #[must_use]
-    pub fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<RecordedCall> {
         self.world(|world| world.calls.clone())
     }
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::reply::{PROJECT_WRITE, Reply, Request};
-use crate::world::{Generation, World};
+use crate::reply::{PROJECT_WRITE, TwinReply, TwinRequest};
+use crate::world::{SentryGeneration, World};
 
 const TAG_CONDITION: &str = "sentry.rules.conditions.tagged_event.TaggedEventCondition";
 const TAG_FILTER: &str = "sentry.rules.filters.tagged_event.TaggedEventFilter";
@@ -38,16 +38,21 @@ const MEMBERS: [&str; 18] = [
     "snoozeCreatedBy",
 ];
 
-pub(crate) fn answer(world: &mut World, request: &Request, project: &str, rest: &[&str]) -> Result<Reply, Reply> {
-    if world.generation == Generation::Workflows && !world.keeps_rules {
-        return Err(Reply::withdrawn());
+pub(crate) fn answer(
+    world: &mut World,
+    request: &TwinRequest,
+    project: &str,
+    rest: &[&str],
+) -> Result<TwinReply, TwinReply> {
+    if world.generation == SentryGeneration::Workflows && !world.keeps_rules {
+        return Err(TwinReply::withdrawn());
     }
-    let reads: &[&str] = if world.generation == Generation::Plugin {
+    let reads: &[&str] = if world.generation == SentryGeneration::Plugin {
         &["project:read", "project:write", "project:admin"]
     } else {
         &["project:read", "project:write", "project:admin", "alerts:read", "alerts:write"]
     };
-    let writes = if world.generation == Generation::Plugin {
+    let writes = if world.generation == SentryGeneration::Plugin {
         PROJECT_WRITE.to_vec()
     } else {
         [PROJECT_WRITE.as_slice(), &["alerts:write"]].concat()
@@ -57,68 +62,68 @@ pub(crate) fn answer(world: &mut World, request: &Request, project: &str, rest: 
         ("GET", []) => {
             request.knows(&["per_page", "cursor", "expand"])?;
             let rows = world.project(project).map(|project| project.rules.clone()).unwrap_or_default();
-            Reply::page(world, request, &rows)
+            TwinReply::page(world, request, &rows)
         }
         ("POST", []) => {
             let mut rule = validated(world, request)?;
             rule["id"] = json!(world.take_id().to_string());
             rule["dateCreated"] = json!("2026-11-26T00:00:00Z");
-            if world.generation != Generation::Plugin {
+            if world.generation != SentryGeneration::Plugin {
                 rule["status"] = json!("active");
             }
             if let Some(project) = world.project(project) {
                 project.rules.push(rule.clone());
             }
-            Ok(Reply::json(if world.generation == Generation::Plugin { 200 } else { 201 }, rule))
+            Ok(TwinReply::json(if world.generation == SentryGeneration::Plugin { 200 } else { 201 }, rule))
         }
         ("GET", [id, "group-history"]) if world.keeps_history => {
             if !world.project(project).is_some_and(|project| project.rules.iter().any(|rule| rule["id"] == *id)) {
-                return Err(Reply::missing());
+                return Err(TwinReply::missing());
             }
             crate::issues::history(world, request, id)
         }
         (method, [id]) => {
             let put = if method == "PUT" { Some(validated(world, request)?) } else { None };
-            let Some(project) = world.project(project) else { return Err(Reply::missing()) };
+            let Some(project) = world.project(project) else { return Err(TwinReply::missing()) };
             let Some(place) = project.rules.iter().position(|rule| rule["id"] == *id) else {
-                return Err(Reply::missing());
+                return Err(TwinReply::missing());
             };
             match (method, put) {
-                ("GET", _) => Ok(Reply::json(200, project.rules[place].clone())),
+                ("GET", _) => Ok(TwinReply::json(200, project.rules[place].clone())),
                 (_, Some(mut rule)) => {
                     rule["id"] = json!(id);
                     project.rules[place] = rule.clone();
-                    Ok(Reply::json(200, rule))
+                    Ok(TwinReply::json(200, rule))
                 }
                 ("DELETE", _) => {
                     project.rules.remove(place);
-                    Ok(Reply::empty(if world.generation == Generation::Plugin { 204 } else { 202 }))
+                    Ok(TwinReply::empty(if world.generation == SentryGeneration::Plugin { 204 } else { 202 }))
                 }
-                _ => Err(Reply::detail(405, "Method not allowed")),
+                _ => Err(TwinReply::detail(405, "Method not allowed")),
             }
         }
-        _ => Err(Reply::missing()),
+        _ => Err(TwinReply::missing()),
     }
 }
 
-fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
+fn validated(world: &World, request: &TwinRequest) -> Result<Value, TwinReply> {
     request.body_knows(&MEMBERS)?;
     let body = &request.body;
     let name = body["name"].as_str().unwrap_or_default();
     if name.is_empty() || name.chars().count() > 64 {
-        return Err(Reply::invalid("name", "Ensure this field has no more than 64 characters."));
+        return Err(TwinReply::invalid("name", "Ensure this field has no more than 64 characters."));
     }
     if !matches!(body["actionMatch"].as_str(), Some("all" | "any" | "none")) {
-        return Err(Reply::invalid("actionMatch", "This field is required."));
+        return Err(TwinReply::invalid("actionMatch", "This field is required."));
     }
     match body["frequency"].as_u64() {
         Some(5..=43_200) => {}
-        _ => return Err(Reply::invalid("frequency", "Ensure this value is greater than or equal to 5.")),
+        _ => return Err(TwinReply::invalid("frequency", "Ensure this value is greater than or equal to 5.")),
     }
     let conditions =
-        body["conditions"].as_array().ok_or_else(|| Reply::invalid("conditions", "This field is required."))?;
-    if conditions.is_empty() && world.generation == Generation::Plugin {
-        return Err(Reply::invalid("conditions", "Must select a condition"));
+        body["conditions"].as_array().ok_or_else(|| TwinReply::invalid("conditions", "This field is required."))?;
+    if conditions.is_empty() && world.generation == SentryGeneration::Plugin {
+        return Err(TwinReply::invalid("conditions", "Must select a condition"));
     }
     for condition in conditions {
         let id = condition["id"].as_str().unwrap_or_default();
@@ -126,12 +131,12 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
         if is_tag {
             check_tag("conditions", condition)?;
         } else if !CONDITIONS.contains(&id) {
-            return Err(Reply::invalid("conditions", &format!("Invalid node. Could not find '{id}'")));
+            return Err(TwinReply::invalid("conditions", &format!("Invalid node. Could not find '{id}'")));
         }
     }
-    let actions = body["actions"].as_array().ok_or_else(|| Reply::invalid("actions", "This field is required."))?;
+    let actions = body["actions"].as_array().ok_or_else(|| TwinReply::invalid("actions", "This field is required."))?;
     if actions.is_empty() {
-        return Err(Reply::invalid("actions", "Must select an action"));
+        return Err(TwinReply::invalid("actions", "Must select an action"));
     }
     for action in actions {
         check_rule_action(world, action)?;
@@ -140,7 +145,7 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
     if world.rule_filters {
         for filter in body["filters"].as_array().into_iter().flatten() {
             if filter["id"] != TAG_FILTER {
-                return Err(Reply::invalid("filters", "Invalid node."));
+                return Err(TwinReply::invalid("filters", "Invalid node."));
             }
             check_tag("filters", filter)?;
         }
@@ -155,17 +160,17 @@ fn validated(world: &World, request: &Request) -> Result<Value, Reply> {
     Ok(rule)
 }
 
-fn check_tag(member: &str, node: &Value) -> Result<(), Reply> {
+fn check_tag(member: &str, node: &Value) -> Result<(), TwinReply> {
     let is_text = |name: &str| node[name].as_str().is_some_and(|text| !text.is_empty());
     if is_text("key") && is_text("value") && node["match"] == "eq" {
         Ok(())
     } else {
-        Err(Reply::invalid(member, "This field is required."))
+        Err(TwinReply::invalid(member, "This field is required."))
     }
 }
 
 /// 400 for an action that Sentry would not accept.
-pub(crate) fn check_rule_action(world: &World, action: &Value) -> Result<(), Reply> {
+pub(crate) fn check_rule_action(world: &World, action: &Value) -> Result<(), TwinReply> {
     match action["id"].as_str().unwrap_or_default() {
         SERVICE => {
             let service = action["service"].as_str().unwrap_or_default();
@@ -173,10 +178,10 @@ pub(crate) fn check_rule_action(world: &World, action: &Value) -> Result<(), Rep
             if service == "webhooks" || is_app {
                 Ok(())
             } else {
-                Err(Reply::invalid("actions", "Select a valid choice."))
+                Err(TwinReply::invalid("actions", "Select a valid choice."))
             }
         }
         "sentry.rules.actions.notify_event.NotifyEventAction" | "sentry.mail.actions.NotifyEmailAction" => Ok(()),
-        id => Err(Reply::invalid("actions", &format!("Invalid node. Could not find '{id}'"))),
+        id => Err(TwinReply::invalid("actions", &format!("Invalid node. Could not find '{id}'"))),
     }
 }

@@ -16,21 +16,21 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 use crate::endpoints;
-use crate::reply::{Reply, Request};
+use crate::reply::{TwinReply, TwinRequest};
 use crate::store;
-use crate::world::{Call, Delivery, FaultKind, World};
+use crate::world::{OutgoingWebhook, RecordedCall, TwinFaultKind, World};
 
 /// How long a webhook that the twin sends may take.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The thread that runs the server.
 #[derive(Debug)]
-pub(crate) struct ServerThread {
+pub(crate) struct TwinThread {
     handle: ServerHandle,
     thread: thread::JoinHandle<()>,
 }
 
-impl ServerThread {
+impl TwinThread {
     pub(crate) fn start(world: Arc<Mutex<World>>, listener: TcpListener) -> io::Result<Self> {
         let (report, started) = mpsc::channel();
         let thread = thread::Builder::new().name("twin".to_owned()).spawn(move || {
@@ -75,7 +75,7 @@ async fn serve(request: HttpRequest, body: Bytes, world: Data<Mutex<World>>) -> 
         };
         world.under_way += 1;
         world.most_at_once = world.most_at_once.max(world.under_way);
-        world.calls.push(Call {
+        world.calls.push(RecordedCall {
             method: request.method().to_string(),
             path: path.clone(),
             query: request.query_string().to_owned(),
@@ -84,7 +84,7 @@ async fn serve(request: HttpRequest, body: Bytes, world: Data<Mutex<World>>) -> 
         });
         (reply, fault)
     };
-    if let Some(FaultKind::Slow(by)) = fault {
+    if let Some(TwinFaultKind::Slow(by)) = fault {
         tokio::time::sleep(by).await;
     }
     world.lock().unwrap_or_else(PoisonError::into_inner).under_way -= 1;
@@ -98,11 +98,11 @@ async fn serve(request: HttpRequest, body: Bytes, world: Data<Mutex<World>>) -> 
     };
     let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     for (name, value) in reply.headers {
-        let value = if matches!(fault, Some(FaultKind::Loop)) { LOOP.to_owned() } else { value };
+        let value = if matches!(fault, Some(TwinFaultKind::Loop)) { LOOP.to_owned() } else { value };
         response.insert_header((name, value));
     }
     match (body, fault) {
-        (Some(body), Some(FaultKind::HalfPage)) => half(&mut response, &body.to_string()),
+        (Some(body), Some(TwinFaultKind::HalfPage)) => half(&mut response, &body.to_string()),
         (Some(Value::String(html)), _) => response.content_type("text/html").body(html),
         (Some(body), _) => response.json(body),
         (None, _) => response.finish(),
@@ -114,31 +114,33 @@ const LOOP: &str = "<http://twin/>; rel=\"previous\"; results=\"false\"; cursor=
                     <http://twin/>; rel=\"next\"; results=\"true\"; cursor=\"0:0:0\"";
 
 /// Returns the response with which a fault replaces the normal one, if it does.
-fn faulty(fault: &FaultKind) -> Option<Reply> {
+fn faulty(fault: &TwinFaultKind) -> Option<TwinReply> {
     let html = || Value::String("<html><body>not an API</body></html>".to_owned());
-    let throttled = |name: &'static str, value: u64| Reply {
+    let throttled = |name: &'static str, value: u64| TwinReply {
         headers: vec![(name, value.to_string())],
-        ..Reply::detail(429, "You are attempting to use this endpoint too frequently.")
+        ..TwinReply::detail(429, "You are attempting to use this endpoint too frequently.")
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     match fault {
-        FaultKind::Throttled(seconds) => Some(throttled("Retry-After", *seconds)),
-        FaultKind::ThrottledUntilReset => Some(throttled("X-Sentry-Rate-Limit-Reset", now + 1)),
-        FaultKind::BrownOut => Some(Reply {
+        TwinFaultKind::Throttled(seconds) => Some(throttled("Retry-After", *seconds)),
+        TwinFaultKind::ThrottledUntilReset => Some(throttled("X-Sentry-Rate-Limit-Reset", now + 1)),
+        TwinFaultKind::BrownOut => Some(TwinReply {
             headers: vec![("X-Sentry-Deprecation-Date", "2026-05-14T00:00:00Z".to_owned())],
-            ..Reply::json(410, json!({"message": "This API no longer exists."}))
+            ..TwinReply::json(410, json!({"message": "This API no longer exists."}))
         }),
-        FaultKind::Status(status) => Some(Reply::json(*status, html())),
-        FaultKind::Redirect(to) => Some(Reply { headers: vec![("Location", to.clone())], ..Reply::empty(302) }),
-        FaultKind::Html => Some(Reply::json(200, html())),
-        FaultKind::Slow(_) | FaultKind::HalfPage | FaultKind::Loop => None,
+        TwinFaultKind::Status(status) => Some(TwinReply::json(*status, html())),
+        TwinFaultKind::Redirect(to) => {
+            Some(TwinReply { headers: vec![("Location", to.clone())], ..TwinReply::empty(302) })
+        }
+        TwinFaultKind::Html => Some(TwinReply::json(200, html())),
+        TwinFaultKind::Slow(_) | TwinFaultKind::HalfPage | TwinFaultKind::Loop => None,
     }
 }
 
-fn handle(world: &mut World, request: &HttpRequest, body: &Bytes) -> Reply {
+fn handle(world: &mut World, request: &HttpRequest, body: &Bytes) -> TwinReply {
     let path = request.path();
     if path == "/api/client-config/" {
-        return Reply::json(200, json!({"version": {"current": world.version}}));
+        return TwinReply::json(200, json!({"version": {"current": world.version}}));
     }
     if let ["api", project, "store", ""] = path.trim_start_matches('/').split('/').collect::<Vec<_>>().as_slice() {
         let auth = request.headers().get("X-Sentry-Auth").and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -146,25 +148,25 @@ fn handle(world: &mut World, request: &HttpRequest, body: &Bytes) -> Reply {
     }
     // Beyond: Sentry redirects a GET to the path with a trailing slash.
     let Some(path) = path.strip_prefix("/api/0/").filter(|rest| rest.is_empty() || rest.ends_with('/')) else {
-        return Reply::missing();
+        return TwinReply::missing();
     };
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let bearer = header("Authorization").strip_prefix("Bearer ").unwrap_or_default();
     let Some(token) = world.tokens.iter().find(|token| token.text == bearer).cloned() else {
-        return Reply::detail(401, "Invalid token");
+        return TwinReply::detail(401, "Invalid token");
     };
     let body = if body.is_empty() {
         json!({})
     } else if header("Content-Type") != "application/json" {
-        return Reply::detail(415, "Unsupported media type in request.");
+        return TwinReply::detail(415, "Unsupported media type in request.");
     } else {
         match serde_json::from_slice(body) {
             Ok(body) => body,
-            Err(_) => return Reply::detail(400, "JSON parse error"),
+            Err(_) => return TwinReply::detail(400, "JSON parse error"),
         }
     };
     let query = url::form_urlencoded::parse(request.query_string().as_bytes()).into_owned().collect();
-    let request = Request {
+    let request = TwinRequest {
         method: request.method().to_string(),
         path: path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
         query,
@@ -176,7 +178,7 @@ fn handle(world: &mut World, request: &HttpRequest, body: &Bytes) -> Reply {
 }
 
 /// Sends a webhook, and returns whether it was answered with success.
-async fn send(delivery: Delivery) -> bool {
+async fn send(delivery: OutgoingWebhook) -> bool {
     // Sentry's client sends the user and password of a URL as HTTP Basic authentication; no test has any.
     let client = awc::Client::builder().timeout(WEBHOOK_TIMEOUT).disable_redirects().finish();
     let mut request = client.post(&delivery.url).insert_header(("Content-Type", "application/json"));

@@ -8,12 +8,11 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::deliver::hook;
-use crate::reply::Reply;
-use crate::world::{Delivery, Generation, World};
+use crate::reply::TwinReply;
+use crate::world::{OutgoingWebhook, SentryGeneration, World};
 
 /// An event that was accepted, with its issue.
-struct Taken<'a> {
+struct AcceptedEvent<'a> {
     event: &'a Value,
     project: u64,
     slug: String,
@@ -22,14 +21,14 @@ struct Taken<'a> {
 }
 
 /// Answers `POST /api/{project}/store/`.
-pub(crate) fn answer(world: &mut World, project: &str, auth: &str, body: &[u8]) -> Reply {
+pub(crate) fn answer(world: &mut World, project: &str, auth: &str, body: &[u8]) -> TwinReply {
     take(world, project, auth, body).unwrap_or_else(|refusal| refusal)
 }
 
-fn take(world: &mut World, project: &str, auth: &str, body: &[u8]) -> Result<Reply, Reply> {
-    let refuse = |status: u16, why: &str| Reply {
+fn take(world: &mut World, project: &str, auth: &str, body: &[u8]) -> Result<TwinReply, TwinReply> {
+    let refuse = |status: u16, why: &str| TwinReply {
         headers: vec![("X-Sentry-Error", why.to_owned())],
-        ..Reply::json(status, json!({"error": why}))
+        ..TwinReply::json(status, json!({"error": why}))
     };
     let fields =
         auth.strip_prefix("Sentry ").ok_or_else(|| refuse(401, "Unable to find authentication information"))?;
@@ -63,19 +62,19 @@ fn take(world: &mut World, project: &str, auth: &str, body: &[u8]) -> Result<Rep
     if known.is_none() {
         world.issues.push((fingerprint, issue));
     }
-    let taken = Taken { event: &event, project, slug, issue, is_new: known.is_none() };
+    let taken = AcceptedEvent { event: &event, project, slug, issue, is_new: known.is_none() };
     let deliveries = webhooks(world, &taken);
-    let reply = Reply::json(200, json!({"id": id}));
+    let reply = TwinReply::json(200, json!({"id": id}));
     if world.holds_webhooks {
         world.held.extend(deliveries);
         return Ok(reply);
     }
-    Ok(Reply { deliveries, ..reply })
+    Ok(TwinReply { deliveries, ..reply })
 }
 
-fn webhooks(world: &mut World, taken: &Taken<'_>) -> Vec<Delivery> {
+fn webhooks(world: &mut World, taken: &AcceptedEvent<'_>) -> Vec<OutgoingWebhook> {
     let mut sent = subscriptions(world, taken);
-    let alerts: Vec<(String, Value)> = if world.generation == Generation::Workflows {
+    let alerts: Vec<(String, Value)> = if world.generation == SentryGeneration::Workflows {
         let firing = world.workflows.iter().filter(|workflow| is_workflow_firing(world, workflow, taken));
         firing.map(|workflow| (format!("workflow {}", workflow["id"]), workflow.clone())).collect()
     } else {
@@ -106,14 +105,15 @@ fn webhooks(world: &mut World, taken: &Taken<'_>) -> Vec<Delivery> {
 }
 
 /// The webhooks that integrations get by their subscriptions, without any alert.
-fn subscriptions(world: &World, taken: &Taken<'_>) -> Vec<Delivery> {
+fn subscriptions(world: &World, taken: &AcceptedEvent<'_>) -> Vec<OutgoingWebhook> {
     let hears = |app: &Value, event: &str| {
         let names = |member: &str| app[member].as_array().is_some_and(|all| all.iter().any(|one| one == event));
         names("events") || names("webhookEvents")
     };
     let mut sent = Vec::new();
     for app in &world.apps {
-        if taken.is_new && (hears(app, "issue") && world.generation == Generation::Apps || hears(app, "issue.created"))
+        if taken.is_new
+            && (hears(app, "issue") && world.generation == SentryGeneration::Apps || hears(app, "issue.created"))
         {
             let issue = json!({
                 "id": taken.issue.to_string(), "shortId": "SHOP-1", "title": taken.event["message"], "culprit": "",
@@ -121,16 +121,16 @@ fn subscriptions(world: &World, taken: &Taken<'_>) -> Vec<Delivery> {
                 "status": "unresolved", "project": {"id": taken.project.to_string(), "slug": taken.slug, "name": taken.slug},
                 "metadata": {"title": taken.event["message"]}, "count": "1", "userCount": 0, "permalink": null,
             });
-            sent.push(hook(app, "issue", "created", &json!({"issue": issue})));
+            sent.push(OutgoingWebhook::signed(app, "issue", "created", &json!({"issue": issue})));
         }
         if hears(app, "error") || hears(app, "error.created") {
-            sent.push(hook(app, "error", "created", &json!({"error": event_of(taken)})));
+            sent.push(OutgoingWebhook::signed(app, "error", "created", &json!({"error": event_of(taken)})));
         }
     }
     sent
 }
 
-fn perform(world: &World, action: &Value, alert: &str, taken: &Taken<'_>) -> Vec<Delivery> {
+fn perform(world: &World, action: &Value, alert: &str, taken: &AcceptedEvent<'_>) -> Vec<OutgoingWebhook> {
     let service = action["service"].as_str();
     let target = action["config"]["targetIdentifier"].as_str().unwrap_or_default();
     let is_legacy = service == Some("webhooks")
@@ -140,17 +140,17 @@ fn perform(world: &World, action: &Value, alert: &str, taken: &Taken<'_>) -> Vec
         let project = world.projects.iter().find(|one| one.id == taken.project && one.hook_enabled);
         let urls = project.into_iter().flat_map(|project| &project.urls);
         let body = legacy(alert, taken).to_string();
-        return urls.map(|url| Delivery { url: url.clone(), headers: Vec::new(), body: body.clone() }).collect();
+        return urls.map(|url| OutgoingWebhook { url: url.clone(), headers: Vec::new(), body: body.clone() }).collect();
     }
     let app = world.apps.iter().find(|app| {
         service.is_some_and(|slug| app["slug"] == slug)
             || action["type"] == "sentry_app" && app["sentryAppId"].as_u64() == target.parse().ok()
     });
     let data = json!({"event": event_of(taken), "triggered_rule": alert});
-    app.map(|app| hook(app, "event_alert", "triggered", &data)).into_iter().collect()
+    app.map(|app| OutgoingWebhook::signed(app, "event_alert", "triggered", &data)).into_iter().collect()
 }
 
-fn tags(taken: &Taken<'_>) -> Vec<Value> {
+fn tags(taken: &AcceptedEvent<'_>) -> Vec<Value> {
     let own = taken.event["tags"].as_object().into_iter().flatten();
     let mut tags: Vec<Value> = own.map(|(name, value)| json!([name, value])).collect();
     tags.extend(["level", "logger"].map(|name| json!([name, taken.event[name]])));
@@ -158,7 +158,7 @@ fn tags(taken: &Taken<'_>) -> Vec<Value> {
 }
 
 /// The body of the plugin, as 9.1.2 writes it.
-fn legacy(alert: &str, taken: &Taken<'_>) -> Value {
+fn legacy(alert: &str, taken: &AcceptedEvent<'_>) -> Value {
     let event = taken.event;
     json!({
         "id": taken.issue.to_string(), "project": taken.slug, "project_name": taken.slug, "project_slug": taken.slug,
@@ -175,7 +175,7 @@ fn legacy(alert: &str, taken: &Taken<'_>) -> Value {
 }
 
 /// The event as the integration platform sends it.
-fn event_of(taken: &Taken<'_>) -> Value {
+fn event_of(taken: &AcceptedEvent<'_>) -> Value {
     let (event, issue) = (taken.event, taken.issue);
     let id = event["event_id"].as_str().unwrap_or_default();
     json!({
@@ -189,12 +189,12 @@ fn event_of(taken: &Taken<'_>) -> Value {
     })
 }
 
-fn has_tag(node: &Value, taken: &Taken<'_>) -> bool {
+fn has_tag(node: &Value, taken: &AcceptedEvent<'_>) -> bool {
     let (name, value) = (node["key"].as_str().unwrap_or_default(), &node["value"]);
     node["match"] == "eq" && tags(taken).iter().any(|tag| tag[0] == name && tag[1] == *value)
 }
 
-fn is_rule_firing(rule: &Value, taken: &Taken<'_>) -> bool {
+fn is_rule_firing(rule: &Value, taken: &AcceptedEvent<'_>) -> bool {
     let holds = |condition: &Value| match condition["id"].as_str().and_then(|id| id.rsplit('.').next()) {
         Some("EveryEventCondition") => true,
         Some("FirstSeenEventCondition") => taken.is_new,
@@ -211,7 +211,7 @@ fn is_rule_firing(rule: &Value, taken: &Taken<'_>) -> bool {
     is_active && matches && rule["filters"].as_array().into_iter().flatten().all(holds)
 }
 
-fn is_workflow_firing(world: &World, workflow: &Value, taken: &Taken<'_>) -> bool {
+fn is_workflow_firing(world: &World, workflow: &Value, taken: &AcceptedEvent<'_>) -> bool {
     let project = taken.project.to_string();
     let mut detectors = world.detectors.iter().filter(|one| one["projectId"] == project.as_str());
     let connected = workflow["detectorIds"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -1,14 +1,17 @@
 //! The state of a twin: tokens, projects, alerts, integrations, calls and faults.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
+use sha2::Sha256;
 
 use crate::TOKEN;
 
 /// A webhook to send.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct OutgoingWebhook {
     /// The URL that it is posted to.
     pub url: String,
     /// Its headers, besides the `Content-Type` of JSON.
@@ -17,9 +20,39 @@ pub struct Delivery {
     pub body: String,
 }
 
+impl OutgoingWebhook {
+    /// A webhook of the integration platform, signed with the integration's secret.
+    pub(crate) fn signed(app: &Value, resource: &str, action: &str, data: &Value) -> Self {
+        let body = json!({
+            "action": action, "installation": {"uuid": app["uuid"]}, "data": data,
+            "actor": {"type": "application", "id": "sentry", "name": "Sentry"},
+        })
+        .to_string();
+        let secret = app["clientSecret"].as_str().unwrap_or_default();
+        // HMAC takes keys of any length.
+        let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
+            .map(|mac| mac.chain_update(&body).finalize().into_bytes());
+        let mut signature = String::new();
+        for byte in mac.unwrap_or_default() {
+            // Writing to a String cannot fail.
+            let _ = write!(signature, "{byte:02x}");
+        }
+        Self {
+            url: app["webhookUrl"].as_str().unwrap_or_default().to_owned(),
+            headers: vec![
+                ("Sentry-Hook-Resource", resource.to_owned()),
+                ("Sentry-Hook-Timestamp", "1795353671".to_owned()),
+                ("Sentry-Hook-Signature", signature),
+                ("Request-ID", "00000000000040008000000000000001".to_owned()),
+            ],
+            body,
+        }
+    }
+}
+
 /// A firing of an alert.
 #[derive(Clone, Debug)]
-pub struct Firing {
+pub struct AlertFiring {
     /// The number of the rule or workflow.
     pub alert: String,
     /// The number of the issue.
@@ -32,7 +65,7 @@ pub struct Firing {
 
 /// The generation of Sentry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Generation {
+pub enum SentryGeneration {
     /// 9.1.2: rules, the WebHooks plugin, no integrations.
     Plugin,
     /// 10.0 to about 2025: rules, the plugin and integrations.
@@ -43,7 +76,7 @@ pub enum Generation {
 
 /// A token, with its user and scopes.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub struct TwinToken {
     /// The token.
     pub text: String,
     /// The user's e-mail address; `None` for a token of an integration or organization.
@@ -54,7 +87,7 @@ pub struct Token {
 
 /// A project.
 #[derive(Clone, Debug)]
-pub struct Project {
+pub struct TwinProject {
     /// Its number.
     pub id: u64,
     /// Its slug.
@@ -71,7 +104,7 @@ pub struct Project {
     pub key_enabled: bool,
 }
 
-impl Project {
+impl TwinProject {
     /// The public key of its DSN.
     #[must_use]
     pub fn key(&self) -> String {
@@ -81,7 +114,7 @@ impl Project {
 
 /// A call that was received.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct RecordedCall {
     /// The method, such as `GET`.
     pub method: String,
     /// The path, from `/api/` on, without the query.
@@ -96,18 +129,18 @@ pub struct Call {
 
 /// A fault, and the calls that it affects.
 #[derive(Clone, Debug)]
-pub struct Fault {
+pub struct TwinFault {
     /// It affects calls whose path contains this text.
     pub path: String,
     /// How many of those calls it still affects.
     pub times: usize,
     /// What happens to those calls.
-    pub kind: FaultKind,
+    pub kind: TwinFaultKind,
 }
 
 /// What a fault does.
 #[derive(Clone, Debug)]
-pub enum FaultKind {
+pub enum TwinFaultKind {
     /// 429 with `Retry-After`, in seconds.
     Throttled(u64),
     /// 429 with `X-Sentry-Rate-Limit-Reset` only: a second from now.
@@ -133,7 +166,7 @@ pub enum FaultKind {
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct World {
     /// The generation of Sentry.
-    pub generation: Generation,
+    pub generation: SentryGeneration,
     /// On a Sentry with workflows: whether it still serves rules, as self-hosted ones do, instead of answering with 410.
     pub keeps_rules: bool,
     /// On a Sentry with rules: whether it already serves workflows, as from 24.x to 26.6.
@@ -159,13 +192,13 @@ pub struct World {
     /// Whether webhooks of events are kept in `held` and not sent.
     pub holds_webhooks: bool,
     /// The webhooks that were kept and not sent.
-    pub held: Vec<Delivery>,
+    pub held: Vec<OutgoingWebhook>,
     /// The ids of all events that were accepted.
     pub events: Vec<String>,
     /// The tokens that are accepted.
-    pub tokens: Vec<Token>,
+    pub tokens: Vec<TwinToken>,
     /// The projects.
-    pub projects: Vec<Project>,
+    pub projects: Vec<TwinProject>,
     /// The workflows, as the API shows them.
     pub workflows: Vec<Value>,
     /// The detectors, as the API shows them.
@@ -179,7 +212,7 @@ pub struct World {
     /// The events of the issues, as the API shows them, oldest first.
     pub event_rows: Vec<Value>,
     /// The alerts that fired for the issues.
-    pub firings: Vec<Firing>,
+    pub firings: Vec<AlertFiring>,
     /// Issues that were merged into others: child, parent.
     pub merged: Vec<(u64, u64)>,
     /// Whether a Sentry with rules keeps a history of their firings, as from 22.12 on.
@@ -189,9 +222,9 @@ pub struct World {
     /// The periods in which metric issues were open: detector, number, end in seconds since 1970 (`None` while it is open).
     pub open_periods: Vec<(String, u64, Option<i64>)>,
     /// The injected faults.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<TwinFault>,
     /// All calls so far.
-    pub calls: Vec<Call>,
+    pub calls: Vec<RecordedCall>,
     /// The maximum number of calls that were in progress at the same time.
     pub most_at_once: usize,
     /// Issues by project and fingerprint.
@@ -205,7 +238,7 @@ pub struct World {
 impl World {
     /// An empty organization with a member who may do everything.
     #[must_use]
-    pub fn new(generation: Generation) -> Self {
+    pub fn new(generation: SentryGeneration) -> Self {
         let scopes = [
             "org:read",
             "org:write",
@@ -227,18 +260,18 @@ impl World {
             keeps_rules: false,
             has_workflows_early: false,
             version: match generation {
-                Generation::Plugin => "9.1.2",
-                Generation::Apps => "23.7.1",
-                Generation::Workflows => "26.11.0",
+                SentryGeneration::Plugin => "9.1.2",
+                SentryGeneration::Apps => "23.7.1",
+                SentryGeneration::Workflows => "26.11.0",
             }
             .to_owned(),
             features: Vec::new(),
             page: 100,
             shows_secrets: true,
-            deletes_apps: generation == Generation::Workflows,
+            deletes_apps: generation == SentryGeneration::Workflows,
             tests_rule_actions: true,
-            single_events: generation == Generation::Workflows,
-            rule_filters: generation == Generation::Apps,
+            single_events: generation == SentryGeneration::Workflows,
+            rule_filters: generation == SentryGeneration::Apps,
             minute: Duration::from_mins(1),
             holds_webhooks: false,
             held: Vec::new(),
@@ -255,7 +288,7 @@ impl World {
             event_rows: Vec::new(),
             firings: Vec::new(),
             merged: Vec::new(),
-            keeps_history: generation != Generation::Plugin,
+            keeps_history: generation != SentryGeneration::Plugin,
             metric_incidents: Vec::new(),
             open_periods: Vec::new(),
             faults: Vec::new(),
@@ -277,13 +310,13 @@ impl World {
     /// Adds a token.
     pub fn add_token(&mut self, text: &str, user: Option<&str>, scopes: &[&str]) {
         let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        self.tokens.push(Token { text: text.to_owned(), user: user.map(str::to_owned), scopes });
+        self.tokens.push(TwinToken { text: text.to_owned(), user: user.map(str::to_owned), scopes });
     }
 
     /// Adds a project and returns its number. On a Sentry with detectors it gets the two that Sentry gives to each project.
     pub fn add_project(&mut self, slug: &str) -> u64 {
         let id = self.take_id();
-        self.projects.push(Project {
+        self.projects.push(TwinProject {
             id,
             slug: slug.to_owned(),
             hook_enabled: false,
@@ -292,7 +325,7 @@ impl World {
             has_new_issues: false,
             key_enabled: true,
         });
-        if self.generation == Generation::Workflows {
+        if self.generation == SentryGeneration::Workflows {
             for kind in ["error", "issue_stream"] {
                 let detector = self.take_id();
                 self.detectors.push(json!({
@@ -305,7 +338,7 @@ impl World {
     }
 
     /// The project with this slug.
-    pub fn project(&mut self, slug: &str) -> Option<&mut Project> {
+    pub fn project(&mut self, slug: &str) -> Option<&mut TwinProject> {
         self.projects.iter_mut().find(|project| project.slug == slug)
     }
 
@@ -322,7 +355,7 @@ impl World {
             "conditions": [{"id": "sentry.rules.conditions.first_seen_event.FirstSeenEventCondition"}],
             "actions": actions, "dateCreated": "2026-11-01T00:00:00Z",
         });
-        if self.generation != Generation::Plugin {
+        if self.generation != SentryGeneration::Plugin {
             rule["filters"] = json!([]);
             rule["filterMatch"] = json!("all");
             rule["status"] = json!("active");
@@ -374,18 +407,18 @@ impl World {
     }
 
     /// Injects a fault into the next `times` calls whose path contains `path`.
-    pub fn inject(&mut self, path: &str, times: usize, kind: FaultKind) {
-        self.faults.push(Fault { path: path.to_owned(), times, kind });
+    pub fn inject(&mut self, path: &str, times: usize, kind: TwinFaultKind) {
+        self.faults.push(TwinFault { path: path.to_owned(), times, kind });
     }
 
     /// Returns the fault that affects a call to this path, if any, and counts it.
-    pub(crate) fn due_fault(&mut self, path: &str) -> Option<FaultKind> {
+    pub(crate) fn due_fault(&mut self, path: &str) -> Option<TwinFaultKind> {
         let fault = self.faults.iter_mut().find(|fault| fault.times > 0 && path.contains(&fault.path))?;
         fault.times -= 1;
         Some(fault.kind.clone())
     }
 
     pub(crate) fn has_workflows(&self) -> bool {
-        self.generation == Generation::Workflows || self.has_workflows_early
+        self.generation == SentryGeneration::Workflows || self.has_workflows_early
     }
 }

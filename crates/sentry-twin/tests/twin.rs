@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
 
 use awc::http::Method;
-use sentry_twin::{FaultKind, Generation, TOKEN, Twin, World};
+use sentry_twin::{SentryGeneration, TOKEN, Twin, TwinFaultKind, World};
 use serde_json::{Value, json};
 
 struct Answer {
@@ -30,7 +30,7 @@ async fn get(twin: &Twin, path: &str) -> Answer {
     call(twin, TOKEN, Method::GET, path, None).await
 }
 
-fn twin(generation: Generation) -> Twin {
+fn twin(generation: SentryGeneration) -> Twin {
     let mut world = World::new(generation);
     for slug in ["admin", "shop", "web"] {
         world.add_project(slug);
@@ -40,7 +40,7 @@ fn twin(generation: Generation) -> Twin {
 
 #[actix_web::test]
 async fn strangers_and_tokens_without_the_scope_are_refused() {
-    let twin = twin(Generation::Apps);
+    let twin = twin(SentryGeneration::Apps);
     twin.world(|world| world.add_token("reader", None, &["org:read", "org:write"]));
     assert_eq!(call(&twin, "nobody", Method::GET, "organizations/acme/projects/", None).await.status, 401);
     assert_eq!(call(&twin, "reader", Method::GET, "organizations/acme/projects/", None).await.status, 200);
@@ -54,7 +54,7 @@ async fn strangers_and_tokens_without_the_scope_are_refused() {
 
 #[actix_web::test]
 async fn pages_are_linked_to_both_sides_whether_there_is_anything_or_not() {
-    let twin = twin(Generation::Plugin);
+    let twin = twin(SentryGeneration::Plugin);
     let first = get(&twin, "organizations/acme/projects/?per_page=2").await;
     let link = first.link.unwrap();
     assert!(link.contains("rel=\"previous\"; results=\"false\""), "{link}");
@@ -68,9 +68,9 @@ async fn pages_are_linked_to_both_sides_whether_there_is_anything_or_not() {
 #[actix_web::test]
 async fn each_generation_has_what_it_has_and_nothing_else() {
     let expected = [
-        (Generation::Plugin, [200, 200, 404, 404, 404]),
-        (Generation::Apps, [200, 200, 404, 200, 404]),
-        (Generation::Workflows, [410, 404, 200, 200, 200]),
+        (SentryGeneration::Plugin, [200, 200, 404, 404, 404]),
+        (SentryGeneration::Apps, [200, 200, 404, 200, 404]),
+        (SentryGeneration::Workflows, [410, 404, 200, 200, 200]),
     ];
     for (generation, statuses) in expected {
         let twin = twin(generation);
@@ -89,7 +89,7 @@ async fn each_generation_has_what_it_has_and_nothing_else() {
 
 #[actix_web::test]
 async fn a_secret_is_shown_once_it_is_asked_for_by_a_member_and_only_on_the_first_day() {
-    let twin = twin(Generation::Workflows);
+    let twin = twin(SentryGeneration::Workflows);
     let body = json!({
         "organization": "acme", "name": "pager", "isInternal": true, "isAlertable": true, "verifyInstall": false,
         "webhookUrl": "https://bridge.example.com/sentry", "events": ["issue"], "scopes": ["event:read"], "schema": {},
@@ -107,8 +107,8 @@ async fn a_secret_is_shown_once_it_is_asked_for_by_a_member_and_only_on_the_firs
 
 #[actix_web::test]
 async fn a_fault_acts_as_often_as_it_was_told_to() {
-    let twin = twin(Generation::Plugin);
-    twin.world(|world| world.inject("/rules/", 1, FaultKind::Throttled(3)));
+    let twin = twin(SentryGeneration::Plugin);
+    twin.world(|world| world.inject("/rules/", 1, TwinFaultKind::Throttled(3)));
     assert_eq!(get(&twin, "projects/acme/shop/rules/").await.status, 429);
     assert_eq!(get(&twin, "projects/acme/shop/rules/").await.status, 200);
     let statuses: Vec<u16> = twin.calls().iter().map(|call| call.status).collect();

@@ -46,7 +46,7 @@ rm -rf "$1""#;
 
 /// A running cluster.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct PostgresCluster {
     programs: PathBuf,
     folder: PathBuf,
     port: u16,
@@ -55,7 +55,7 @@ pub struct Cluster {
     _cleaner: Child,
 }
 
-impl Cluster {
+impl PostgresCluster {
     /// The cluster of this test binary.
     ///
     /// # Panics
@@ -64,7 +64,7 @@ impl Cluster {
     #[must_use]
     #[allow(clippy::panic, reason = "a test cannot go on without it")]
     pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        static SHARED: OnceLock<PostgresCluster> = OnceLock::new();
         SHARED.get_or_init(|| {
             Self::start(&[]).unwrap_or_else(|error| panic!("no PostgreSQL for the tests, see scripts/setup: {error}"))
         })
@@ -286,7 +286,7 @@ impl Pooler {
     /// # Errors
     ///
     /// When it is not installed or does not start.
-    pub fn start(cluster: &Cluster) -> io::Result<Self> {
+    pub fn start(cluster: &PostgresCluster) -> io::Result<Self> {
         let (temporary, port) = (folder(true)?, free_port()?);
         let place = |name: &str| temporary.path().join(name).display().to_string();
         let file = place("pgbouncer.ini");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use temporary_postgres::Cluster;
+use temporary_postgres::PostgresCluster;
 
 use super::*;
 use crate::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
@@ -163,7 +163,7 @@ async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
 async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
     let mut all = Drawn::default();
     for seed in 0..12 {
-        let url = Cluster::shared().database().unwrap();
+        let url = PostgresCluster::shared().database().unwrap();
         let timeout = Duration::from_secs(30);
         let config = DatabaseConfig { timeout, ..DatabaseUrl::parse(&url).unwrap().into() };
         let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();

@@ -83,7 +83,7 @@ impl Bridge {
         if !IS_POSTGRES {
             return Vec::new();
         }
-        let url = temporary_postgres::Cluster::shared().database().unwrap();
+        let url = temporary_postgres::PostgresCluster::shared().database().unwrap();
         let pooled = if IS_POOLED { pooler().url(url.rsplit('/').next().unwrap()) } else { url.clone() };
         // A machine that is busy with other tests is no trouble.
         let pooled = [("BRIDGE_DATABASE_URL", pooled.as_str()), ("BRIDGE_DATABASE_TIMEOUT", "10s")];
@@ -186,7 +186,7 @@ impl Bridge {
 /// The pooler of this test binary.
 fn pooler() -> &'static temporary_postgres::Pooler {
     static POOLER: OnceLock<temporary_postgres::Pooler> = OnceLock::new();
-    POOLER.get_or_init(|| temporary_postgres::Pooler::start(temporary_postgres::Cluster::shared()).unwrap())
+    POOLER.get_or_init(|| temporary_postgres::Pooler::start(temporary_postgres::PostgresCluster::shared()).unwrap())
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {
