@@ -351,7 +351,7 @@ impl Bridge {
         // The web server checks its own timeout once a second, which may be later than the grace period allows.
         let _ = timeout(grace, join_all(handles.iter().map(|handle| handle.stop(true)))).await;
         worker.await.map_err(|error| TaskEnded::new("the delivery worker", &Err(error)))?;
-        cluster.left(HANDOVER).await;
+        cluster.wait_until_left(HANDOVER).await;
         tasks.stop().await;
         if let Err(error) = queue.persist_metrics(&shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");

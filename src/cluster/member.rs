@@ -1,5 +1,5 @@
 //! Which leases one bridge requests, and when it may send. Pure: views of the database and moments of the bridge's own
-//! clock come in, changes and rights go out.
+//! clock come in, changes and rights go out. A moment is the time since that clock began; it never goes back.
 //!
 //! - A bridge sends under a lease only while at least the timeout of an attempt and a margin remain of the lease. The
 //!   remaining time is measured by the bridge's own monotonic clock, from before the statement was sent that returned the
@@ -9,16 +9,24 @@
 //! - A lease is released only when none of its attempts is in flight and the wait for the attempts of the previous owner
 //!   is over; otherwise it is ended, so that the next owner waits.
 //! - Keys are shared evenly. A bridge that has too many gives up the last ones, so that as few as possible move.
+//! - A bridge that reports that it does not reach PagerDuty gets no keys while another bridge does not report the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use crate::pagerduty::OutcomeKind;
 use crate::queue::leases::{BridgeId, Fence, LeaseChanges, LeaseName, LeaseRow, LeaseView};
 
-/// A moment on the bridge's own clock, which never goes back.
-pub type Moment = Duration;
+/// How many attempts in a row have to fail on the way to PagerDuty, over at least [`FAILING`].
+const FAILURES: u32 = 5;
+
+/// How long attempts have to fail, so that a short disturbance moves no keys.
+const FAILING: Duration = Duration::from_secs(30);
+
+/// How long after the last failure PagerDuty counts as not reached.
+const RETRY: Duration = Duration::from_mins(5);
 
 /// The durations of the protocol.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -53,7 +61,7 @@ impl Timing {
 pub struct Member {
     me: BridgeId,
     timing: Timing,
-    held: BTreeMap<LeaseName, Holding>,
+    held: BTreeMap<LeaseName, HeldLease>,
     view: Option<LeaseView>,
     /// The leases in the last changes that were free when they were requested, so that there is no attempt to wait for.
     released: BTreeSet<LeaseName>,
@@ -62,12 +70,12 @@ pub struct Member {
 
 /// A lease of this bridge.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct Holding {
+struct HeldLease {
     number: i64,
     /// The end of the lease, by the bridge's own clock.
-    until: Moment,
+    until: Duration,
     /// Nothing is sent before this moment.
-    send_from: Moment,
+    send_from: Duration,
     /// Whether the lease is given up as soon as none of its attempts is in flight.
     is_given_up: bool,
 }
@@ -78,7 +86,7 @@ pub struct Right {
     /// The fence that every beginning and settlement of an attempt carries.
     pub fence: Fence,
     /// No attempt begins after this moment of the bridge's own clock.
-    pub send_until: Moment,
+    pub send_until: Duration,
 }
 
 impl Member {
@@ -113,14 +121,14 @@ impl Member {
 
     /// Returns the right under which attempts may begin now, if there is one.
     #[must_use]
-    pub fn right(&self, name: &LeaseName, now: Moment) -> Option<Right> {
+    pub fn right(&self, name: &LeaseName, now: Duration) -> Option<Right> {
         let found = self.active(now).find(|(active, _)| *active == name);
         found.map(|(_, right)| right).filter(|right| now <= right.send_until)
     }
 
     /// Returns the leases under which this bridge delivers, even if too little time remains to send: it keeps what it
     /// knows of the keys.
-    pub fn active(&self, now: Moment) -> impl Iterator<Item = (&LeaseName, Right)> {
+    pub fn active(&self, now: Duration) -> impl Iterator<Item = (&LeaseName, Right)> {
         let active = self.held.iter().filter(move |(_, held)| !held.is_given_up && held.send_from <= now);
         active.map(|(name, held)| {
             let fence = Fence { number: held.number, owner: self.me };
@@ -135,7 +143,7 @@ impl Member {
 
     /// Returns the changes of leases to request now. `is_busy` returns whether an attempt of a lease is in flight. Leases
     /// that the changes release or end are no longer held, whatever becomes of the changes.
-    pub fn changes(&mut self, now: Moment, is_busy: impl Fn(&LeaseName) -> bool) -> LeaseChanges {
+    pub fn changes(&mut self, now: Duration, is_busy: impl Fn(&LeaseName) -> bool) -> LeaseChanges {
         let mut changes = LeaseChanges::default();
         self.released.clear();
         let Some(view) = self.view.take() else { return changes };
@@ -165,7 +173,7 @@ impl Member {
 
     /// Applies the database's answer to `changes`. They were sent at `asked_at`, and it is `now`, both by the bridge's own
     /// clock.
-    pub fn answered(&mut self, asked_at: Moment, changes: &LeaseChanges, view: LeaseView, now: Moment) {
+    pub fn answered(&mut self, asked_at: Duration, changes: &LeaseChanges, view: LeaseView, now: Duration) {
         let rows: BTreeMap<_, _> = view.leases.iter().map(|row| (&row.name, row)).collect();
         let until = |row: &LeaseRow| {
             let left = (row.until - view.now).to_std().unwrap_or_default();
@@ -184,8 +192,8 @@ impl Member {
             };
             let is_new = number == 1 || self.released.contains(name);
             let send_from = if is_new { now } else { now + self.timing.attempt + self.timing.margin };
-            let holding = Holding { number, until: until(row), send_from, is_given_up: false };
-            self.held.insert(name.clone(), holding);
+            let lease = HeldLease { number, until: until(row), send_from, is_given_up: false };
+            self.held.insert(name.clone(), lease);
         }
         self.view = Some(view);
     }
@@ -263,6 +271,42 @@ impl Member {
         }
         changes.take.sort_unstable();
         changes.create.sort_unstable();
+    }
+}
+
+/// Whether the attempts of this bridge reach PagerDuty, by how the last ones ended.
+///
+/// Without keys a bridge makes no attempts. After a while it therefore assumes that PagerDuty may be reachable again, and
+/// finds out with the keys that it then gets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reachability {
+    failures: u32,
+    failing_since: Duration,
+    unreached_since: Option<Duration>,
+}
+
+impl Reachability {
+    /// An attempt ended.
+    pub(super) fn ended(&mut self, kind: OutcomeKind, now: Duration) {
+        match kind {
+            OutcomeKind::Unreachable | OutcomeKind::Dropped | OutcomeKind::Timeout | OutcomeKind::Untrusted => {
+                if self.failures == 0 {
+                    self.failing_since = now;
+                }
+                self.failures = self.failures.saturating_add(1);
+                if self.failures >= FAILURES && now.saturating_sub(self.failing_since) >= FAILING {
+                    self.unreached_since = Some(now);
+                }
+            }
+            OutcomeKind::Delivered | OutcomeKind::Throttled | OutcomeKind::Refused | OutcomeKind::Error => {
+                *self = Self::default();
+            }
+        }
+    }
+
+    /// Whether PagerDuty is reached, as far as is known.
+    pub(super) fn is_reached(&self, now: Duration) -> bool {
+        self.unreached_since.is_none_or(|since| now.saturating_sub(since) >= RETRY)
     }
 }
 

@@ -1,14 +1,12 @@
 //! Several bridges on one queue: which of them delivers for which service key, and which of them is the leader.
 //!
-//! - [`member`]: which leases one bridge requests, and when it may send; pure
-//! - `reach`: whether this bridge reaches PagerDuty; pure
+//! - [`member`]: which leases one bridge requests, when it may send, and whether it reaches PagerDuty; pure
 //! - [`view`]: the bridges as people and metrics see them; pure
 //!
 //! [`Cluster`] is the bridge's handle. Its task exchanges leases with the database every second; a [`Permit`] from it is
 //! needed for each attempt. A bridge that has the queue to itself, as on SQLite, may do everything at any time.
 
 pub mod member;
-mod reach;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::logging::throttle;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName, LeaseStore};
-use member::{Member, Moment, Right, Timing};
-use reach::Reach;
+use member::{Member, Reachability, Right, Timing};
 pub use view::{BridgeView, ClusterView};
 
 /// How often leases are exchanged with the database.
@@ -45,35 +42,36 @@ const LISTEN_PAUSE: Duration = Duration::from_secs(10);
 
 /// A handle of the bridge among those that share its queue; clones refer to the same bridge.
 #[derive(Clone, Debug, Default)]
-pub struct Cluster(Option<Arc<Shared>>);
+pub struct Cluster(Option<Arc<Membership>>);
 
+/// The part of this bridge in the cluster.
 #[derive(Debug)]
-struct Shared {
+struct Membership {
     store: Arc<dyn LeaseStore>,
     timing: Timing,
-    state: Mutex<State>,
+    state: Mutex<MemberState>,
     view: watch::Sender<ClusterView>,
     /// Notified when the keys that this bridge delivers for may have changed, or may have new events.
     changed: Notify,
     /// Notified when the database should be asked at once.
-    ask: Notify,
+    exchange_now: Notify,
     /// Notified when other bridges should be told of committed events.
-    tell: Notify,
+    announce_now: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct MemberState {
     member: Member,
     info: BridgeInfo,
-    reach: Reach,
+    reachability: Reachability,
     /// How many attempts of each key are in flight.
     in_flight: BTreeMap<ServiceKey, u32>,
     /// The time that the database's clock showed at a moment of this bridge's clock.
-    database_clock: Option<(Moment, DateTime<Utc>)>,
+    database_clock: Option<(Duration, DateTime<Utc>)>,
     /// Keys for which other bridges committed events.
     hinted: BTreeSet<ServiceKey>,
     /// Keys for which this bridge committed events that other bridges deliver.
-    told: BTreeSet<ServiceKey>,
+    to_announce: BTreeSet<ServiceKey>,
 }
 
 /// The right to make one attempt. The attempt counts as in flight until this is dropped.
@@ -98,18 +96,26 @@ impl Cluster {
         let (id, timing) = (BridgeId::random(), Timing::new(attempt));
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let info = BridgeInfo { id, name, version, fingerprint, is_leaving: false, reaches_pagerduty: true };
-        let state = State {
+        let state = MemberState {
             member: Member::new(id, timing),
             info,
-            reach: Reach::default(),
+            reachability: Reachability::default(),
             in_flight: BTreeMap::new(),
             database_clock: None,
             hinted: BTreeSet::new(),
-            told: BTreeSet::new(),
+            to_announce: BTreeSet::new(),
         };
         let (view, _) = watch::channel(ClusterView::default());
-        let (changed, ask, tell) = (Notify::new(), Notify::new(), Notify::new());
-        Self(Some(Arc::new(Shared { store, timing, state: Mutex::new(state), view, changed, ask, tell })))
+        let (changed, exchange_now, announce_now) = (Notify::new(), Notify::new(), Notify::new());
+        Self(Some(Arc::new(Membership {
+            store,
+            timing,
+            state: Mutex::new(state),
+            view,
+            changed,
+            exchange_now,
+            announce_now,
+        })))
     }
 
     /// Whether this bridge has the queue to itself.
@@ -122,22 +128,24 @@ impl Cluster {
     /// There is at most one leader at a time, and none for the duration of a lease after the leader was killed.
     #[must_use]
     pub fn is_leader(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| shared.state().member.right(&LeaseName::Periodic, clock()).is_some())
+        self.0
+            .as_ref()
+            .is_none_or(|membership| membership.state().member.right(&LeaseName::Periodic, clock()).is_some())
     }
 
     /// Sets the fingerprint of the settings that this bridge has from now on.
     pub fn set_fingerprint(&self, fingerprint: String) {
-        if let Some(shared) = &self.0 {
-            shared.state().info.fingerprint = fingerprint;
-            shared.ask.notify_one();
+        if let Some(membership) = &self.0 {
+            membership.state().info.fingerprint = fingerprint;
+            membership.exchange_now.notify_one();
         }
     }
 
     /// Whether the database that the bridges share answered lately. Always true for a bridge that has the queue to itself.
     #[must_use]
     pub fn hears_database(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| {
-            let asked = shared.state().database_clock;
+        self.0.as_ref().is_none_or(|membership| {
+            let asked = membership.state().database_clock;
             asked.is_some_and(|(at, _)| clock().saturating_sub(at) < SILENCE)
         })
     }
@@ -145,14 +153,14 @@ impl Cluster {
     /// Returns the current view of the bridges.
     #[must_use]
     pub fn view(&self) -> ClusterView {
-        self.0.as_ref().map(|shared| shared.view.borrow().clone()).unwrap_or_default()
+        self.0.as_ref().map(|membership| membership.view.borrow().clone()).unwrap_or_default()
     }
 
     /// Returns the time to use where bridges compare times: the database's as far as it is known, otherwise the machine's.
     /// It may be ahead of the database's by as long as the database took to answer.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        let Some((at, utc)) = self.0.as_ref().and_then(|shared| shared.state().database_clock) else {
+        let Some((at, utc)) = self.0.as_ref().and_then(|membership| membership.state().database_clock) else {
             return Utc::now();
         };
         utc + TimeDelta::from_std(clock().saturating_sub(at)).unwrap_or_default()
@@ -161,8 +169,8 @@ impl Cluster {
     /// Returns the service keys that this bridge delivers for, none of which has an attempt in flight under an earlier
     /// lease, and for how long from now an attempt may begin; `None`: all keys, without an end.
     pub(crate) fn keys(&self) -> Option<BTreeMap<ServiceKey, (Fence, Duration)>> {
-        let shared = self.0.as_ref()?;
-        let (state, now) = (shared.state(), clock());
+        let membership = self.0.as_ref()?;
+        let (state, now) = (membership.state(), clock());
         let left = |right: Right| (right.fence, right.send_until.saturating_sub(now));
         let active = state.member.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), left(right))));
         Some(active.collect())
@@ -170,14 +178,14 @@ impl Cluster {
 
     /// Whether attempts of `key` are in flight.
     pub(crate) fn is_busy(&self, key: &ServiceKey) -> bool {
-        self.0.as_ref().is_some_and(|shared| shared.state().in_flight.contains_key(key))
+        self.0.as_ref().is_some_and(|membership| membership.state().in_flight.contains_key(key))
     }
 
     /// The right to begin an attempt for `key` now, if there is one.
     pub(crate) fn permit(&self, key: &ServiceKey) -> Option<Permit> {
         let mut fence = None;
-        if let Some(shared) = &self.0 {
-            let mut state = shared.state();
+        if let Some(membership) = &self.0 {
+            let mut state = membership.state();
             fence = Some(state.member.right(&LeaseName::Key(key.clone()), clock())?.fence);
             *state.in_flight.entry(key.clone()).or_default() += 1;
         }
@@ -186,60 +194,60 @@ impl Cluster {
 
     /// Records that an attempt ended with an outcome of this kind.
     pub(crate) fn attempted(&self, kind: OutcomeKind) {
-        if let Some(shared) = &self.0 {
-            shared.state().reach.ended(kind, clock());
+        if let Some(membership) = &self.0 {
+            membership.state().reachability.ended(kind, clock());
         }
     }
 
     /// Tells the other bridges that this bridge committed events of keys that it does not deliver for.
-    pub(crate) fn tell(&self, keys: impl IntoIterator<Item = ServiceKey>) {
-        if let Some(shared) = &self.0 {
-            shared.state().told.extend(keys);
-            shared.tell.notify_one();
+    pub(crate) fn announce(&self, keys: impl IntoIterator<Item = ServiceKey>) {
+        if let Some(membership) = &self.0 {
+            membership.state().to_announce.extend(keys);
+            membership.announce_now.notify_one();
         }
     }
 
     /// Returns the keys for which other bridges committed events since the last call.
     pub(crate) fn take_hints(&self) -> BTreeSet<ServiceKey> {
-        self.0.as_ref().map(|shared| std::mem::take(&mut shared.state().hinted)).unwrap_or_default()
+        self.0.as_ref().map(|membership| std::mem::take(&mut membership.state().hinted)).unwrap_or_default()
     }
 
     /// Waits until the keys may have changed or other bridges committed events; forever if no other bridge uses the queue.
     pub(crate) async fn changed(&self) {
         match &self.0 {
-            Some(shared) => shared.changed.notified().await,
+            Some(membership) => membership.changed.notified().await,
             None => std::future::pending().await,
         }
     }
 
     /// Takes part in the cluster, while it is polled.
     pub async fn run(self) -> Infallible {
-        let Some(shared) = &self.0 else { return std::future::pending().await };
+        let Some(membership) = &self.0 else { return std::future::pending().await };
         tokio::select! {
-            never = shared.keep_exchanging() => never,
-            never = shared.keep_telling() => never,
-            never = shared.keep_listening() => never,
+            never = membership.keep_exchanging() => never,
+            never = membership.keep_announcing() => never,
+            never = membership.keep_listening() => never,
         }
     }
 
     /// Starts to leave, because the bridge is about to stop: other bridges take its keys from now on, each as soon as its
     /// attempts in flight have ended.
     pub fn leave(&self) {
-        if let Some(shared) = &self.0 {
-            let mut state = shared.state();
+        if let Some(membership) = &self.0 {
+            let mut state = membership.state();
             state.member.leave();
             state.info.is_leaving = true;
-            shared.ask.notify_one();
+            membership.exchange_now.notify_one();
         }
     }
 
     /// Waits until every lease is given up, but at most for `patience`; the remaining leases end by themselves.
     /// [`run`](Self::run) has to be polled meanwhile.
-    pub async fn left(&self, patience: Duration) {
-        let Some(shared) = &self.0 else { return };
+    pub async fn wait_until_left(&self, patience: Duration) {
+        let Some(membership) = &self.0 else { return };
         let left = async {
-            while !shared.view.borrow().has_left(shared.state().info.id) {
-                shared.ask.notify_one();
+            while !membership.view.borrow().has_left(membership.state().info.id) {
+                membership.exchange_now.notify_one();
                 sleep(SOON).await;
             }
         };
@@ -249,15 +257,15 @@ impl Cluster {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl Membership {
+    fn state(&self) -> MutexGuard<'_, MemberState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn keep_exchanging(&self) -> Infallible {
         loop {
             let pause = if self.exchange().await { SOON } else { EXCHANGE };
-            let _ = timeout(pause, self.ask.notified()).await;
+            let _ = timeout(pause, self.exchange_now.notified()).await;
         }
     }
 
@@ -266,8 +274,8 @@ impl Shared {
         let asked_at = clock();
         let (info, changes) = {
             let mut state = self.state();
-            let State { member, in_flight, reach, info, .. } = &mut *state;
-            info.reaches_pagerduty = reach.is_reached(asked_at);
+            let MemberState { member, in_flight, reachability, info, .. } = &mut *state;
+            info.reaches_pagerduty = reachability.is_reached(asked_at);
             let is_busy = |name: &LeaseName| name.key().is_some_and(|key| in_flight.contains_key(key));
             (info.clone(), member.changes(asked_at, is_busy))
         };
@@ -294,16 +302,16 @@ impl Shared {
         }
     }
 
-    async fn keep_telling(&self) -> Infallible {
+    async fn keep_announcing(&self) -> Infallible {
         loop {
-            self.tell.notified().await;
+            self.announce_now.notified().await;
             sleep(COALESCE).await;
             let (id, keys) = {
                 let mut state = self.state();
-                (state.info.id, std::mem::take(&mut state.told))
+                (state.info.id, std::mem::take(&mut state.to_announce))
             };
             // A key that no bridge delivers for is taken at once.
-            self.ask.notify_one();
+            self.exchange_now.notify_one();
             let keys: Vec<_> = keys.into_iter().collect();
             if let Err(error) = self.store.announce(id, &keys).await {
                 debug!("other bridges could not be notified and find the new events when they poll the queue: {error}");
@@ -352,31 +360,31 @@ impl Permit {
     /// Whether an attempt may still begin under it. This is checked once more before anything is sent, because recording
     /// the beginning of an attempt may take long.
     pub(crate) fn is_valid(&self) -> bool {
-        let Some(shared) = &self.cluster.0 else { return true };
-        let right = shared.state().member.right(&LeaseName::Key(self.key.clone()), clock());
+        let Some(membership) = &self.cluster.0 else { return true };
+        let right = membership.state().member.right(&LeaseName::Key(self.key.clone()), clock());
         right.map(|right| right.fence) == self.fence
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(shared) = &self.cluster.0 else { return };
-        let mut state = shared.state();
+        let Some(membership) = &self.cluster.0 else { return };
+        let mut state = membership.state();
         if let Some(count) = state.in_flight.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
                 state.in_flight.remove(&self.key);
                 if state.member.is_leaving() {
-                    shared.ask.notify_one();
+                    membership.exchange_now.notify_one();
                 }
-                shared.changed.notify_one();
+                membership.changed.notify_one();
             }
         }
     }
 }
 
 /// The bridge's own clock. On Linux it goes on while the machine sleeps, as the database's does.
-fn clock() -> Moment {
+fn clock() -> Duration {
     #[cfg(target_os = "linux")]
     let id = rustix::time::ClockId::Boottime;
     #[cfg(not(target_os = "linux"))]

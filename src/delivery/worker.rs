@@ -208,7 +208,7 @@ impl Worker {
             }
         }
         if !others.is_empty() {
-            self.cluster.tell(others);
+            self.cluster.announce(others);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt;
-use sentry_pagerduty_bridge::cluster::member::{Member, Moment, Timing};
+use sentry_pagerduty_bridge::cluster::member::{Member, Timing};
 use sentry_pagerduty_bridge::delivery::rate_limiter::{latest_arrival, lookback};
 use sentry_pagerduty_bridge::delivery::scheduler::Next;
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Scheduler};
@@ -100,7 +100,7 @@ impl Bridge {
         self.send(world, now, is_cut_off);
     }
 
-    fn exchange(&mut self, world: &mut World, now: Moment) {
+    fn exchange(&mut self, world: &mut World, now: Duration) {
         let busy: Vec<_> = self.in_flight.iter().map(|attempt| LeaseName::Key(attempt.key.clone())).collect();
         let changes = self.member.changes(now, |name| busy.contains(name));
         // The request may get lost as well as the answer.
@@ -117,7 +117,7 @@ impl Bridge {
     }
 
     /// Follows the leases.
-    fn follow(&mut self, world: &World, now: Moment) {
+    fn follow(&mut self, world: &World, now: Duration) {
         let active: BTreeMap<_, _> =
             self.member.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), right))).collect();
         let is_lost = |(key, fence): &(&ServiceKey, &Fence)| active.get(*key).map(|right| right.fence) != Some(**fence);
@@ -143,7 +143,7 @@ impl Bridge {
         }
     }
 
-    fn restore_attempts(&mut self, world: &World, key: &ServiceKey, now: Moment) {
+    fn restore_attempts(&mut self, world: &World, key: &ServiceKey, now: Duration) {
         let since = world.utc() - lookback(TIMEOUT);
         for (_, last, attempts) in world.queue.attempts().iter().filter(|(of, last, _)| of == key && *last >= since) {
             let age = (world.utc() - *last).to_std().unwrap_or_default();
@@ -151,7 +151,7 @@ impl Bridge {
         }
     }
 
-    fn send(&mut self, world: &mut World, now: Moment, is_cut_off: bool) {
+    fn send(&mut self, world: &mut World, now: Duration, is_cut_off: bool) {
         loop {
             match self.scheduler.next(now) {
                 Next::Wait(_) => return,
@@ -169,7 +169,7 @@ impl Bridge {
         }
     }
 
-    fn begin(&mut self, world: &mut World, key: ServiceKey, id: EventId, now: Moment, is_cut_off: bool) {
+    fn begin(&mut self, world: &mut World, key: ServiceKey, id: EventId, now: Duration, is_cut_off: bool) {
         let later = now + EXCHANGE;
         let right = self.member.right(&LeaseName::Key(key.clone()), now).filter(|_| !is_cut_off);
         let Some(fence) = right.map(|right| right.fence) else { return self.scheduler.not_begun(&key, id, later) };
@@ -204,7 +204,7 @@ impl Bridge {
         self.in_flight.push(Attempt { key, id, fence, ends_at, is_delivered });
     }
 
-    fn end_attempts(&mut self, world: &mut World, now: Moment) {
+    fn end_attempts(&mut self, world: &mut World, now: Duration) {
         let (ended, going): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.in_flight).into_iter().partition(|attempt| attempt.ends_at <= world.now);
         self.in_flight = going;

@@ -258,3 +258,24 @@ fn one_bridge_does_what_is_done_for_all() {
     assert_eq!(world.leaders(63), 1);
     assert!(world.member(3).right(&LeaseName::Periodic, Duration::from_secs(63)).is_some());
 }
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn only_failures_that_last_count_and_any_answer_ends_them() {
+    let mut reach = Reachability::default();
+    (0..20).for_each(|_| reach.ended(OutcomeKind::Unreachable, at(0)));
+    assert!(reach.is_reached(at(29)), "it did not last");
+    reach.ended(OutcomeKind::Timeout, at(30));
+    assert!(!reach.is_reached(at(30)));
+    assert!(!reach.is_reached(at(329)));
+    assert!(reach.is_reached(at(330)), "it may be better");
+    reach.ended(OutcomeKind::Dropped, at(331));
+    assert!(!reach.is_reached(at(331)));
+    reach.ended(OutcomeKind::Throttled, at(332));
+    assert!(reach.is_reached(at(332)));
+    (0..4).for_each(|seconds| reach.ended(OutcomeKind::Unreachable, at(340 + 20 * seconds)));
+    assert!(reach.is_reached(at(400)), "too few");
+}
