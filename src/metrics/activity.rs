@@ -40,7 +40,7 @@ pub struct Bucket {
 
 /// Counts of the last 24 hours. Steps without counts are not stored.
 #[derive(Clone, Debug, Default)]
-pub struct Activity(VecDeque<Bucket>);
+pub struct DailyActivity(VecDeque<Bucket>);
 
 impl Bucket {
     fn empty(from: DateTime<Utc>) -> Self {
@@ -55,7 +55,7 @@ impl Bucket {
     }
 }
 
-impl Activity {
+impl DailyActivity {
     /// Counts one webhook, event or attempt at `at`.
     pub fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
         let from = at.duration_trunc(STEP).unwrap_or(at);
@@ -142,7 +142,7 @@ mod tests {
         "2026-11-23T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::minutes(minutes)
     }
 
-    fn received(activity: &Activity, now: i64) -> Vec<(i64, u64)> {
+    fn received(activity: &DailyActivity, now: i64) -> Vec<(i64, u64)> {
         let day = activity.last_day(at(now));
         assert_eq!(day.len(), STEPS);
         assert!(day.is_sorted_by_key(|bucket| bucket.from));
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_day_has_144_steps_and_what_is_older_is_gone() {
-        let mut activity = Activity::default();
+        let mut activity = DailyActivity::default();
         for minutes in [0, 9, 10, 1439, 1440] {
             activity.record(ActivityKind::Received, at(minutes));
         }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_happens_is_counted_where_it_belongs_also_after_the_clock_was_set_back() {
-        let mut activity = Activity::default();
+        let mut activity = DailyActivity::default();
         activity.record(ActivityKind::Received, at(500));
         activity.record(ActivityKind::Delivered, at(125));
         activity.record(ActivityKind::Throttled, at(125));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_an_earlier_run_counted_is_added_to_what_this_one_did() {
-        let mut activity = Activity::default();
+        let mut activity = DailyActivity::default();
         activity.record(ActivityKind::Received, at(25));
         let earlier =
             [Bucket { received: 7, ..Bucket::empty(at(10)) }, Bucket { received: 3, ..Bucket::empty(at(20)) }];

@@ -6,7 +6,7 @@ use prometheus::proto::{Gauge as GaugeValue, LabelPair, Metric, MetricFamily, Me
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use strum::VariantArray;
 
-use super::labels::{Answered, HeldOutcome, IssueCheck, PagerDutyAnswer, Source, UpdateOutcome};
+use super::labels::{HeldOutcome, IssueCheck, PagerDutyAnswer, UpdateOutcome, WebhookAnswer, WebhookSource, label};
 use crate::pagerduty::{EventType, OutcomeKind, ProofState};
 
 /// The `Content-Type` of the text format.
@@ -168,13 +168,13 @@ fn way_back(registry: &Registry) -> [IntCounterVec; 2] {
 
 impl Counters {
     fn initialize_labels(&self) {
-        for source in Source::VARIANTS {
-            for answered in Answered::VARIANTS.iter().filter(|answered| answered.is_possible_for(*source)) {
-                self.webhooks.with_label_values(&[source.name(), answered.name()]);
+        for source in WebhookSource::VARIANTS {
+            for answered in WebhookAnswer::VARIANTS.iter().filter(|answered| answered.is_possible_for(*source)) {
+                self.webhooks.with_label_values(&[label(*source), label(*answered)]);
             }
         }
         for outcome in HeldOutcome::VARIANTS {
-            self.held.with_label_values(&[outcome.name()]);
+            self.held.with_label_values(&[label(*outcome)]);
         }
         for event_type in [EventType::Trigger, EventType::Acknowledge, EventType::Resolve] {
             self.queued.with_label_values(&[event_type.as_str()]);
@@ -186,13 +186,13 @@ impl Counters {
             self.caught_up.with_label_values(&[outcome]);
         }
         for check in IssueCheck::VARIANTS {
-            self.issue_checks.with_label_values(&[check.name()]);
+            self.issue_checks.with_label_values(&[label(*check)]);
         }
         for answered in PagerDutyAnswer::VARIANTS {
-            self.pagerduty_webhooks.with_label_values(&[answered.name()]);
+            self.pagerduty_webhooks.with_label_values(&[label(*answered)]);
         }
         for outcome in UpdateOutcome::VARIANTS {
-            self.issue_updates.with_label_values(&[outcome.name()]);
+            self.issue_updates.with_label_values(&[label(*outcome)]);
         }
         for state in ProofState::VARIANTS {
             self.proofs.with_label_values(&[state.name()]);

@@ -2,10 +2,15 @@
 
 use strum::{IntoStaticStr, VariantArray};
 
+/// The text of a label's value.
+pub(super) fn label(value: impl Into<&'static str>) -> &'static str {
+    value.into()
+}
+
 /// Where a webhook came from, as far as the bridge knows.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub enum Source {
+pub enum WebhookSource {
     /// Sentry's legacy plugin `WebHooks`.
     Legacy,
     /// Sentry's integration platform.
@@ -17,7 +22,7 @@ pub enum Source {
 /// How a webhook was answered.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub enum Answered {
+pub enum WebhookAnswer {
     /// 202, queued.
     Queued,
     /// 202, ignored.
@@ -56,50 +61,28 @@ pub enum HeldOutcome {
     Expired,
 }
 
-impl HeldOutcome {
-    /// The value of the label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
-impl Source {
-    /// The value of the label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
-impl Answered {
-    /// The value of the label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
+impl WebhookAnswer {
     /// Whether webhooks of this source can be answered like this.
-    pub(super) fn is_possible_for(self, source: Source) -> bool {
+    pub(super) fn is_possible_for(self, source: WebhookSource) -> bool {
         match self {
-            Self::Queued | Self::Ignored | Self::Canary => source != Source::Unknown,
-            Self::Rejected => source != Source::Legacy,
+            Self::Queued | Self::Ignored | Self::Canary => source != WebhookSource::Unknown,
+            Self::Rejected => source != WebhookSource::Legacy,
             Self::Unavailable => true,
             Self::WrongToken
             | Self::WrongSignature
             | Self::Unsigned
             | Self::Unread
             | Self::NotFound
-            | Self::WrongMethod => source == Source::Unknown,
+            | Self::WrongMethod => source == WebhookSource::Unknown,
         }
     }
 
     /// Whether a webhook of this source that was answered like this was authenticated, by a token or a signature.
-    pub(super) fn is_authenticated(self, source: Source) -> bool {
+    pub(super) fn is_authenticated(self, source: WebhookSource) -> bool {
         match self {
             Self::Queued | Self::Ignored | Self::Canary | Self::Rejected => true,
             // A source is only known once the body was read, which needs authentication.
-            Self::Unavailable => source != Source::Unknown,
+            Self::Unavailable => source != WebhookSource::Unknown,
             Self::WrongToken
             | Self::WrongSignature
             | Self::Unsigned
@@ -127,7 +110,7 @@ pub enum IssueCheck {
 }
 
 impl IssueCheck {
-    /// Its value as a label.
+    /// Its value as a label, and as a word in the log.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
@@ -150,14 +133,6 @@ pub enum PagerDutyAnswer {
     Unavailable,
 }
 
-impl PagerDutyAnswer {
-    /// Its value as a label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
 /// What became of an attempt to change an issue in Sentry.
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(serialize_all = "snake_case")]
@@ -174,22 +149,14 @@ pub enum UpdateOutcome {
     Dead,
 }
 
-impl UpdateOutcome {
-    /// Its value as a label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn labels_are_written_in_snake_case() {
-        let sources: Vec<_> = Source::VARIANTS.iter().map(|source| source.name()).collect();
+        let sources: Vec<_> = WebhookSource::VARIANTS.iter().map(|source| label(*source)).collect();
         assert_eq!(sources, ["legacy", "platform", "unknown"]);
-        assert_eq!([Answered::WrongToken, Answered::NotFound].map(Answered::name), ["wrong_token", "not_found"]);
+        assert_eq!([WebhookAnswer::WrongToken, WebhookAnswer::NotFound].map(label), ["wrong_token", "not_found"]);
     }
 }

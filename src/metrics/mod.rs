@@ -22,32 +22,30 @@ use chrono::{DateTime, TimeDelta, Utc};
 use prometheus::proto::MetricFamily;
 use tokio::sync::Notify;
 
-pub use activity::{Activity, ActivityKind, Bucket};
+pub use activity::{ActivityKind, Bucket, DailyActivity};
 pub use counters::{CONTENT_TYPE, Gauge};
 pub use failing::Failing;
-pub use labels::{Answered, HeldOutcome, IssueCheck, PagerDutyAnswer, Source, UpdateOutcome};
+pub use labels::{HeldOutcome, IssueCheck, PagerDutyAnswer, UpdateOutcome, WebhookAnswer, WebhookSource};
 pub use signatures::{Senders, SignatureRow};
 
 use crate::pagerduty::{EventType, OutcomeKind, ProofState, ServiceKey};
 use counters::Counters;
 use failing::FailingKeys;
+use labels::label;
 use signatures::WrongSignatures;
 
 /// A handle on the metrics of one bridge; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    counters: Counters,
-    recent: Mutex<Recent>,
-    failing_changed: Notify,
+pub struct Metrics {
+    counters: Arc<Counters>,
+    recent: Arc<Mutex<Recent>>,
+    failing_changed: Arc<Notify>,
 }
 
 /// The metrics other than the counters.
 #[derive(Debug, Default)]
 struct Recent {
-    activity: Activity,
+    activity: DailyActivity,
     last_webhook_at: Option<DateTime<Utc>>,
     /// The same time by the monotonic clock, if the webhook came in this run.
     last_webhook: Option<Instant>,
@@ -61,7 +59,7 @@ struct Recent {
     is_verified: bool,
     unusable_secrets: Option<String>,
     /// Counts added to `activity` since the last save.
-    unsaved: Activity,
+    unsaved: DailyActivity,
 }
 
 /// The metrics of one moment: the counters and the other fields are consistent.
@@ -109,7 +107,7 @@ impl MetricsSnapshot {
     /// Includes what all bridges that share the queue have stored: the last day, the last webhook, the last deliveries and
     /// the failing keys.
     pub fn include(&mut self, stored: &PersistedMetrics, now: DateTime<Utc>) {
-        let mut all = Activity::default();
+        let mut all = DailyActivity::default();
         all.add(stored.buckets.iter().chain(&self.unsaved).copied());
         self.activity = all.last_day(now);
         // What is stored by this bridge itself is not newer than what it knows.
@@ -162,19 +160,19 @@ impl Metrics {
     }
 
     /// Counts a webhook that was received at `at` and has been answered.
-    pub fn webhook(&self, source: Source, answered: Answered, at: DateTime<Utc>) {
+    pub fn webhook(&self, source: WebhookSource, answered: WebhookAnswer, at: DateTime<Utc>) {
         let mut recent = self.recent();
-        self.0.counters.webhooks.with_label_values(&[source.name(), answered.name()]).inc();
-        if answered == Answered::WrongSignature {
+        self.counters.webhooks.with_label_values(&[label(source), label(answered)]).inc();
+        if answered == WebhookAnswer::WrongSignature {
             recent.wrong_signatures.add(at);
         }
         if answered.is_authenticated(source) {
-            if source == Source::Platform {
+            if source == WebhookSource::Platform {
                 recent.wrong_signatures.disprove();
                 recent.is_verified = true;
             }
             // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
-            if answered != Answered::Canary {
+            if answered != WebhookAnswer::Canary {
                 // The newest, not the greatest: the clock may have been set back.
                 recent.last_webhook_at = Some(at);
                 recent.last_webhook = Some(Instant::now());
@@ -190,7 +188,7 @@ impl Metrics {
 
     /// Counts webhooks with a wrong signature, by what became of them.
     pub fn held(&self, outcome: HeldOutcome, webhooks: u64) {
-        self.0.counters.held.with_label_values(&[outcome.name()]).inc_by(webhooks);
+        self.counters.held.with_label_values(&[label(outcome)]).inc_by(webhooks);
     }
 
     /// Records that a secret has verified webhooks that had a wrong signature when they came. This ends the series of
@@ -208,52 +206,52 @@ impl Metrics {
 
     /// Counts a webhook of PagerDuty that was answered.
     pub fn pagerduty_webhook(&self, answered: PagerDutyAnswer) {
-        self.0.counters.pagerduty_webhooks.with_label_values(&[answered.name()]).inc();
+        self.counters.pagerduty_webhooks.with_label_values(&[label(answered)]).inc();
     }
 
     /// Counts an attempt to do in Sentry what a person did in PagerDuty.
     pub fn issue_updated(&self, outcome: UpdateOutcome) {
-        self.0.counters.issue_updates.with_label_values(&[outcome.name()]).inc();
+        self.counters.issue_updates.with_label_values(&[label(outcome)]).inc();
     }
 
     /// Counts rejected webhooks whose bodies were stored.
     pub fn rejected_kept(&self, webhooks: u64) {
-        self.0.counters.rejected_kept.inc_by(webhooks);
+        self.counters.rejected_kept.inc_by(webhooks);
     }
 
     /// Counts an event that was enqueued.
     pub fn queued(&self, event_type: EventType) {
-        self.0.counters.queued.with_label_values(&[event_type.as_str()]).inc();
+        self.counters.queued.with_label_values(&[event_type.as_str()]).inc();
     }
 
     /// Counts alerts that were folded into waiting events.
     pub fn folded(&self, alerts: u64) {
-        self.0.counters.folded.inc_by(alerts);
+        self.counters.folded.inc_by(alerts);
     }
 
     /// Records how long a commit took.
     pub fn committed(&self, took: Duration) {
-        self.0.counters.commit_seconds.observe(took.as_secs_f64());
+        self.counters.commit_seconds.observe(took.as_secs_f64());
     }
 
     /// Counts a commit that failed.
     pub fn commit_failed(&self) {
-        self.0.counters.commits_failed.inc();
+        self.counters.commits_failed.inc();
     }
 
     /// Counts an attempt to deliver an event for `key` that ended at `at`. The event's newest alert was received at
     /// `received_at`.
     pub fn attempted(&self, key: &ServiceKey, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
         let mut recent = self.recent();
-        self.0.counters.attempts.with_label_values(&[kind.name()]).inc();
+        self.counters.attempts.with_label_values(&[kind.name()]).inc();
         if recent.failing.attempted(key, kind, at) {
-            self.0.failing_changed.notify_one();
+            self.failing_changed.notify_one();
         }
         if kind == OutcomeKind::Delivered {
-            self.0.counters.delivered.inc();
+            self.counters.delivered.inc();
             // Negative where the clock was set back in between.
             let latency = (at - received_at).max(TimeDelta::zero());
-            self.0.counters.latency_seconds.observe(latency.as_seconds_f64());
+            self.counters.latency_seconds.observe(latency.as_seconds_f64());
             // The newest, not the greatest: the clock may have been set back.
             recent.last_delivered_at = Some(at);
             recent.delivered.insert(key.clone(), at);
@@ -269,7 +267,7 @@ impl Metrics {
 
     /// Waits until attempts for a service key begin to fail, fail in another way, or succeed again.
     pub async fn failing_changed(&self) {
-        self.0.failing_changed.notified().await;
+        self.failing_changed.notified().await;
     }
 
     /// Records that this bridge delivers for `key` from now on. How its own attempts failed before does not count, because
@@ -291,40 +289,40 @@ impl Metrics {
 
     /// Counts a canary that was sent to Sentry; `taken`: whether Sentry accepted it.
     pub fn canary_sent(&self, taken: bool) {
-        self.0.counters.canaries_sent.with_label_values(&[if taken { "yes" } else { "no" }]).inc();
+        self.counters.canaries_sent.with_label_values(&[if taken { "yes" } else { "no" }]).inc();
     }
 
     /// Records how long it took until a canary came back.
     pub fn canary_returned(&self, took: Duration) {
-        self.0.counters.canary_seconds.observe(took.as_secs_f64());
+        self.counters.canary_seconds.observe(took.as_secs_f64());
     }
 
     /// Counts an event that became a dead letter.
     pub fn dead(&self) {
-        self.0.counters.dead.inc();
+        self.counters.dead.inc();
     }
 
     /// Counts a run of catch-up that ended, complete or not.
     pub fn catch_up_ran(&self, is_complete: bool) {
         let outcome = if is_complete { "complete" } else { "failed" };
-        self.0.counters.catch_up_runs.with_label_values(&[outcome]).inc();
+        self.counters.catch_up_runs.with_label_values(&[outcome]).inc();
     }
 
     /// Counts the missing alerts that a complete run of catch-up enqueued, only reported, or summarized in one event.
     pub fn caught_up(&self, enqueued: u64, reported: u64, summarized: u64) {
         for (outcome, alerts) in [("enqueued", enqueued), ("reported", reported), ("summarized", summarized)] {
-            self.0.counters.caught_up.with_label_values(&[outcome]).inc_by(alerts);
+            self.counters.caught_up.with_label_values(&[outcome]).inc_by(alerts);
         }
     }
 
     /// Counts that Sentry was asked about the issue of an open incident, by the result.
     pub fn issue_checked(&self, check: IssueCheck) {
-        self.0.counters.issue_checks.with_label_values(&[check.name()]).inc();
+        self.counters.issue_checks.with_label_values(&[label(check)]).inc();
     }
 
     /// Counts a delivered event for which it is known what became of it in PagerDuty.
     pub fn proved(&self, state: ProofState) {
-        self.0.counters.proofs.with_label_values(&[state.name()]).inc();
+        self.counters.proofs.with_label_values(&[state.name()]).inc();
     }
 
     /// How long ago the last authenticated webhook of this run was received, by the monotonic clock.
@@ -361,7 +359,7 @@ impl Metrics {
             unusable_secrets: recent.unusable_secrets.clone(),
             activity: recent.activity.last_day(now),
             unsaved: recent.unsaved.counted(),
-            counters: self.0.counters.gather(),
+            counters: self.counters.gather(),
         }
     }
 
@@ -413,7 +411,7 @@ impl Metrics {
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use tempfile::TempDir;
 
 use super::*;
-use crate::metrics::{Answered, Source};
+use crate::metrics::{WebhookAnswer, WebhookSource};
 use crate::pagerduty::{ApiVersion, EventType};
 use crate::queue::{Commit, Disposition, Editor, EventId};
 
@@ -72,7 +72,8 @@ async fn silence_is_counted_from_the_last_webhook_whatever_is_done_to_the_clock(
         for step in STEPS {
             for (limit, expected) in [(SOON, vec![Cause::Silence]), (LONG, vec![])] {
                 let bridge = start(limit).await;
-                (0..webhooks).for_each(|_| bridge.metrics.webhook(Source::Legacy, Answered::Queued, Utc::now()));
+                (0..webhooks)
+                    .for_each(|_| bridge.metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now()));
                 sleep(5 * SOON).await;
                 assert_eq!(
                     bridge.troubles(Utc::now() + step).await,
@@ -87,9 +88,9 @@ async fn silence_is_counted_from_the_last_webhook_whatever_is_done_to_the_clock(
 #[tokio::test]
 async fn a_webhook_after_the_clock_was_set_back_ends_the_silence() {
     let bridge = start(LONG).await;
-    bridge.metrics.webhook(Source::Legacy, Answered::Queued, Utc::now());
+    bridge.metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
     let back = Utc::now() - TimeDelta::hours(2);
-    bridge.metrics.webhook(Source::Legacy, Answered::Queued, back);
+    bridge.metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, back);
     assert_eq!(bridge.monitor.snapshot(back).await.metrics.last_webhook_at, Some(back));
 }
 
@@ -98,7 +99,7 @@ async fn an_event_waits_since_it_was_committed_whatever_is_done_to_the_clock() {
     for step in STEPS {
         for (limit, expected) in [(SOON, vec![Cause::Waiting]), (LONG, vec![])] {
             let bridge = start(limit).await;
-            bridge.metrics.webhook(Source::Legacy, Answered::Queued, Utc::now() + TimeDelta::days(400));
+            bridge.metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now() + TimeDelta::days(400));
             bridge.accept(Utc::now()).await;
             sleep(5 * SOON).await;
             let mut troubles = bridge.troubles(Utc::now() + step).await;

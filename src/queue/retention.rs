@@ -11,7 +11,7 @@ use super::sentry::SentryNotes;
 use super::store::Prune;
 use super::writer::Maintenance;
 use super::{OutageNotice, Queue, QueueError};
-use crate::metrics::{Activity, Metrics, PersistedMetrics};
+use crate::metrics::{DailyActivity, Metrics, PersistedMetrics};
 
 /// The maximum number of rows that one commit deletes, so that a webhook waits for the deletion of only a few.
 const CHUNK: u32 = 200;
@@ -137,7 +137,7 @@ impl Queue {
     ///
     /// When the database cannot be read.
     pub async fn persisted_metrics(&self, now: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
-        self.reader().persisted_metrics(Activity::horizon(now)).await
+        self.reader().persisted_metrics(DailyActivity::horizon(now)).await
     }
 
     /// Stores the persisted part of `metrics`, if it has changed. It has a commit of its own, so that nothing else fails

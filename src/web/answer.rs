@@ -4,7 +4,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
-use crate::metrics::{Answered, Source};
+use crate::metrics::{WebhookAnswer, WebhookSource};
 use crate::pagerduty::{EventType, IncidentKey};
 
 /// The body of a response to a webhook. Its field names are a contract.
@@ -46,9 +46,9 @@ pub enum Answer<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Counted {
     /// Where the webhook came from.
-    pub source: Source,
+    pub source: WebhookSource,
     /// How it was answered.
-    pub answered: Answered,
+    pub answered: WebhookAnswer,
 }
 
 impl Counted {

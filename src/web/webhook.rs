@@ -24,7 +24,7 @@ use super::body::{self, BodyError, Reservation};
 use crate::canary::status::round_trip;
 use crate::ingest::{CanaryId, Decision, Generation, Ignored, Rejection, Webhook};
 use crate::logging::throttle;
-use crate::metrics::{Answered, HeldOutcome, Source};
+use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::{Accepted, CanaryChange, Enqueue, Enqueued, Held, HeldSender, QueueError, Rejected, StatusChange};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
@@ -48,10 +48,10 @@ pub(super) enum WebhookError {
     NotRead(BodyError),
     /// 400 or 422.
     #[error("{rejection}")]
-    Rejected { sender: Source, rejection: Rejection },
+    Rejected { sender: WebhookSource, rejection: Rejection },
     /// 503.
     #[error("{error}")]
-    NotCommitted { sender: Source, error: QueueError },
+    NotCommitted { sender: WebhookSource, error: QueueError },
     /// 404: most likely an alert that is lost because of a typo in the URL.
     #[error("webhooks go to /sentry/{{token}}")]
     WrongPath,
@@ -64,12 +64,12 @@ impl WebhookError {
     fn counted(&self) -> Counted {
         let (source, answered) = match self {
             Self::Unauthorized(error) => return error.counted(),
-            Self::NotRead(BodyError::NoMemory) => (Source::Unknown, Answered::Unavailable),
-            Self::NotRead(_) => (Source::Unknown, Answered::Unread),
-            Self::Rejected { sender, .. } => (*sender, Answered::Rejected),
-            Self::NotCommitted { sender, .. } => (*sender, Answered::Unavailable),
-            Self::WrongPath => (Source::Unknown, Answered::NotFound),
-            Self::WrongMethod => (Source::Unknown, Answered::WrongMethod),
+            Self::NotRead(BodyError::NoMemory) => (WebhookSource::Unknown, WebhookAnswer::Unavailable),
+            Self::NotRead(_) => (WebhookSource::Unknown, WebhookAnswer::Unread),
+            Self::Rejected { sender, .. } => (*sender, WebhookAnswer::Rejected),
+            Self::NotCommitted { sender, .. } => (*sender, WebhookAnswer::Unavailable),
+            Self::WrongPath => (WebhookSource::Unknown, WebhookAnswer::NotFound),
+            Self::WrongMethod => (WebhookSource::Unknown, WebhookAnswer::WrongMethod),
         };
         Counted { source, answered }
     }
@@ -178,9 +178,9 @@ async fn receive(
     };
     let (decision, generation) = state.ingest.decide_with_generation(&webhook);
     let source = match generation {
-        Some(Generation::Legacy) => Source::Legacy,
-        Some(Generation::Platform) => Source::Platform,
-        None => Source::Unknown,
+        Some(Generation::Legacy) => WebhookSource::Legacy,
+        Some(Generation::Platform) => WebhookSource::Platform,
+        None => WebhookSource::Unknown,
     };
 
     let (incoming, incident_key, event_type) = match decision {
@@ -343,17 +343,17 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(seconds, 0)
 }
 
-fn ignored(source: Source, reason: Ignored) -> HttpResponse {
+fn ignored(source: WebhookSource, reason: Ignored) -> HttpResponse {
     let line = throttle::line(format!("webhooks were ignored: {reason}"), Level::Info);
     log!(line.level, "a webhook was ignored: {reason}{line}");
-    Counted { source, answered: Answered::Ignored }.attach(answer::ignored(&reason.to_string()))
+    Counted { source, answered: WebhookAnswer::Ignored }.attach(answer::ignored(&reason.to_string()))
 }
 
 /// Responds once the return of the canary is committed, as for an alert, so that the canary tests the commit, too.
 async fn canary(
     state: &AppState,
     id: Option<CanaryId>,
-    source: Source,
+    source: WebhookSource,
     at: DateTime<Utc>,
 ) -> Result<HttpResponse, WebhookError> {
     if let Some(id) = id {
@@ -374,7 +374,7 @@ async fn canary(
         }
     }
     let response = answer::ignored(&Ignored::Canary(id).to_string());
-    Ok(Counted { source, answered: Answered::Canary }.attach(response))
+    Ok(Counted { source, answered: WebhookAnswer::Canary }.attach(response))
 }
 
 /// Responds once the event is committed to the queue.
@@ -383,7 +383,7 @@ async fn enqueue(
     incoming: Enqueue,
     incident_key: &IncidentKey,
     event_type: EventType,
-    source: Source,
+    source: WebhookSource,
 ) -> Result<HttpResponse, WebhookError> {
     let events = match state.queue.enqueue(incoming).await {
         Ok(Enqueued::Queued(events)) => events,
@@ -412,7 +412,7 @@ async fn enqueue(
         }
     }
     let response = answer::queued(incident_key, event_type, followed_by);
-    Ok(Counted { source, answered: Answered::Queued }.attach(response))
+    Ok(Counted { source, answered: WebhookAnswer::Queued }.attach(response))
 }
 
 /// Returns what is kept of a rejected webhook, still without its body: everything that is needed to decide about it

@@ -65,7 +65,7 @@ fn what_cannot_be_remembered_fails_no_webhook_and_no_shutdown() {
 #[test]
 fn a_memory_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
     use chrono::Utc;
-    use sentry_pagerduty_bridge::metrics::{Answered, Metrics, Source};
+    use sentry_pagerduty_bridge::metrics::{Metrics, WebhookAnswer, WebhookSource};
 
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("bridge.db");
@@ -73,7 +73,7 @@ fn a_memory_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
     runtime.block_on(async {
         let queue = Queue::open(&path).await.unwrap();
         let metrics = Metrics::new();
-        metrics.webhook(Source::Legacy, Answered::Queued, Utc::now());
+        metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
         let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
         sqlx::query("ALTER TABLE lately RENAME TO hidden").execute(&mut connection).await.unwrap();
         queue.persist_metrics(&metrics).await.unwrap_err();

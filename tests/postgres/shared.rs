@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::cluster::Cluster;
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Worker};
-use sentry_pagerduty_bridge::metrics::{Answered, Metrics, Source};
+use sentry_pagerduty_bridge::metrics::{Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::client::Client;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseView};
@@ -200,7 +200,7 @@ async fn what_bridges_count_is_added_up_and_no_restart_counts_it_twice() {
     let bridges = [Queue::open(&database).await.unwrap(), Queue::open(&database).await.unwrap()];
     let (metrics, now) = ([Metrics::new(), Metrics::new()], Utc::now());
     let count = |metrics: &Metrics, times: usize| {
-        (0..times).for_each(|_| metrics.webhook(Source::Legacy, Answered::Queued, now));
+        (0..times).for_each(|_| metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, now));
     };
     let shown = async |metrics: &Metrics| {
         let mut snapshot = metrics.snapshot(now);

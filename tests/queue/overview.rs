@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
-use sentry_pagerduty_bridge::metrics::{Answered, Failing, Metrics, Source};
+use sentry_pagerduty_bridge::metrics::{Failing, Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Destination, Disposition, Editor, Enqueue, Envelope, EventId, Overview, Queue, Rejected, RejectedId, Retention,
@@ -363,7 +363,7 @@ async fn wrong_signatures_in_a_row_are_known_after_a_restart_until_one_is_right(
     let metrics = Metrics::new();
     for seconds in 0..5 {
         metrics.wrong_signature_from("192.0.2.7".parse().unwrap());
-        metrics.webhook(Source::Platform, Answered::WrongSignature, at(seconds));
+        metrics.webhook(WebhookSource::Platform, WebhookAnswer::WrongSignature, at(seconds));
     }
     queue.persist_metrics(&metrics).await.unwrap();
     queue.close().await.unwrap();
@@ -378,7 +378,7 @@ async fn wrong_signatures_in_a_row_are_known_after_a_restart_until_one_is_right(
     let snapshot = metrics.snapshot(at(100));
     assert_eq!((snapshot.wrong_signatures, snapshot.wrong_signatures_since), (5, Some(at(0))));
     assert_eq!(snapshot.wrong_signatures_from.addresses(), "192.0.2.7");
-    metrics.webhook(Source::Platform, Answered::Queued, at(101));
+    metrics.webhook(WebhookSource::Platform, WebhookAnswer::Queued, at(101));
     queue.persist_metrics(&metrics).await.unwrap();
     assert_eq!(restored(&queue).await.snapshot(at(100)).wrong_signatures, 0);
     queue.close().await.unwrap();

@@ -4,7 +4,7 @@
 use chrono::DateTime;
 use sqlx::PgConnection;
 
-use crate::metrics::{Activity, PersistedMetrics};
+use crate::metrics::{DailyActivity, PersistedMetrics};
 use crate::pagerduty::ServiceKey;
 use crate::queue::OutageNotice;
 use crate::queue::store::Prune;
@@ -195,7 +195,7 @@ pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &Persis
     }
     if let Some(newest) = metrics.buckets.last() {
         sqlx::query("DELETE FROM activity WHERE began_at < $1")
-            .bind(Activity::horizon(newest.from).timestamp_millis())
+            .bind(DailyActivity::horizon(newest.from).timestamp_millis())
             .execute(connection)
             .await?;
     }

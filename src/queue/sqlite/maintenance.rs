@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::write::run;
 use super::{numbers, schema};
-use crate::metrics::{Activity, PersistedMetrics};
+use crate::metrics::{DailyActivity, PersistedMetrics};
 use crate::queue::store::Prune;
 use crate::queue::{EventId, OutageNotice};
 
@@ -142,7 +142,7 @@ pub(super) fn keep_metrics(connection: &Connection, memory: &PersistedMetrics) -
         )?;
     }
     if let Some(newest) = memory.buckets.last() {
-        let horizon = Activity::horizon(newest.from).timestamp_millis();
+        let horizon = DailyActivity::horizon(newest.from).timestamp_millis();
         run(connection, "DELETE FROM activity WHERE began_at < ?", [horizon])?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{basic_password, bearer, peer};
 use crate::config::{ClientSecret, WebhookToken};
 use crate::logging::throttle;
-use crate::metrics::{Answered, Source};
+use crate::metrics::{WebhookAnswer, WebhookSource};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
 use crate::web::answer::{self, Counted};
 
@@ -175,11 +175,11 @@ impl Unauthorized {
     #[must_use]
     pub fn counted(self) -> Counted {
         let answered = match self {
-            Self::WrongToken => Answered::WrongToken,
-            Self::Unsigned => Answered::Unsigned,
-            Self::WrongSignature => Answered::WrongSignature,
+            Self::WrongToken => WebhookAnswer::WrongToken,
+            Self::Unsigned => WebhookAnswer::Unsigned,
+            Self::WrongSignature => WebhookAnswer::WrongSignature,
         };
-        Counted { source: Source::Unknown, answered }
+        Counted { source: WebhookSource::Unknown, answered }
     }
 }
 
