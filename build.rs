@@ -28,7 +28,7 @@ fn migrations(constant: &str, folder: &str) -> io::Result<String> {
         Path::new(&env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?).join("migrations").join(folder);
     let mut files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
     files.sort();
-    let mut code = format!("pub(super) const {constant}: &[Source] = &[\n");
+    let mut code = format!("pub(super) const {constant}: &[(i64, &str, &str)] = &[\n");
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let parts = name.strip_suffix(".sql").and_then(|name| name.split_once('_'));

@@ -5,7 +5,7 @@
 //! - `client`: the request that sends a canary, and what the response means
 //! - [`status`]: derives what is shown and alarmed from the stored canaries; pure
 //!
-//! [`crate::ingest::canary`] makes the mark and recognises the canary's webhooks by it; [`crate::queue::canary`] stores when
+//! [`crate::ingest::canary`] makes the mark and recognises the canary's webhooks by it; [`crate::queue::external`] stores when
 //! each canary was sent and came back.
 
 mod client;

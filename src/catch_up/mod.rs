@@ -21,7 +21,7 @@ pub use task::{CatchUpStatus, CatchUpTask, Ours, Reported};
 
 use std::future::Future;
 
-use crate::queue::sentry::SentryNotes;
+use crate::queue::external::SentryNotes;
 use crate::queue::{Editor, Enqueue, Enqueued, Queue, QueueError};
 
 /// Where a run enqueues what it finds: the queue of a running bridge, or the database itself, beside a running bridge.

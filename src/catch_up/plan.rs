@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Mode;
 use crate::alert::IssueId;
 use crate::pagerduty::IncidentKey;
-use crate::queue::sentry::{CLOCKS, CatchUpRun};
+use crate::queue::external::{CLOCKS, CatchUpRun};
 use crate::sentry_api::types::{Issue, Window};
 
 /// How far a window reaches back before the end of the last one: Sentry may record a firing late, and clocks differ.

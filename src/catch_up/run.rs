@@ -15,7 +15,7 @@ use super::{Mode, Sink};
 use crate::ingest::{Decision, Ingest};
 use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
 use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity, render};
-use crate::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
+use crate::queue::external::{CatchUpRun, IssueNote, SentryNotes};
 use crate::queue::{Enqueue, Enqueued, Envelope, QueueError, Reader};
 use crate::sentry::fetched_alert;
 use crate::sentry_api::inventory::{Alerts, Wanted, read};

@@ -14,7 +14,7 @@ use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::pagerduty::ServiceKey;
 use crate::queue::Queue;
-use crate::queue::sentry::{CatchUpRun, SentryNotes};
+use crate::queue::external::{CatchUpRun, SentryNotes};
 use crate::sentry_api::SentryApi;
 use crate::sentry_api::ours::Bridge;
 

@@ -23,7 +23,7 @@ use crate::ingest::{Decision, Ingest};
 use crate::logging::throttle;
 use crate::metrics::{IssueCheck, Metrics};
 use crate::pagerduty::IncidentKey;
-use crate::queue::sentry::{IssueNote, SentryNotes};
+use crate::queue::external::{IssueNote, SentryNotes};
 use crate::queue::{Enqueue, Enqueued, Queue, QueueError};
 use crate::sentry::resolved_alert;
 use crate::sentry_api::types::IssueRoute;

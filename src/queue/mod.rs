@@ -6,10 +6,8 @@
 //! - [`envelope`]: events on their way through the queue, as types
 //! - [`held`]: webhooks that wait for the secret that made their signature
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
-//! - [`search`]: finds events by what people remember of them
-//! - [`overview`]: the queue at a glance, and what needs attention
-//! - [`canary`]: when canaries were sent and came back
-//! - [`issue_update`]: changes that people made in PagerDuty and that have to be made in Sentry
+//! - [`overview`]: the queue at a glance, what needs attention, and what a committed alert survives
+//! - [`external`]: what is known from the APIs of Sentry and PagerDuty, and what has to be done there
 //! - [`arrivals`]: announces committed events to the deliveries; bounded
 //! - [`leases`]: which bridge delivers what, where several bridges share the queue
 //! - `writer`: one task that commits together all operations that have piled up (one fsync for many)
@@ -17,22 +15,17 @@
 //! - `store`: the interface of a storage engine; `sqlite` and `postgres`: the only modules that contain SQL
 //! - `rows`: what both engines read, as types; `migrations`: the tables of both engines
 //! - [`memory`]: the queue in memory, for tests and for the simulation
-//! - [`durability`]: what a committed alert survives
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`transfer`]: moves a whole queue to another database
-//! - [`sentry`]: what the bridge learned from Sentry's API and has to know after a restart
-//! - [`proof`]: what PagerDuty's REST API shows of delivered events
 //! - [`error`]: the errors, as sentences for the operator
 
 pub mod admin;
 pub mod arrivals;
-pub mod canary;
 mod decide;
-pub mod durability;
 pub mod envelope;
 pub mod error;
+pub mod external;
 pub mod held;
-pub mod issue_update;
 pub mod item;
 pub mod json;
 pub mod leases;
@@ -40,12 +33,9 @@ pub mod memory;
 mod migrations;
 pub mod overview;
 mod postgres;
-pub mod proof;
 mod reader;
 pub mod retention;
 mod rows;
-pub mod search;
-pub mod sentry;
 mod sqlite;
 mod store;
 #[cfg(test)]
@@ -62,25 +52,23 @@ use tokio::time::timeout;
 
 pub use admin::Editor;
 pub use arrivals::Arrivals;
-pub use canary::{CanaryChange, CanaryRecord};
 pub use decide::Settle;
-pub use durability::{Durability, Survives};
 pub use envelope::{
     Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, State, WaitingEvent,
 };
 pub use error::QueueError;
+pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
 pub use held::{Held, HeldId, HeldSender, HeldSummary};
-pub use issue_update::{IssueUpdate, IssueUpdateChange, StatusChange, UpdateEnd};
 pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
 pub use leases::{BridgeId, Fence};
-pub use overview::{Backlog, DeadLetters, Destination, FirstInLine, IncidentState, OutageNotice, Overview};
-pub use proof::Proof;
+pub use overview::{
+    Backlog, DeadLetters, Destination, Durability, FirstInLine, IncidentState, OutageNotice, Overview, Survives,
+};
 pub use reader::{
-    DeliveryReads, ListReads, Page, ProofReads, Reader, Reads, RecentAttempts, Recheck, SentryReads, StatusReads,
+    DeliveryReads, ExternalReads, Found, ListReads, Page, Reader, Reads, RecentAttempts, Recheck, Search, StatusReads,
     Unreadable, WaitingKeys,
 };
 pub use retention::Retention;
-pub use search::{Found, Search};
 pub use store::Begin;
 pub use writer::status::Commit;
 

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::external::{CatchUpRun, IssueNote, OpenIncident};
 use super::postgres::PostgresReads;
-use super::search::Search;
-use super::sentry::{CatchUpRun, IssueNote, OpenIncident};
 use super::sqlite::SqliteReads;
 use super::{
     Backlog, CanaryRecord, Durability, EventId, Held, HeldId, HeldSummary, IncidentState, IssueUpdate, OutageNotice,
@@ -20,6 +20,16 @@ use super::{
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
+
+/// How many event numbers one statement searches. No index can be used for a search for text, so it goes back from the
+/// newest event in steps.
+const SEARCH_STEP: i64 = 20_000;
+
+/// A search that takes longer stops and returns what it has found.
+const SEARCH_TIME: Duration = Duration::from_secs(1);
+
+/// The maximum number of waiting events among which alerts are counted.
+pub(super) const MOST_COUNTED: u32 = 1_000;
 
 /// Reads the queue and never changes it; clones share their connections.
 #[derive(Clone, Debug)]
@@ -42,6 +52,33 @@ impl Reader {
     pub(super) fn of(reads: impl Reads + 'static) -> Self {
         Self(Arc::new(reads))
     }
+
+    /// Returns the newest events below `before` that match, newest first, at most `limit`. It takes about a second at
+    /// most: if more events are left to search, the result says how far it came.
+    ///
+    /// # Errors
+    ///
+    /// When the queue cannot be read.
+    pub async fn search(&self, search: &Search, before: Option<EventId>, limit: u32) -> Result<Found, QueueError> {
+        let (began, mut found) = (Instant::now(), Found::default());
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut next = self.recent(before, 1).await?.first().map(|newest| newest.id.get());
+        while let Some(newest) = next {
+            if began.elapsed() > SEARCH_TIME {
+                found.searched_to = Some(EventId::new(newest.saturating_add(1)));
+                break;
+            }
+            let (from, before) = (newest.saturating_sub(SEARCH_STEP - 1), newest.saturating_add(1));
+            let missing = u32::try_from(limit - found.events.len()).unwrap_or(u32::MAX);
+            found.events.extend(self.matching(search, EventId::new(from), EventId::new(before), missing).await?);
+            if found.events.len() >= limit {
+                found.searched_to = found.events.last().map(|last| last.id);
+                break;
+            }
+            next = self.recent(Some(EventId::new(from)), 1).await?.first().map(|event| event.id.get());
+        }
+        Ok(found)
+    }
 }
 
 impl Deref for Reader {
@@ -55,7 +92,7 @@ impl Deref for Reader {
 /// Everything that can be read from a queue. An error means that it cannot be read, or that too many readers use it at
 /// the same moment.
 #[async_trait]
-pub trait Reads: DeliveryReads + ListReads + ProofReads + SentryReads + StatusReads + Debug + Send + Sync {
+pub trait Reads: DeliveryReads + ListReads + ExternalReads + StatusReads + Debug + Send + Sync {
     /// The location of the queue, as the operator wrote it.
     fn database(&self) -> String;
 
@@ -167,9 +204,9 @@ pub trait ListReads {
     ) -> Result<Vec<Vec<u8>>, QueueError>;
 }
 
-/// What catch-up and the polling of issues read.
+/// What is known from the APIs of Sentry and PagerDuty.
 #[async_trait]
-pub trait SentryReads {
+pub trait ExternalReads {
     /// When the newest alert of each of these incidents came. Events that were delivered before `since` do not count,
     /// unless their incident is open.
     async fn last_triggers(
@@ -201,13 +238,7 @@ pub trait SentryReads {
         change: StatusChange,
         since: DateTime<Utc>,
     ) -> Result<bool, QueueError>;
-}
 
-/// The maximum number of waiting events among which alerts are counted.
-pub(super) const MOST_COUNTED: u32 = 1_000;
-/// What is known of delivered events from PagerDuty's REST API.
-#[async_trait]
-pub trait ProofReads {
     /// What is known of these events, in no particular order.
     async fn proofs(&self, events: &[EventId]) -> Result<Vec<Proof>, QueueError>;
 
@@ -298,4 +329,44 @@ pub enum Recheck {
     Unreadable,
     /// It no longer waits.
     Gone,
+}
+
+/// What people search for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Search {
+    /// Matches events whose description contains it, or whose incident key is it or ends with it, in upper or lower case.
+    pub text: String,
+    /// Also matches events that go to one of these integrations.
+    pub service_keys: Vec<ServiceKey>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Found {
+    /// The events, newest first.
+    pub events: Vec<Summary>,
+    /// All events from this number on were searched; `None`: all events were.
+    pub searched_to: Option<EventId>,
+}
+
+/// Escapes the text for a LIKE pattern, in which it then matches only itself.
+pub(super) fn like(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_what_was_typed_and_nothing_else() {
+        assert_eq!(like("100 % of a_b\\c"), "100 \\% of a\\_b\\\\c");
+    }
 }

@@ -7,7 +7,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use log::{debug, warn};
 use tokio::time::sleep;
 
-use super::sentry::SentryNotes;
 use super::store::Prune;
 use super::writer::Maintenance;
 use super::{OutageNotice, Queue, QueueError};
@@ -169,15 +168,6 @@ impl Queue {
                 debug!("the metrics could not be stored yet: {error}");
             }
         }
-    }
-
-    /// Stores what was learned from Sentry's API. It has a commit of its own, so that no alert fails with it.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be committed.
-    pub async fn write_sentry_notes(&self, notes: SentryNotes) -> Result<(), QueueError> {
-        self.maintain(|reply| Maintenance::SentryNotes(notes, reply)).await
     }
 
     /// Stores the last message to the fallback webhook, in a commit of its own.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::envelope::with_counts_of;
-use super::sentry::{CatchUpRun, IssueNote};
+use super::external::{CatchUpRun, IssueNote};
 use super::{
     CanaryRecord, DeadLetters, Destination, EventId, FirstInLine, Held, HeldId, HeldSender, HeldSummary, IssueUpdate,
     OutageNotice, Overview, Proof, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,

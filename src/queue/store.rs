@@ -14,9 +14,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::times::Window;
 use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
+use super::external::SentryNotes;
 use super::held::{Held, HeldId};
 use super::leases::Fence;
-use super::sentry::SentryNotes;
 use super::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError, Rejected, RejectedId};
 use crate::ingest::DedupKey;
 use crate::metrics::PersistedMetrics;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::ingest::CanaryMark;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ProofState, ServiceKey};
-use sentry_pagerduty_bridge::queue::sentry::{CatchUpRun, IssueNote, SentryNotes};
+use sentry_pagerduty_bridge::queue::external::{CatchUpRun, IssueNote, SentryNotes};
 use sentry_pagerduty_bridge::queue::{
     CanaryChange, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, IssueUpdate, IssueUpdateChange, Proof,
     Queue, Retention, State, StatusChange, UpdateEnd,

@@ -9,8 +9,8 @@ use super::{Event, MemoryQueue};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, EventType, IncidentKey, ServiceKey};
 use crate::queue::decide::times;
+use crate::queue::external::SentryNotes;
 use crate::queue::leases::{Fence, LeaseName};
-use crate::queue::sentry::SentryNotes;
 use crate::queue::store::{
     Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,

@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
+use super::rows::stored;
 use super::rows::{api, apis, event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
-use super::text::stored;
 use super::{PostgresEngine, PostgresReads, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
-use crate::queue::sentry::{CLOCKS, SentryNotes};
+use crate::queue::external::{CLOCKS, SentryNotes};
 use crate::queue::store::{
     Committed, Editable, Edits, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store as _, Wanted,
 };

@@ -14,10 +14,10 @@ use tokio::time::timeout;
 use super::error::{Fault, fault};
 use super::load::load;
 use super::pools::bounded;
-use super::{PostgresReads, Server, canary, issue_update, maintenance, schema, sentry, write};
+use super::{PostgresReads, Server, maintenance, schema, write};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::metrics::PersistedMetrics;
-use crate::queue::sentry::SentryNotes;
+use crate::queue::external::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 use crate::queue::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
@@ -313,15 +313,15 @@ impl Store for PostgresEngine {
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
-        self.transact(MAINTENANCE, async |connection| sentry::write(connection, notes).await).await
+        self.transact(MAINTENANCE, async |connection| maintenance::write_sentry_notes(connection, notes).await).await
     }
 
     async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
-        self.transact(MAINTENANCE, async |connection| issue_update::write(connection, change).await).await
+        self.transact(MAINTENANCE, async |connection| maintenance::write_issue_update(connection, change).await).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.transact(MAINTENANCE, async |connection| canary::write(connection, change).await).await
+        self.transact(MAINTENANCE, async |connection| maintenance::write_canary(connection, change).await).await
     }
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
@@ -329,7 +329,7 @@ impl Store for PostgresEngine {
     }
 
     async fn write_proof(&mut self, proof: &Proof) -> Result<(), QueueError> {
-        self.transact(MAINTENANCE, async |connection| super::proof::write(connection, proof).await).await
+        self.transact(MAINTENANCE, async |connection| maintenance::write_proof(connection, proof).await).await
     }
 
     /// Does nothing: PostgreSQL reuses the space of deleted rows by itself.

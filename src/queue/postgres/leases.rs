@@ -1,4 +1,5 @@
-//! The rows of bridges and leases, and hints between bridges.
+//! The rows of bridges and leases, hints between bridges, and whether attempts begin and end under a lease that this
+//! bridge still holds.
 
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use super::pools::bounded;
 use super::read::with_keys;
 use super::{PostgresEngine, PostgresReads};
 use crate::pagerduty::ServiceKey;
-use crate::queue::QueueError;
 use crate::queue::leases::{
     BridgeId, BridgeInfo, BridgeRow, KEEP_BRIDGES, LeaseChanges, LeaseName, LeaseRow, LeaseStore, LeaseView,
 };
+use crate::queue::store::{Known, Wanted};
+use crate::queue::{EventId, QueueError};
 
 /// The channel of the hints.
 const CHANNEL: &str = "sentry_pagerduty_bridge";
@@ -74,6 +76,17 @@ const UNLEASED: &str = with_keys!(
     "SELECT service_key FROM keys WHERE service_key IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.name = service_key)"
 );
+
+/// The events whose lease has this owner and this number. The leases are locked until the end of the transaction, so a
+/// change of a lease waits for it. They are locked in the order of their names, after the incidents.
+const ALLOWED: &str = "SELECT wanted.id
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS wanted (id, owner, number)
+    JOIN events ON events.id = wanted.id
+    JOIN leases ON leases.name = events.service_key AND leases.owner = wanted.owner::uuid
+        AND leases.number = wanted.number
+    ORDER BY leases.name FOR SHARE OF leases";
+
+const EXISTING: &str = "SELECT id FROM events WHERE id = ANY($1::bigint[])";
 
 /// Leases in PostgreSQL.
 #[derive(Debug)]
@@ -265,4 +278,25 @@ fn time(row: &PgRow, column: usize) -> sqlx::Result<DateTime<Utc>> {
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
+}
+
+/// Finds out which events of `wanted` are fenced. An event that no longer exists is not.
+pub(super) async fn load_fenced(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+    if wanted.fences.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = wanted.fences.keys().map(|id| id.get()).collect();
+    let owners: Vec<_> = wanted.fences.values().map(|fence| fence.owner.to_string()).collect();
+    let numbers: Vec<_> = wanted.fences.values().map(|fence| fence.number).collect();
+    let query = sqlx::query(ALLOWED).bind(&ids).bind(owners).bind(numbers);
+    let allowed = event_ids(&query.fetch_all(&mut *connection).await?)?;
+    let others: Vec<_> = ids.into_iter().filter(|id| !allowed.contains(&EventId::new(*id))).collect();
+    if !others.is_empty() {
+        known.fenced.extend(event_ids(&sqlx::query(EXISTING).bind(others).fetch_all(connection).await?)?);
+    }
+    Ok(())
+}
+
+fn event_ids(rows: &[PgRow]) -> sqlx::Result<Vec<EventId>> {
+    rows.iter().map(|row| row.try_get(0).map(EventId::new)).collect()
 }

@@ -9,12 +9,12 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::edit::load_edited;
-use super::fences;
+use super::leases::load_fenced;
+use super::rows::stored;
 use super::rows::{
     api, apis, event_type, id, incident_key, issue_key, number, numbers, optional_time, rows, service_key, time,
     waiting,
 };
-use super::text::stored;
 use crate::ingest::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
@@ -141,7 +141,7 @@ const BEGINNING: &str = "SELECT events.id, state, begins, service_key, api, rece
 pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<Known> {
     lock(connection, wanted).await?;
     let mut known = Known::default();
-    fences::load(connection, wanted, &mut known).await?;
+    load_fenced(connection, wanted, &mut known).await?;
     load_known(connection, wanted, &mut known).await?;
     if !wanted.issues.is_empty() {
         load_members(connection, wanted, &mut known).await?;

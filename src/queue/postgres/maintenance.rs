@@ -1,12 +1,22 @@
-//! Retention: deletes old rows, oldest first and a few at a time. Rows that another bridge has locked are left to that
+//! What is written besides the events and their attempts: retention, the metrics, and what is known from the APIs of
+//! Sentry and PagerDuty.
+//!
+//! Retention deletes old rows, oldest first and a few at a time. Rows that another bridge has locked are left to that
 //! bridge, so that two bridges never wait for each other.
 
-use chrono::DateTime;
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::rows::stored;
 use crate::metrics::{DailyActivity, PersistedMetrics};
 use crate::pagerduty::ServiceKey;
 use crate::queue::OutageNotice;
+use crate::queue::external::{
+    CanaryChange, IssueUpdateChange, KEEP_NOTES, KEEP_UPDATES, MOST_CANARIES, Proof, REOPENED, SentryNotes,
+    StatusChange,
+};
 use crate::queue::store::Prune;
 
 /// How many open incidents are remembered at most.
@@ -146,7 +156,7 @@ pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &Persis
     )
     .bind(metrics.last_webhook_at.as_ref().map(DateTime::timestamp_millis))
     .bind(metrics.last_delivered_at.as_ref().map(DateTime::timestamp_millis))
-    .bind(metrics.untrusted.as_deref().map(super::text::stored))
+    .bind(metrics.untrusted.as_deref().map(stored))
     .execute(&mut *connection)
     .await?;
     if !metrics.delivered.is_empty() {
@@ -213,6 +223,167 @@ pub(super) async fn write_outage_notice(connection: &mut PgConnection, notice: O
     .execute(connection)
     .await
     .map(drop)
+}
+
+const CANARY_SENT: &str =
+    "INSERT INTO canaries (event_id, sent_at) VALUES ($1, $2) ON CONFLICT (event_id) DO NOTHING RETURNING sent_at";
+
+const CANARY_ANSWERED: &str = "UPDATE canaries SET taken = $2, failure = $3 WHERE event_id = $1 RETURNING sent_at";
+
+const CANARY_RETURNED: &str =
+    "UPDATE canaries SET returned_at = $2 WHERE event_id = $1 AND returned_at IS NULL RETURNING sent_at";
+
+/// Canaries with a time after `$2` were sent while the clock was ahead, and must not displace new ones.
+const SURPLUS_CANARIES: &str = "DELETE FROM canaries WHERE event_id IN (
+        SELECT event_id FROM canaries ORDER BY sent_at > $2, sent_at DESC OFFSET $1 FOR UPDATE SKIP LOCKED
+    )";
+
+/// Stores what happened to a canary. Returns when it was sent, or `None` if nothing changed.
+pub(super) async fn write_canary(
+    connection: &mut PgConnection,
+    change: &CanaryChange,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let query = match change {
+        CanaryChange::Sent { id, at } => {
+            sqlx::query_scalar(CANARY_SENT).bind(id.to_string()).bind(at.timestamp_millis())
+        }
+        CanaryChange::Answered { id, failure } => {
+            let failure = failure.as_deref().map(stored);
+            sqlx::query_scalar(CANARY_ANSWERED).bind(id.to_string()).bind(failure.is_none()).bind(failure)
+        }
+        CanaryChange::Returned { id, at } => {
+            sqlx::query_scalar(CANARY_RETURNED).bind(id.to_string()).bind(at.timestamp_millis())
+        }
+    };
+    let sent_at: Option<i64> = query.fetch_optional(&mut *connection).await?;
+    if let CanaryChange::Sent { at, .. } = change {
+        let surplus = sqlx::query(SURPLUS_CANARIES).bind(i64::from(MOST_CANARIES)).bind(at.timestamp_millis());
+        surplus.execute(connection).await?;
+    }
+    Ok(sent_at.and_then(DateTime::from_timestamp_millis))
+}
+
+const UPDATE_RECEIVED: &str = "INSERT INTO issue_updates
+        (webhook_id, incident_key, change, state, happened_at, received_at, attempts, next_attempt_at)
+    VALUES ($1, $2, $3, 'waiting', $4, $5, 0, $6) ON CONFLICT (webhook_id) DO NOTHING";
+
+const UPDATE_FAILED: &str = "UPDATE issue_updates SET attempts = attempts + 1, next_attempt_at = $2, reason = $3
+    WHERE webhook_id = $1 AND state = 'waiting'";
+
+const UPDATE_ENDED: &str = "UPDATE issue_updates SET attempts = attempts + 1, state = $2, finished_at = $3, reason = $4
+    WHERE webhook_id = $1 AND state = 'waiting'";
+
+const UPDATE_WITHDRAWN: &str = "UPDATE issue_updates SET state = 'done', finished_at = $3, reason = $4
+    WHERE incident_key = $1 AND change = 'resolve' AND state = 'waiting' AND happened_at <= $2";
+
+/// Marks the incident as open, so that Sentry can resolve it again.
+const OPENED_INCIDENT: &str = "UPDATE incidents SET is_open = TRUE WHERE incident_key = $1";
+
+const OLD_UPDATES: &str = "DELETE FROM issue_updates WHERE state IN ('done', 'dead') AND received_at < $1";
+
+/// Stores what happened to an update, and returns whether anything changed: not for a webhook that was received before,
+/// nor for an update that has ended.
+pub(super) async fn write_issue_update(
+    connection: &mut PgConnection,
+    change: &IssueUpdateChange,
+) -> sqlx::Result<bool> {
+    let query = match change {
+        IssueUpdateChange::Received(update) => sqlx::query(UPDATE_RECEIVED)
+            .bind(stored(&update.webhook_id).into_owned())
+            .bind(stored(update.incident_key.as_str()).into_owned())
+            .bind(update.change.name())
+            .bind(update.happened_at.timestamp_millis())
+            .bind(update.received_at.timestamp_millis())
+            .bind(update.next_attempt_at.timestamp_millis()),
+        IssueUpdateChange::Failed { webhook_id, next_attempt_at, reason } => sqlx::query(UPDATE_FAILED)
+            .bind(stored(webhook_id).into_owned())
+            .bind(next_attempt_at.timestamp_millis())
+            .bind(stored(reason).into_owned()),
+        IssueUpdateChange::Ended { webhook_id, at, end, reason } => {
+            let state: &'static str = end.into();
+            sqlx::query(UPDATE_ENDED)
+                .bind(stored(webhook_id).into_owned())
+                .bind(state)
+                .bind(at.timestamp_millis())
+                .bind(reason.as_deref().map(|reason| stored(reason).into_owned()))
+        }
+        IssueUpdateChange::Reopened { incident_key, reopened_at, at } => sqlx::query(UPDATE_WITHDRAWN)
+            .bind(stored(incident_key.as_str()).into_owned())
+            .bind(reopened_at.timestamp_millis())
+            .bind(at.timestamp_millis())
+            .bind(REOPENED),
+    };
+    let is_news = query.execute(&mut *connection).await?.rows_affected() > 0;
+    if let IssueUpdateChange::Received(update) = change {
+        if is_news && update.change == StatusChange::Unresolve {
+            let incident_key = stored(update.incident_key.as_str()).into_owned();
+            sqlx::query(OPENED_INCIDENT).bind(incident_key).execute(&mut *connection).await?;
+        }
+        let before = (update.received_at - KEEP_UPDATES).timestamp_millis();
+        sqlx::query(OLD_UPDATES).bind(before).execute(connection).await?;
+    }
+    Ok(is_news)
+}
+
+/// Stores the proof of an event, unless the event no longer exists.
+pub(super) async fn write_proof(connection: &mut PgConnection, proof: &Proof) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO proofs \
+         (event_id, service_key, state, delivered_at, judged_at, incident_number, incident_url, reason) \
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT 1 FROM events WHERE id = $1) \
+         ON CONFLICT (event_id) DO UPDATE SET state = excluded.state, judged_at = excluded.judged_at, \
+         incident_number = excluded.incident_number, incident_url = excluded.incident_url, reason = excluded.reason",
+    )
+    .bind(proof.event.get())
+    .bind(proof.service_key.expose())
+    .bind(proof.state.name())
+    .bind(proof.delivered_at.timestamp_millis())
+    .bind(proof.judged_at.timestamp_millis())
+    .bind(proof.incident_number.and_then(|number| i64::try_from(number).ok()))
+    .bind(proof.incident_url.as_deref().map(stored))
+    .bind(proof.reason.as_deref().map(stored))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+const ISSUE_NOTES: &str = "INSERT INTO sentry_issues (incident_key, fired_at, seen_at, noted_at)
+    SELECT incident_key, fired_at, seen_at, $4 FROM unnest($1::text[], $2::bigint[], $3::bigint[])
+        AS notes (incident_key, fired_at, seen_at) ORDER BY incident_key
+    ON CONFLICT (incident_key) DO UPDATE SET fired_at = COALESCE(excluded.fired_at, sentry_issues.fired_at),
+        seen_at = COALESCE(excluded.seen_at, sentry_issues.seen_at), noted_at = excluded.noted_at";
+
+const CATCH_UP_RUN: &str = "INSERT INTO catch_up (id, until, ran_at, found, enqueued, reported, summarized)
+    VALUES (1, $1, $2, $3, $4, $5, $6)
+    ON CONFLICT (id) DO UPDATE SET until = excluded.until, ran_at = excluded.ran_at, found = excluded.found,
+        enqueued = excluded.enqueued, reported = excluded.reported, summarized = excluded.summarized";
+
+/// Stores what has changed, and deletes what is too old. If an incident has several notes, the last one counts.
+pub(super) async fn write_sentry_notes(connection: &mut PgConnection, notes: &SentryNotes) -> sqlx::Result<()> {
+    let latest: BTreeMap<_, _> = notes.issues.iter().map(|note| (note.incident_key.as_str(), note)).collect();
+    if !latest.is_empty() {
+        let millis = |at: &Option<DateTime<Utc>>| at.as_ref().map(DateTime::timestamp_millis);
+        sqlx::query(ISSUE_NOTES)
+            .bind(latest.keys().map(|key| stored(key).into_owned()).collect::<Vec<_>>())
+            .bind(latest.values().map(|note| millis(&note.fired_at)).collect::<Vec<_>>())
+            .bind(latest.values().map(|note| millis(&note.seen_at)).collect::<Vec<_>>())
+            .bind(notes.at.timestamp_millis())
+            .execute(&mut *connection)
+            .await?;
+    }
+    if let Some(run) = &notes.run {
+        sqlx::query(CATCH_UP_RUN)
+            .bind(run.until.timestamp_millis())
+            .bind(run.ran_at.timestamp_millis())
+            .bind(signed(run.found))
+            .bind(signed(run.enqueued))
+            .bind(signed(run.reported))
+            .bind(signed(run.summarized))
+            .execute(&mut *connection)
+            .await?;
+    }
+    let before = (notes.at - KEEP_NOTES).timestamp_millis();
+    sqlx::query("DELETE FROM sentry_issues WHERE noted_at < $1").bind(before).execute(connection).await.map(drop)
 }
 
 fn signed(count: u64) -> i64 {

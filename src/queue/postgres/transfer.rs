@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _};
 
-use super::text::{restored, stored};
+use super::rows::{restored, stored};
 use super::{Server, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::QueueError;

@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use sqlx::{PgConnection, Row as _};
 
 use super::edit::write_edited;
-use super::rows::numbers;
-use super::text::stored;
+use super::rows::{numbers, stored};
 use crate::pagerduty::ServiceKey;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, Plan, Row};

@@ -1,4 +1,5 @@
-//! The database file: how connections to it are set up, and what its errors mean.
+//! The database file: how connections to it are set up, what its errors mean, and which versions of SQLite do not lose
+//! commits.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -10,7 +11,6 @@ use rusqlite::{Connection, OpenFlags};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
 
-use super::version;
 use crate::queue::QueueError;
 
 /// How long a connection waits for another process that holds SQLite's lock.
@@ -110,7 +110,7 @@ impl Database {
 
     /// Opens the connection of the writer, which runs SQLite on the calling thread.
     pub(super) fn connect(&self) -> Result<Connection, QueueError> {
-        version::check()?;
+        check_version()?;
         self.open(OpenFlags::SQLITE_OPEN_READ_WRITE, &WRITING).map_err(|error| self.write_error(error))
     }
 
@@ -133,7 +133,7 @@ impl Database {
     /// Opens another connection that writes, with the same settings: for the migrations, and for a move to another
     /// database.
     pub(super) async fn connect_aside(&self) -> Result<SqliteConnection, QueueError> {
-        version::check()?;
+        check_version()?;
         self.writing().connect().await.map_err(|error| self.error(error))
     }
 
@@ -226,6 +226,37 @@ fn primary(code: i32) -> i32 {
     code & 0xff
 }
 
+/// Refuses a version of SQLite that may lose commits. The bundled one does not, but a build can be configured to use
+/// the system's.
+fn check_version() -> Result<(), QueueError> {
+    let version = rusqlite::version();
+    if version_number(version).is_some_and(keeps_commits) { Ok(()) } else { Err(unsafe_version(version)) }
+}
+
+fn unsafe_version(version: &str) -> QueueError {
+    QueueError::Unsafe {
+        reason: format!(
+            "this program was built with SQLite {version}, which can lose what it has committed (its \"WAL-reset bug\", \
+             fixed in 3.51.3)"
+        ),
+        advice: "build it with the SQLite it brings along: without LIBSQLITE3_SYS_USE_PKG_CONFIG",
+    }
+}
+
+/// Whether a version is free of the "WAL-reset bug": if one connection commits just as another writes the log into the
+/// file, as the command `queue` and the bridge may do, committed pages can be missing from the file permanently.
+///
+/// Source: SQLite's page "Write-Ahead Logging", section "The WAL-Reset Bug".
+fn keeps_commits(number: u32) -> bool {
+    matches!(number, 3_044_006..3_045_000 | 3_050_007..3_051_000 | 3_051_003..)
+}
+
+/// SQLite counts versions this way: 3.51.3 is 3,051,003.
+fn version_number(version: &str) -> Option<u32> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    Some(parts.next()?? * 1_000_000 + parts.next()?? * 1_000 + parts.next()??)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,5 +294,19 @@ mod tests {
         }
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
+    }
+
+    fn is_taken(version: &str) -> bool {
+        version_number(version).is_some_and(keeps_commits)
+    }
+
+    #[test]
+    fn only_versions_that_keep_commits_are_taken() {
+        for version in ["3.44.6", "3.44.99", "3.50.7", "3.51.3", "3.53.0", "4.0.0"] {
+            assert!(is_taken(version), "{version}");
+        }
+        for version in ["3.40.1", "3.44.5", "3.45.0", "3.50.6", "3.51.0", "3.51.2", "3.51", "unknown", ""] {
+            assert!(!is_taken(version), "{version}");
+        }
     }
 }

@@ -10,9 +10,9 @@ use tokio::task::spawn_blocking;
 use super::database::Database;
 use super::load::{Loaded, load};
 use super::write::{self, run};
-use super::{SqliteReads, sentry};
+use super::{SqliteReads, maintenance};
 use crate::queue::QueueError;
-use crate::queue::sentry::SentryNotes;
+use crate::queue::external::SentryNotes;
 use crate::queue::store::{Committed, Edits, Known, Plan, Wanted};
 
 /// A connection that writes, next to that of a bridge.
@@ -97,7 +97,7 @@ impl Edits for SqliteEdits {
         let (connection, _) = self
             .aside(move |connection| {
                 run(connection, "BEGIN IMMEDIATE", [])?;
-                sentry::write(connection, &notes)?;
+                maintenance::write_sentry_notes(connection, &notes)?;
                 run(connection, "COMMIT", [])
             })
             .await?;

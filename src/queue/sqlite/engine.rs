@@ -14,9 +14,9 @@ use super::files::{Change, Files, Found};
 use super::load::{Loaded, load};
 use super::recovery::Kept;
 use super::write::{self, run};
-use super::{SqliteReads, canary, issue_update, maintenance, proof, recovery, schema, sentry};
+use super::{SqliteReads, maintenance, recovery, schema};
 use crate::metrics::PersistedMetrics;
-use crate::queue::sentry::SentryNotes;
+use crate::queue::external::SentryNotes;
 use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
 use crate::queue::{CanaryChange, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
@@ -324,15 +324,15 @@ impl Store for Engine {
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
-        self.transact(|connection| sentry::write(connection, notes)).await
+        self.transact(|connection| maintenance::write_sentry_notes(connection, notes)).await
     }
 
     async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
-        self.transact(|connection| issue_update::write(connection, change)).await
+        self.transact(|connection| maintenance::write_issue_update(connection, change)).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.transact(|connection| canary::write(connection, change)).await
+        self.transact(|connection| maintenance::write_canary(connection, change)).await
     }
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
@@ -340,7 +340,7 @@ impl Store for Engine {
     }
 
     async fn write_proof(&mut self, proof: &Proof) -> Result<(), QueueError> {
-        self.transact(|connection| proof::write(connection, proof)).await
+        self.transact(|connection| maintenance::write_proof(connection, proof)).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {

@@ -1,11 +1,16 @@
-//! Retention: deletes delivered events, oldest first.
+//! What is written besides the events and their attempts: retention, the metrics, and what is known from the APIs of
+//! Sentry and PagerDuty.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::write::run;
 use super::{numbers, schema};
 use crate::metrics::{DailyActivity, PersistedMetrics};
+use crate::queue::external::{
+    CanaryChange, IssueUpdateChange, KEEP_NOTES, KEEP_UPDATES, MOST_CANARIES, Proof, REOPENED, SentryNotes,
+    StatusChange,
+};
 use crate::queue::store::Prune;
 use crate::queue::{EventId, OutageNotice};
 
@@ -157,6 +162,149 @@ pub(super) fn write_outage_notice(connection: &Connection, notice: OutageNotice)
         params![notice.told_at.timestamp_millis(), since],
     )
     .map(drop)
+}
+
+/// Stores what happened to a canary. Returns when it was sent, or `None` if nothing changed.
+pub(super) fn write_canary(connection: &Connection, change: &CanaryChange) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let sent_at: Option<i64> = match change {
+        CanaryChange::Sent { id, at } => connection
+            .prepare_cached(
+                "INSERT INTO canaries (sent_at, event_id) VALUES (?, ?)
+                 ON CONFLICT (event_id) DO NOTHING RETURNING sent_at",
+            )?
+            .query_row(params![at.timestamp_millis(), id.to_string()], |row| row.get(0)),
+        CanaryChange::Answered { id, failure } => connection
+            .prepare_cached("UPDATE canaries SET taken = ?, failure = ? WHERE event_id = ? RETURNING sent_at")?
+            .query_row(params![failure.is_none(), failure, id.to_string()], |row| row.get(0)),
+        CanaryChange::Returned { id, at } => connection
+            .prepare_cached(
+                "UPDATE canaries SET returned_at = ? WHERE event_id = ? AND returned_at IS NULL RETURNING sent_at",
+            )?
+            .query_row(params![at.timestamp_millis(), id.to_string()], |row| row.get(0)),
+    }
+    .optional()?;
+    if let CanaryChange::Sent { at, .. } = change {
+        // Those with a later time were sent while the clock was ahead, and must not displace new ones.
+        run(
+            connection,
+            "DELETE FROM canaries WHERE event_id IN (
+                 SELECT event_id FROM canaries ORDER BY sent_at > ?, sent_at DESC LIMIT -1 OFFSET ?
+             )",
+            params![at.timestamp_millis(), MOST_CANARIES],
+        )?;
+    }
+    Ok(sent_at.and_then(DateTime::from_timestamp_millis))
+}
+
+/// Stores what happened to an update, and returns whether anything changed: not for a webhook that was received before,
+/// nor for an update that has ended.
+pub(super) fn write_issue_update(connection: &Connection, change: &IssueUpdateChange) -> rusqlite::Result<bool> {
+    let changed = match change {
+        IssueUpdateChange::Received(update) => run(
+            connection,
+            "INSERT INTO issue_updates
+             (webhook_id, incident_key, change, state, happened_at, received_at, attempts, next_attempt_at)
+             VALUES (?, ?, ?, 'waiting', ?, ?, 0, ?) ON CONFLICT (webhook_id) DO NOTHING",
+            params![
+                update.webhook_id,
+                update.incident_key.as_str(),
+                update.change.name(),
+                update.happened_at.timestamp_millis(),
+                update.received_at.timestamp_millis(),
+                update.next_attempt_at.timestamp_millis(),
+            ],
+        )?,
+        IssueUpdateChange::Failed { webhook_id, next_attempt_at, reason } => run(
+            connection,
+            "UPDATE issue_updates SET attempts = attempts + 1, next_attempt_at = ?, reason = ?
+             WHERE webhook_id = ? AND state = 'waiting'",
+            params![next_attempt_at.timestamp_millis(), reason, webhook_id],
+        )?,
+        IssueUpdateChange::Ended { webhook_id, at, end, reason } => {
+            let state: &'static str = end.into();
+            run(
+                connection,
+                "UPDATE issue_updates SET attempts = attempts + 1, state = ?, finished_at = ?, reason = ?
+                 WHERE webhook_id = ? AND state = 'waiting'",
+                params![state, at.timestamp_millis(), reason, webhook_id],
+            )?
+        }
+        IssueUpdateChange::Reopened { incident_key, reopened_at, at } => run(
+            connection,
+            "UPDATE issue_updates SET state = 'done', finished_at = ?, reason = ?
+             WHERE incident_key = ? AND change = 'resolve' AND state = 'waiting' AND happened_at <= ?",
+            params![at.timestamp_millis(), REOPENED, incident_key.as_str(), reopened_at.timestamp_millis()],
+        )?,
+    };
+    let is_news = changed > 0;
+    if let IssueUpdateChange::Received(update) = change {
+        if is_news && update.change == StatusChange::Unresolve {
+            // The incident counts as open, so that Sentry can resolve it again.
+            let incident_key = update.incident_key.as_str();
+            run(connection, "UPDATE incidents SET is_open = 1 WHERE incident_key = ?", [incident_key])?;
+        }
+        let before = (update.received_at - KEEP_UPDATES).timestamp_millis();
+        run(connection, "DELETE FROM issue_updates WHERE state IN ('done', 'dead') AND received_at < ?", [before])?;
+    }
+    Ok(is_news)
+}
+
+/// Stores the proof of an event, unless the event no longer exists.
+pub(super) fn write_proof(connection: &Connection, proof: &Proof) -> rusqlite::Result<()> {
+    run(
+        connection,
+        "INSERT OR REPLACE INTO proofs
+         (event_id, service_key, state, delivered_at, judged_at, incident_number, incident_url, reason)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM events WHERE id = ?1)",
+        params![
+            proof.event.get(),
+            proof.service_key.expose(),
+            proof.state.name(),
+            proof.delivered_at.timestamp_millis(),
+            proof.judged_at.timestamp_millis(),
+            proof.incident_number.and_then(|number| i64::try_from(number).ok()),
+            proof.incident_url,
+            proof.reason,
+        ],
+    )
+    .map(drop)
+}
+
+/// Stores what has changed, and deletes what is too old.
+pub(super) fn write_sentry_notes(connection: &Connection, notes: &SentryNotes) -> rusqlite::Result<()> {
+    let millis = |at: &Option<DateTime<Utc>>| at.as_ref().map(DateTime::timestamp_millis);
+    for note in &notes.issues {
+        run(
+            connection,
+            "INSERT INTO sentry_issues (incident_key, fired_at, seen_at, noted_at) VALUES (?, ?, ?, ?)
+             ON CONFLICT (incident_key) DO UPDATE SET fired_at = COALESCE(excluded.fired_at, sentry_issues.fired_at),
+             seen_at = COALESCE(excluded.seen_at, sentry_issues.seen_at), noted_at = excluded.noted_at",
+            params![
+                note.incident_key.as_str(),
+                millis(&note.fired_at),
+                millis(&note.seen_at),
+                notes.at.timestamp_millis(),
+            ],
+        )?;
+    }
+    if let Some(done) = &notes.run {
+        run(
+            connection,
+            "INSERT INTO catch_up (id, until, ran_at, found, enqueued, reported, summarized) VALUES (1, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET until = excluded.until, ran_at = excluded.ran_at, found = excluded.found,
+             enqueued = excluded.enqueued, reported = excluded.reported, summarized = excluded.summarized",
+            params![
+                done.until.timestamp_millis(),
+                done.ran_at.timestamp_millis(),
+                signed(done.found),
+                signed(done.enqueued),
+                signed(done.reported),
+                signed(done.summarized),
+            ],
+        )?;
+    }
+    let before = (notes.at - KEEP_NOTES).timestamp_millis();
+    run(connection, "DELETE FROM sentry_issues WHERE noted_at < ?", [before]).map(drop)
 }
 
 fn signed(count: u64) -> i64 {

@@ -7,29 +7,22 @@
 //! - `read`: connections that cannot write; they use `sqlx`, which keeps SQLite off the threads that everything else
 //!   runs on
 //! - `transfer`: all rows, for a move to another database
-//! - `edit`: changes from outside; `maintenance`: what is done for the queue itself; `canary`: what happens to canaries;
-//!   `sentry`: what was learned from Sentry's API
-//! - `database`: the file, and what its errors mean; `schema`: its tables; `version`: which versions of SQLite do not
-//!   lose commits
+//! - `edit`: changes from outside; `maintenance`: what is written besides the events and their attempts
+//! - `database`: the file, and what its errors mean; `schema`: its tables
 //! - `plans`: tests that the queries of pages, alarms and batches use indexes
 
-mod canary;
 mod database;
 mod edit;
 mod engine;
 mod files;
-mod issue_update;
 mod load;
 mod maintenance;
 #[cfg(test)]
 mod plans;
-mod proof;
 mod read;
 mod recovery;
 mod schema;
-mod sentry;
 mod transfer;
-mod version;
 mod write;
 
 pub(super) use edit::SqliteEdits;

@@ -5,7 +5,7 @@ use std::path::Path;
 use sqlx::{ConnectOptions, Row as _, SqliteConnection};
 
 use super::database::Database;
-use super::read::{delivery, list, proof, sentry, status};
+use super::read::{delivery, external, list, status};
 use super::{Engine, load, write};
 use crate::queue::store::Store as _;
 
@@ -35,7 +35,7 @@ async fn tables(path: &Path) -> SqliteConnection {
 async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
     let directory = tempfile::tempdir().unwrap();
     let mut connection = tables(&directory.path().join("bridge.db")).await;
-    for query in list::QUERIES.iter().chain(&status::QUERIES).chain(&sentry::QUERIES).chain(&proof::QUERIES) {
+    for query in list::QUERIES.iter().chain(&status::QUERIES).chain(&external::QUERIES) {
         let plan = plan(&mut connection, query).await;
         assert!(!plan.is_empty());
         assert!(!plan.iter().any(|step| grows(step)), "{query}\n{plan:#?}");

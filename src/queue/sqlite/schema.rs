@@ -4,11 +4,11 @@ use std::sync::LazyLock;
 
 use log::{info, warn};
 use rusqlite::Connection;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::database::{Database, is_misfit};
-use crate::queue::QueueError;
+use crate::queue::{QueueError, migrations};
 
 /// A file that cannot shrink is rewritten at startup if its contents take no more than this, in bytes. That takes about
 /// a second for each 100 MB, and as much space again meanwhile.
@@ -17,11 +17,7 @@ const WRITTEN_ANEW: i64 = 64 << 20;
 /// How many pages may be empty in any file, because the next storm of alerts needs them: 4 MiB.
 const SPARE_PAGES: i64 = 1024;
 
-static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(crate::queue::migrations::sqlite);
-
-fn newest() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
-}
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
 /// Brings the tables up to date, and opens the writer's connection.
 pub(super) async fn open(database: &Database) -> Result<Connection, QueueError> {
@@ -38,11 +34,8 @@ pub(super) async fn open(database: &Database) -> Result<Connection, QueueError> 
 pub(super) async fn migrate(connection: &mut SqliteConnection, database: &Database) -> Result<(), QueueError> {
     // `Migrator::run` calls this, but cannot itself be called from a task: the compiler does not find `Acquire` general
     // enough.
-    MIGRATIONS.run_direct(None, connection, false).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) if found > newest() => newer(database, found),
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database.error(error),
-        error => QueueError::Unprepared { database: database.name(), reason: error.to_string() },
-    })
+    let migrated = MIGRATIONS.run_direct(None, connection, false).await;
+    migrated.map_err(|error| migrations::failed(&MIGRATIONS, error, database.name(), |error| database.error(error)))
 }
 
 /// Refuses tables that are not those of this program, and changes nothing.
@@ -53,20 +46,7 @@ pub(super) async fn check(connection: &mut SqliteConnection, database: &Database
             Err(error) if is_misfit(&error) => None,
             Err(error) => return Err(database.error(error)),
         };
-    match found {
-        Some(found) if found == newest() => Ok(()),
-        Some(found) if found > newest() => Err(newer(database, found)),
-        Some(found) => Err(unprepared(database, format!("they are at version {found} of {}", newest()))),
-        None => Err(unprepared(database, "it has none of them".to_owned())),
-    }
-}
-
-fn newer(database: &Database, found: i64) -> QueueError {
-    QueueError::Newer { database: database.name(), found, known: newest() }
-}
-
-fn unprepared(database: &Database, reason: String) -> QueueError {
-    QueueError::Unprepared { database: database.name(), reason }
+    migrations::check(&MIGRATIONS, found, database.name())
 }
 
 /// Rewrites a file of an earlier version that did not give space back, if that takes only a moment. A failure does not

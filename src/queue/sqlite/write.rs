@@ -4,8 +4,8 @@ use rusqlite::{Connection, Params, params};
 
 use super::numbers;
 use crate::pagerduty::ServiceKey;
+use crate::queue::external::CLOCKS;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
-use crate::queue::sentry::CLOCKS;
 use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Plan, Row};
 use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
 

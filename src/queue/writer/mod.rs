@@ -24,8 +24,8 @@ use crate::metrics::PersistedMetrics;
 
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Settle};
+use super::external::SentryNotes;
 use super::held::Held;
-use super::sentry::SentryNotes;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
 use super::{
     Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError,

@@ -7,11 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::PostgresReads;
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::postgres::rows::numbers;
-use crate::queue::postgres::text::stored;
+use crate::queue::postgres::rows::{numbers, stored};
 use crate::queue::reader::ListReads;
+use crate::queue::reader::{Search, like};
 use crate::queue::rows::{self, ColumnError, TypedRow as _};
-use crate::queue::search::{Search, like};
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
 
 /// How many events one statement reads.

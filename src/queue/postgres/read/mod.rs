@@ -1,11 +1,11 @@
 //! Reads what is committed, through two small connection pools: no delivery waits for what people ask for.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
+//! - `external`: what is known from the APIs of Sentry and PagerDuty
 
 mod delivery;
+mod external;
 mod list;
-mod proof;
-mod sentry;
 mod status;
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Postgres, Row as _};
 
-use super::text::restored;
+use super::rows::restored;
 use super::{ReadPool, Server, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::reader::Reads;

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgConnection;
 
 use super::{PostgresReads, with_keys};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::canary::MOST_CANARIES;
-use crate::queue::postgres::durability::durability;
+use crate::queue::external::MOST_CANARIES;
 use crate::queue::postgres::load::load_incidents;
-use crate::queue::postgres::text::stored;
+use crate::queue::postgres::rows::stored;
 use crate::queue::reader::{MOST_COUNTED, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::{
     Backlog, CanaryRecord, Durability, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview, QueueError,
+    Survives,
 };
 
 /// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
@@ -198,5 +199,53 @@ impl PostgresReads {
         let query = sqlx::query(DELIVERED_LATELY).bind((remembered - BETWEEN).timestamp_millis());
         let found = self.query(query, |row| Ok((row.service_key()?, row.time("at")?))).await?;
         Ok(found.into_iter().collect())
+    }
+}
+
+/// Reads the settings of the server. `synchronous_commit` is what the bridge's transactions use, which is never weaker
+/// than `on`.
+async fn durability(connection: &mut PgConnection) -> sqlx::Result<Durability> {
+    let (fsync, full_page_writes, session, standbys, is_standby): (String, String, String, String, bool) = sqlx::query_as(
+        "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'), \
+         current_setting('synchronous_standby_names'), pg_is_in_recovery()",
+    )
+    .fetch_one(connection)
+    .await?;
+    let synchronous_commit = if session == "remote_apply" { session } else { "on".to_owned() };
+    Ok(Durability {
+        survives: judge(&fsync, &full_page_writes, &standbys),
+        settings: vec![
+            ("fsync", fsync),
+            ("full_page_writes", full_page_writes),
+            ("synchronous_commit", synchronous_commit),
+            ("synchronous_standby_names", standbys),
+            ("pg_is_in_recovery", if is_standby { "on" } else { "off" }.to_owned()),
+        ],
+    })
+}
+
+/// Judges the settings. Source: PostgreSQL's manual, chapters "Write Ahead Log" and "Log-Shipping Standby Servers".
+fn judge(fsync: &str, full_page_writes: &str, standbys: &str) -> Survives {
+    match (fsync, full_page_writes, standbys.trim()) {
+        ("on", "on", "") => Survives::Crash,
+        ("on", "on", _) => Survives::Loss,
+        _ => Survives::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_synchronous_standby_survives_the_loss_of_the_primary() {
+        for (fsync, pages, standbys, expected) in [
+            ("on", "on", "", Survives::Crash),
+            ("on", "on", "ANY 1 (a, b)", Survives::Loss),
+            ("off", "on", "ANY 1 (a, b)", Survives::Nothing),
+            ("on", "off", "", Survives::Nothing),
+        ] {
+            assert_eq!(judge(fsync, pages, standbys), expected, "{fsync} {pages} {standbys}");
+        }
     }
 }

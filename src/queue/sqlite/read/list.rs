@@ -8,8 +8,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Pool, SqliteReads};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::ListReads;
+use crate::queue::reader::{Search, like};
 use crate::queue::rows::{self, TypedRow as _};
-use crate::queue::search::{Search, like};
 use crate::queue::sqlite::numbers;
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
 

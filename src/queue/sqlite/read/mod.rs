@@ -1,17 +1,13 @@
 //! Reads what is committed, through connections that cannot write.
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
-//! - `canary`: what is known of canaries; `incident`: what is known of one incident
-//! - `sentry`: what catch-up and the polling of issues read
+//! - `external`: what is known from the APIs of Sentry and PagerDuty
 //! - `salvage`: reading around damage
 
-mod canary;
 pub(super) mod delivery;
-mod incident;
+pub(super) mod external;
 pub(super) mod list;
-pub(super) mod proof;
 mod salvage;
-pub(super) mod sentry;
 pub(super) mod status;
 
 use std::borrow::Cow;

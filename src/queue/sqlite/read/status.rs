@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqliteConnection};
 
-use super::incident::incident;
 use super::{SqliteReads, with_keys};
 use crate::metrics::PersistedMetrics;
-use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
+use crate::queue::external::MOST_CANARIES;
 use crate::queue::reader::{MOST_COUNTED, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
+use crate::queue::sqlite::database::is_damaged;
+use crate::queue::sqlite::load::{ACCEPTED, WAITING, WAITING_UNREAD};
+use crate::queue::store::{Incident, KnownIncident, WaitingRow};
 use crate::queue::{
     Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview,
     QueueError, Survives,
@@ -76,6 +81,14 @@ const TALLIES: &str = "SELECT kept.rejected, kept.held, kept.held_with_token_sin
 const WAITING_ALERTS: &str = "SELECT COUNT(*) AS events,
         COUNT(*) FILTER (WHERE event_type = 'trigger' AND incident_key NOT IN (SELECT value FROM json_each(?1))) AS alerts
     FROM (SELECT event_type, incident_key FROM events INDEXED BY events_waiting WHERE state = 'waiting' LIMIT ?2)";
+
+/// The newest canary that came back, and all that were sent after it, oldest first. Those with a time after `?1` are left
+/// out: they were sent while the clock was ahead.
+const CANARIES: &str = "SELECT event_id, sent_at, taken, failure, returned_at FROM (
+        SELECT event_id, sent_at, taken, failure, returned_at FROM canaries WHERE sent_at <= ?1 AND sent_at >= (
+            SELECT COALESCE(MAX(sent_at), 0) FROM canaries WHERE returned_at IS NOT NULL AND sent_at <= ?1
+        ) ORDER BY sent_at DESC LIMIT ?2
+    ) ORDER BY sent_at";
 
 const HELD: &str = "SELECT id, received_at, network, size FROM held ORDER BY id";
 
@@ -147,7 +160,8 @@ impl StatusReads for SqliteReads {
     }
 
     async fn canaries(&self, now: DateTime<Utc>) -> Result<Vec<CanaryRecord>, QueueError> {
-        self.canaries_since_last_return(now).await
+        let query = sqlx::query(CANARIES).bind(now.timestamp_millis()).bind(MOST_CANARIES);
+        self.soon(self.query(query, rows::canary)).await
     }
 
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError> {
@@ -248,6 +262,43 @@ impl SqliteReads {
         let found = self.query(query, |row| Ok((row.service_key()?, row.time("at")?))).await?;
         Ok(found.into_iter().collect())
     }
+}
+
+/// Reads at which integrations the incident is open and its waiting events, but not which of those can be folded into.
+/// Rows without a valid service key are left out, because their events are not delivered.
+async fn incident(connection: &mut SqliteConnection, incident_key: &IncidentKey) -> sqlx::Result<KnownIncident> {
+    let mut known = KnownIncident::default();
+    for row in sqlx::query(ACCEPTED).bind(incident_key.as_str()).fetch_all(&mut *connection).await? {
+        let Ok(service_key) = ServiceKey::parse(row.try_get("service_key")?) else { continue };
+        let apis = row.try_get("apis").map_or_else(|_| ApiSet::only(ApiVersion::default()), ApiSet::of_number);
+        let (is_open, triggered_at) = (row.try_get("is_open")?, sentry_at(&row)?);
+        known.accepted.push((service_key, Incident { is_open, apis, triggered_at }));
+    }
+    let waiting = sqlx::query(WAITING).bind(incident_key.as_str()).fetch_all(&mut *connection).await;
+    let waiting = match waiting {
+        Err(error) if is_damaged(&error) => {
+            sqlx::query(WAITING_UNREAD).bind(incident_key.as_str()).fetch_all(connection).await?
+        }
+        waiting => waiting?,
+    };
+    for row in &waiting {
+        known.waiting.extend(waiting_row(row)?);
+    }
+    Ok(known)
+}
+
+fn waiting_row(row: &SqliteRow) -> sqlx::Result<Option<WaitingRow>> {
+    let service_key = ServiceKey::parse(row.try_get("service_key")?);
+    let (Ok(service_key), Some(event_type)) = (service_key, EventType::parse(row.try_get("event_type")?)) else {
+        return Ok(None);
+    };
+    let api = row.try_get("api").map_or_else(|_| ApiVersion::default(), ApiVersion::of_number);
+    Ok(Some(WaitingRow { service_key, api, event_type, sentry_at: sentry_at(row)?, tail: None }))
+}
+
+fn sentry_at(row: &SqliteRow) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let milliseconds: Option<i64> = row.try_get("sentry_at")?;
+    Ok(milliseconds.and_then(DateTime::from_timestamp_millis))
 }
 
 #[cfg(test)]

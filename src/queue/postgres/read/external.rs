@@ -1,4 +1,4 @@
-//! What catch-up and the polling of issues read.
+//! What is known from the APIs of Sentry and PagerDuty.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,13 @@ use chrono::{DateTime, Utc};
 
 use super::PostgresReads;
 use crate::pagerduty::IncidentKey;
-use crate::queue::issue_update::MOST_UPDATES;
-use crate::queue::postgres::text::stored;
-use crate::queue::reader::SentryReads;
-use crate::queue::rows::{TypedRow as _, catch_up_run, issue_note, issue_update};
-use crate::queue::sentry::{CatchUpRun, IssueNote, OpenIncident};
-use crate::queue::{IssueUpdate, QueueError, StatusChange};
+use crate::queue::external::{
+    CatchUpRun, FORGOTTEN_AFTER, IssueNote, MOST_FAILURES, MOST_UPDATES, OpenIncident, Proof, SHOWN_FOR,
+};
+use crate::queue::postgres::rows::{numbers, stored};
+use crate::queue::reader::ExternalReads;
+use crate::queue::rows::{self, TypedRow as _};
+use crate::queue::{EventId, IssueUpdate, QueueError, StatusChange};
 
 /// When the newest alert of each of the incidents `$1` came. Triggers that were delivered before `$2` are left out,
 /// unless their incident is open.
@@ -54,8 +55,21 @@ const UPDATES: &str = "SELECT webhook_id, incident_key, change, happened_at, rec
 const UPDATED: &str = "SELECT 1 FROM issue_updates
     WHERE incident_key = $1 AND change = $2 AND (state = 'waiting' OR state = 'done' AND finished_at >= $3) LIMIT 1";
 
+const PROOFS: &str = "SELECT event_id AS id, service_key, state, delivered_at, judged_at, incident_number,
+        incident_url, reason
+    FROM proofs WHERE event_id = ANY($1::bigint[])";
+
+/// A later event of the same service key that is confirmed ends a failure, but not within [`SHOWN_FOR`].
+const FAILED_PROOFS: &str = "SELECT event_id AS id, service_key, state, delivered_at, judged_at, incident_number,
+        incident_url, reason
+    FROM proofs
+    WHERE state IN ('not_opened', 'left_open') AND delivered_at >= $1 AND (judged_at >= $2 OR NOT EXISTS (
+        SELECT 1 FROM proofs AS later WHERE later.state = 'confirmed' AND later.service_key = proofs.service_key
+        AND later.delivered_at > proofs.delivered_at
+    )) ORDER BY delivered_at DESC LIMIT $3";
+
 #[async_trait]
-impl SentryReads for PostgresReads {
+impl ExternalReads for PostgresReads {
     async fn last_triggers(
         &self,
         incidents: &[IncidentKey],
@@ -76,12 +90,12 @@ impl SentryReads for PostgresReads {
     }
 
     async fn sentry_issues(&self, incidents: &[IncidentKey]) -> Result<Vec<IssueNote>, QueueError> {
-        self.query(sqlx::query(NOTES).bind(texts(incidents)), issue_note).await
+        self.query(sqlx::query(NOTES).bind(texts(incidents)), rows::issue_note).await
     }
 
     async fn catch_up(&self) -> Result<Option<CatchUpRun>, QueueError> {
         let query = sqlx::query("SELECT until, ran_at, found, enqueued, reported, summarized FROM catch_up");
-        Ok(self.query(query, catch_up_run).await?.pop())
+        Ok(self.query(query, rows::catch_up_run).await?.pop())
     }
 
     async fn knows_incident(&self, incident_key: &IncidentKey) -> Result<bool, QueueError> {
@@ -90,7 +104,7 @@ impl SentryReads for PostgresReads {
     }
 
     async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError> {
-        self.query(sqlx::query(UPDATES).bind(i64::from(MOST_UPDATES)), issue_update).await
+        self.query(sqlx::query(UPDATES).bind(i64::from(MOST_UPDATES)), rows::issue_update).await
     }
 
     async fn was_updated(
@@ -104,6 +118,21 @@ impl SentryReads for PostgresReads {
             .bind(change.name())
             .bind(since.timestamp_millis());
         Ok(!self.query(query, |_| Ok(())).await?.is_empty())
+    }
+
+    async fn proofs(&self, events: &[EventId]) -> Result<Vec<Proof>, QueueError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.query(sqlx::query(PROOFS).bind(numbers(events)), rows::proof).await
+    }
+
+    async fn failed_proofs(&self, now: DateTime<Utc>) -> Result<Vec<Proof>, QueueError> {
+        let query = sqlx::query(FAILED_PROOFS)
+            .bind((now - FORGOTTEN_AFTER).timestamp_millis())
+            .bind((now - SHOWN_FOR).timestamp_millis())
+            .bind(i64::from(MOST_FAILURES));
+        self.query(query, rows::proof).await
     }
 }
 
