@@ -38,8 +38,7 @@ use crate::metrics::Metrics;
 use crate::monitor::fallback::{FallbackTask, Webhook};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
-use crate::pagerduty::ServiceKey;
-use crate::pagerduty::client::Client;
+use crate::pagerduty::{EventsClient, ServiceKey};
 use crate::pagerduty_api::Client as PagerDutyApi;
 use crate::proof::{ProofTask, sample};
 use crate::queue::retention::KEEP_ROWS;
@@ -157,7 +156,8 @@ impl Bridge {
         let address = listener.local_addr().map_err(StartupError::Server)?;
         let admin = config.admin_listen.map(|address| bind("BRIDGE_ADMIN_LISTEN", address)).transpose()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose().map_err(StartupError::Server)?;
-        let client = Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
+        let client =
+            EventsClient::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
         let mut live = LiveConfig::new(config.clone());
         let ingest = Ingest::from(&config);
         let webhook = fallback_webhook(&config, &mut live)?;
@@ -448,7 +448,7 @@ async fn restore(queue: &Queue, metrics: &Metrics) -> Option<String> {
 async fn worker(
     config: &Config,
     queue: &Queue,
-    client: &Client,
+    client: &EventsClient,
     metrics: &Metrics,
     untrusted: Option<String>,
     cluster: &Cluster,

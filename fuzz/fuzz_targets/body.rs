@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{
-    ApiVersion, Event, EventType, IncidentKey, Rendered, fold, render, with_counts,
+    ApiVersion, Event, EventType, IncidentKey, Rendered, folded, render, with_counts,
 };
 use serde_json::Value;
 
@@ -75,7 +75,7 @@ fn check(event: &Event) {
             ApiVersion::V2 => &counted["payload"]["custom_details"],
         };
         assert_eq!(details["occurrences"], u32::MAX);
-        check_json(event, &fold::folded(bytes, 2, received_at()));
+        check_json(event, &folded(bytes, 2, received_at()));
     }
 }
 

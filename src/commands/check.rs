@@ -16,9 +16,8 @@ use crate::config::{Config, DatabaseConfig, DatabaseUrl, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{Message, Webhook};
-use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{ApiVersion, Destination, render, test_page};
+use crate::pagerduty::{ApiVersion, Destination, EventsClient, render, test_page};
 use crate::pagerduty_api;
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
@@ -44,7 +43,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             let mark = if durability.survives == Survives::Nothing { "unsafe" } else { "ok" };
             Report::line(mark, "durability", &durability.to_string())?;
         }
-        match Client::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
+        match EventsClient::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref()) {
             Err(error) => report.print("PagerDuty", Err(error.to_string()))?,
             Ok(client) => {
                 for api in apis_in_use(&config) {
@@ -217,11 +216,10 @@ async fn check_fallback(config: &Config, url: &FallbackUrl, send: bool) -> Resul
 }
 
 /// Opens a test incident on the default key and resolves it at once.
-async fn page(config: &Config, client: &Client) -> Result<String, String> {
+async fn page(config: &Config, client: &EventsClient) -> Result<String, String> {
     let (destination, prefix) =
         (config.routes().destination(&config.pagerduty_service_key), &config.incident_key_prefix);
-    let events =
-        test_page::events(&destination, prefix, "bridge-check", Utc::now(), "sentry-pagerduty-bridge check --page");
+    let events = test_page(&destination, prefix, "bridge-check", Utc::now(), "sentry-pagerduty-bridge check --page");
     let events = events.ok_or("the test incident has no key")?;
     let incident_key = events[0].incident_key.clone();
     for event in events {

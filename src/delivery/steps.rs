@@ -16,9 +16,8 @@ use tokio::time::sleep;
 use super::{Backoff, Moment};
 use crate::cluster::Permit;
 use crate::logging::throttle;
-use crate::pagerduty::client::Client;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Destination, OutcomeKind, ServiceKey};
+use crate::pagerduty::{Destination, EventsClient, OutcomeKind, ServiceKey};
 use crate::queue::{
     Begun, Disposition, EventId, Fence, Page, Queue, QueueError, Reader, RecentAttempts, Recheck, WaitingKeys,
 };
@@ -135,7 +134,7 @@ impl EndedAttempt {
 /// does not wait for.
 pub(super) async fn attempt(
     queue: Queue,
-    client: Client,
+    client: EventsClient,
     key: ServiceKey,
     id: EventId,
     past: Vec<EventId>,

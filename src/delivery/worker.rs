@@ -29,8 +29,7 @@ use super::{DeliveryLimits, Moment};
 use crate::cluster::{Cluster, Permit};
 use crate::logging::throttle;
 use crate::metrics::Metrics;
-use crate::pagerduty::client::Client;
-use crate::pagerduty::{OutcomeKind, ServiceKey};
+use crate::pagerduty::{EventsClient, OutcomeKind, ServiceKey};
 use crate::queue::{Arrival, Arrivals, Disposition, EventId, Queue, QueueError, Recheck, Unreadable, WaitingKeys};
 
 /// How often to check whether an editor, such as the command `queue retry`, changed the queue.
@@ -48,7 +47,7 @@ const IDLE: Duration = Duration::from_mins(1);
 /// Delivers the waiting events of the queue. Runs on one thread, because `awc`'s client is bound to its thread.
 pub struct Worker {
     queue: Queue,
-    client: Client,
+    client: EventsClient,
     cluster: Cluster,
     held_keys: HeldKeys,
     scheduler: Scheduler,
@@ -73,7 +72,7 @@ pub struct Worker {
 impl Worker {
     /// Prepares deliveries from `queue`. Events enqueued from now on are not missed.
     #[must_use]
-    pub fn new(queue: Queue, client: Client, limits: DeliveryLimits) -> Self {
+    pub fn new(queue: Queue, client: EventsClient, limits: DeliveryLimits) -> Self {
         let arrivals = queue.arrivals();
         Self {
             queue,

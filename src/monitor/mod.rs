@@ -43,10 +43,9 @@ use crate::delivery::DeliveryView;
 use crate::ingest::{Dedup, FollowUp};
 use crate::logging::throttle;
 use crate::metrics::{Metrics, MetricsSnapshot};
-use crate::pagerduty::client::Client;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
-use crate::pagerduty::{Event, IncidentKey, KeyApis, KeyNames, ServiceKey, render};
+use crate::pagerduty::{Event, EventsClient, IncidentKey, KeyApis, KeyNames, ServiceKey, render};
 use crate::proof::ProofStatus;
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
 use crate::sentry_api::audit::AuditHandle;
@@ -306,7 +305,7 @@ impl Default for Intervals {
 pub struct AlarmTask {
     monitor: Monitor,
     queue: Queue,
-    client: Client,
+    client: EventsClient,
     paging: watch::Receiver<Paging>,
     intervals: Intervals,
     alarms: Alarms,
@@ -333,7 +332,7 @@ struct DirectSend {
 impl AlarmTask {
     /// Creates the alarm task of the bridge that `monitor` observes.
     #[must_use]
-    pub fn new(monitor: Monitor, queue: Queue, client: Client, paging: watch::Receiver<Paging>) -> Self {
+    pub fn new(monitor: Monitor, queue: Queue, client: EventsClient, paging: watch::Receiver<Paging>) -> Self {
         let (intervals, now) = (Intervals::default(), Instant::now());
         let alarms = Alarms::new(monitor.limits, intervals.resolve_after, !monitor.cluster.is_alone());
         let (direct, latest, (unsent, _)) = (DirectSend::default(), DateTime::UNIX_EPOCH, watch::channel(None));

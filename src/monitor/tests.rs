@@ -158,7 +158,7 @@ async fn the_resolve_of_the_storage_alarm_follows_its_trigger_also_if_it_was_not
     let [first, second] = keys.map(|key| ServiceKey::parse(key).unwrap());
     let service_keys = vec![first.clone(), second.clone()];
     let paging = Paging { service_keys, apis: KeyApis::default(), prefix: String::new() };
-    let client = Client::new(&"http://127.0.0.1:9".parse().unwrap(), LONG, None).unwrap();
+    let client = EventsClient::new(&"http://127.0.0.1:9".parse().unwrap(), LONG, None).unwrap();
     let (_sender, paging) = watch::channel(paging);
     let closed = Queue::open(&bridge.directory.path().join("closed.db")).await.unwrap();
     closed.close().await.unwrap();

@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
-use super::description::{CutLine, Description};
+use super::description::Description;
 use super::event::{Detail, Details, Event, HAPPENED_AT};
 use super::keys::ServiceKey;
 use super::outcome::{EventAnswer, Outcome};
@@ -175,8 +175,12 @@ pub enum Cut {
     Line {
         /// The field of the event, such as the description.
         member: &'static str,
-        /// What is left of it.
-        cut: CutLine,
+        /// How long it was, in characters (code points).
+        length: usize,
+        /// How long it is now, in characters, with the ellipsis at its end.
+        kept: usize,
+        /// The same in UTF-16 units. Where there are more of them than characters, it was cut by UTF-16 units.
+        kept_utf16: usize,
     },
     /// An address was left out, because half an address leads nowhere.
     Address {
@@ -218,10 +222,19 @@ pub enum Cut {
     },
 }
 
+impl Cut {
+    /// How the line in the field `member` was cut; `None` when it was not.
+    pub(super) fn line(member: &'static str, line: &Description) -> Option<Self> {
+        let length = line.whole_length()?;
+        let kept = line.as_str().chars().count();
+        Some(Self::Line { member, length, kept, kept_utf16: line.as_str().encode_utf16().count() })
+    }
+}
+
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Line { member, cut: CutLine { length, kept, kept_utf16 } } => {
+            Self::Line { member, length, kept, kept_utf16 } => {
                 let limit = Description::MAX_LENGTH;
                 write!(f, "{member}: cut from {length} to {kept} characters, ")?;
                 if kept_utf16 == kept {

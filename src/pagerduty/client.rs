@@ -13,12 +13,12 @@ use crate::tls::{self, TlsError};
 
 /// Sends events to one PagerDuty. Cheap to clone; bound to its thread, as every `awc` client is.
 #[derive(Clone)]
-pub struct Client {
+pub struct EventsClient {
     http: HttpClient,
     root: Url,
 }
 
-impl Client {
+impl EventsClient {
     /// Makes a client for the PagerDuty at `root`, such as `https://events.pagerduty.com`; the path of an Events API is
     /// added to it. One attempt takes `timeout` at most, from connecting to the last byte of the response. It trusts the
     /// usual certificate authorities and those of the PEM file `ca_file`, and never follows a redirect.
@@ -100,7 +100,7 @@ mod tests {
             ("https://events.pagerduty.com", "https://events.pagerduty.com/generic/2010-04-15/create_event.json"),
             ("http://127.0.0.1:8090/", "http://127.0.0.1:8090/generic/2010-04-15/create_event.json"),
         ] {
-            let client = Client::new(&root.parse().unwrap(), Duration::from_secs(1), None).unwrap();
+            let client = EventsClient::new(&root.parse().unwrap(), Duration::from_secs(1), None).unwrap();
             assert_eq!(client.endpoint(ApiVersion::V1).as_str(), expected);
         }
     }

@@ -12,18 +12,8 @@ use crate::alert::{Action, Alert, Exception, Subject};
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Description {
     line: String,
-    cut: Option<CutLine>,
-}
-
-/// How much of a line that was too long is left.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct CutLine {
-    /// How long the line was, in characters (code points).
-    pub length: usize,
-    /// How long it is now, in characters, with the ellipsis at its end.
-    pub kept: usize,
-    /// The same in UTF-16 units. Where there are more of them than characters, the line was cut by UTF-16 units.
-    pub kept_utf16: usize,
+    /// How long the text was, in characters, if the line is only its beginning.
+    whole_length: Option<usize>,
 }
 
 impl Description {
@@ -73,7 +63,7 @@ impl Description {
     fn of_line(line: String) -> Self {
         // No text has more units of UTF-16 than bytes of UTF-8, and bytes need not be counted.
         if line.len() <= Self::MAX_LENGTH || line.encode_utf16().count() <= Self::MAX_LENGTH {
-            return Self { line, cut: None };
+            return Self { line, whole_length: None };
         }
         let mut units = 0;
         let kept = line.chars().take_while(|character| {
@@ -81,12 +71,7 @@ impl Description {
             units < Self::MAX_LENGTH
         });
         let short: String = kept.chain(['…']).collect();
-        let cut = CutLine {
-            length: line.chars().count(),
-            kept: short.chars().count(),
-            kept_utf16: short.encode_utf16().count(),
-        };
-        Self { line: short, cut: Some(cut) }
+        Self { line: short, whole_length: Some(line.chars().count()) }
     }
 
     /// The line.
@@ -95,10 +80,11 @@ impl Description {
         &self.line
     }
 
-    /// How much of the text is left; `None` when it was not cut.
+    /// How long the text was, in characters (code points); `None` when it was not cut. A line that was cut ends in an
+    /// ellipsis.
     #[must_use]
-    pub fn cut(&self) -> Option<CutLine> {
-        self.cut
+    pub fn whole_length(&self) -> Option<usize> {
+        self.whole_length
     }
 }
 
@@ -175,10 +161,16 @@ fn draws_nothing(character: char) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::api::Cut;
     use super::*;
 
     fn line(text: &str) -> String {
         Description::new(text).unwrap().as_str().to_owned()
+    }
+
+    /// In characters and in UTF-16 units.
+    fn lengths(description: &Description) -> (usize, usize) {
+        (description.as_str().chars().count(), description.as_str().encode_utf16().count())
     }
 
     #[test]
@@ -205,15 +197,15 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_on_a_character_and_says_so() {
         let whole = "x".repeat(1024);
-        assert_eq!(Description::new(&whole).unwrap(), Description { line: whole, cut: None });
+        assert_eq!(Description::new(&whole).unwrap(), Description { line: whole, whole_length: None });
 
         let cut = Description::new(&"x".repeat(1025)).unwrap();
         assert_eq!(cut.as_str(), format!("{}…", "x".repeat(1023)));
-        assert_eq!(cut.cut(), Some(CutLine { length: 1025, kept: 1024, kept_utf16: 1024 }));
+        assert_eq!((cut.whole_length(), lengths(&cut)), (Some(1025), (1024, 1024)));
 
         let pairs = Description::new(&"🔥".repeat(513)).unwrap();
         assert_eq!(pairs.as_str(), format!("{}…", "🔥".repeat(511)), "half a pair is not kept");
-        assert_eq!(pairs.cut(), Some(CutLine { length: 513, kept: 512, kept_utf16: 1023 }));
+        assert_eq!((pairs.whole_length(), lengths(&pairs)), (Some(513), (512, 1023)));
     }
 
     #[test]
@@ -232,16 +224,16 @@ mod tests {
                 prop_assert!(!line.trim().is_empty());
                 prop_assert_eq!(line.trim(), line);
                 let whole = one_line(&text);
-                match description.cut() {
+                match description.whole_length() {
                     None => prop_assert_eq!(line, whole),
-                    Some(cut) => {
-                        prop_assert_eq!(cut.length, whole.chars().count());
-                        prop_assert_eq!(cut.kept, line.chars().count());
-                        prop_assert_eq!(cut.kept_utf16, line.encode_utf16().count());
+                    Some(length) => {
+                        let (kept, kept_utf16) = lengths(&description);
+                        prop_assert_eq!(length, whole.chars().count());
+                        prop_assert_eq!(Cut::line("a", &description), Some(Cut::Line { member: "a", length, kept, kept_utf16 }));
                         // It was too long by one way of counting, and one character more would be too much again.
                         prop_assert!(whole.encode_utf16().count() > 1024);
-                        let next = whole.chars().nth(cut.kept - 1).unwrap();
-                        prop_assert!(cut.kept_utf16 + next.len_utf16() > 1024);
+                        let next = whole.chars().nth(kept - 1).unwrap();
+                        prop_assert!(kept_utf16 + next.len_utf16() > 1024);
                     }
                 }
             }

@@ -21,7 +21,7 @@ const ENTRY_LIMITS: [usize; 8] = [4_096, 2_048, 1_024, 512, 256, 128, 64, 32];
 
 /// The names that an API has for the fields that may be cut.
 #[derive(Clone, Copy)]
-pub(super) struct Members {
+pub(super) struct FieldNames {
     pub(super) description: &'static str,
     pub(super) details: &'static str,
     pub(super) links: &'static str,
@@ -29,15 +29,15 @@ pub(super) struct Members {
 
 /// Renders the trigger. If the result is too large, the trigger is rendered again without its least useful parts: the
 /// outermost frames are dropped first, then the longest texts are cut, then the last tags and rules are dropped.
-pub(super) fn fit(members: Members, trigger: &Trigger, render: impl Fn(&Trigger) -> Rendered) -> Rendered {
+pub(super) fn fit(names: FieldNames, trigger: &Trigger, render: impl Fn(&Trigger) -> Rendered) -> Rendered {
     let mut trigger = Cow::Borrowed(trigger);
-    let mut cuts = Vec::from_iter(trigger.description.cut().map(|cut| Cut::Line { member: members.description, cut }));
-    drop_long_addresses(members, &mut trigger, &mut cuts);
+    let mut cuts = Vec::from_iter(Cut::line(names.description, &trigger.description));
+    drop_long_addresses(names, &mut trigger, &mut cuts);
 
     let mut rendered = render(&trigger);
     let length = rendered.bytes.len();
     if length > MAX_TRIGGER {
-        rendered = shrink(members.details, trigger.into_owned(), length - MAX_TRIGGER, render, &mut cuts);
+        rendered = shrink(names.details, trigger.into_owned(), length - MAX_TRIGGER, render, &mut cuts);
     }
     Rendered { cuts, ..rendered }
 }
@@ -67,14 +67,14 @@ fn shrink(
     rendered
 }
 
-fn drop_long_addresses(members: Members, trigger: &mut Cow<'_, Trigger>, cuts: &mut Vec<Cut>) {
+fn drop_long_addresses(names: FieldNames, trigger: &mut Cow<'_, Trigger>, cuts: &mut Vec<Cut>) {
     if let Some(length) = trigger.client_url.as_deref().and_then(too_long) {
         cuts.push(Cut::Address { member: "client_url".to_owned(), length });
         trigger.to_mut().client_url = None;
     }
     let links: Vec<_> = trigger.links.iter().filter_map(|link| too_long(&link.href)).collect();
     if !links.is_empty() {
-        cuts.extend(links.into_iter().map(|length| Cut::Address { member: members.links.to_owned(), length }));
+        cuts.extend(links.into_iter().map(|length| Cut::Address { member: names.links.to_owned(), length }));
         trigger.to_mut().links.retain(|link| too_long(&link.href).is_none());
     }
     let urls: Vec<_> = trigger
@@ -86,7 +86,7 @@ fn drop_long_addresses(members: Members, trigger: &mut Cow<'_, Trigger>, cuts: &
         })
         .collect();
     for (name, length) in urls {
-        cuts.push(Cut::Address { member: format!("{}.{name}", members.details), length });
+        cuts.push(Cut::Address { member: format!("{}.{name}", names.details), length });
         trigger.to_mut().details.insert(name, Detail::Unknown);
     }
 }

@@ -1,6 +1,9 @@
-//! The keys of integrations and incidents, as types that hold only what PagerDuty accepts.
+//! The keys of integrations and incidents, as types that hold only what PagerDuty accepts, and the names by which people
+//! know integrations.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -74,6 +77,46 @@ impl fmt::Display for ServiceKey {
 impl fmt::Debug for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ServiceKey({self})")
+    }
+}
+
+/// Names of service keys; clones share them. A name from the settings takes precedence over one from PagerDuty's API.
+#[derive(Clone, Debug, Default)]
+pub struct KeyNames {
+    set: Arc<RwLock<BTreeMap<ServiceKey, String>>>,
+    learned: Arc<RwLock<BTreeMap<ServiceKey, String>>>,
+}
+
+impl KeyNames {
+    /// Makes a value with the names from the settings.
+    #[must_use]
+    pub fn new(set: impl IntoIterator<Item = (ServiceKey, String)>) -> Self {
+        Self { set: Arc::new(RwLock::new(set.into_iter().collect())), learned: Arc::default() }
+    }
+
+    /// Replaces the names from the settings.
+    pub fn set(&self, names: impl IntoIterator<Item = (ServiceKey, String)>) {
+        *self.set.write().unwrap_or_else(PoisonError::into_inner) = names.into_iter().collect();
+    }
+
+    /// Replaces the names from PagerDuty's API.
+    pub fn learn(&self, names: BTreeMap<ServiceKey, String>) {
+        *self.learned.write().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    /// The name of a key, if it has one.
+    #[must_use]
+    pub fn get(&self, key: &ServiceKey) -> Option<String> {
+        let name_in = |names: &RwLock<BTreeMap<ServiceKey, String>>| {
+            names.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        };
+        name_in(&self.set).or_else(|| name_in(&self.learned))
+    }
+
+    /// The key as it is shown to people: its name and its last four characters, or only the latter.
+    #[must_use]
+    pub fn show(&self, key: &ServiceKey) -> String {
+        self.get(key).map_or_else(|| key.to_string(), |name| format!("{name} ({key})"))
     }
 }
 
@@ -196,5 +239,17 @@ mod tests {
         assert_ne!(one, two);
         assert!(one.as_str().chars().count() <= IncidentKey::MAX_LENGTH);
         assert_eq!(IncidentKey::of_issue("", &IssueId::new(&"9".repeat(255)).unwrap()).as_str(), "9".repeat(255));
+    }
+
+    #[test]
+    fn a_name_of_the_settings_goes_before_a_learned_one() {
+        let key = |text: &str| ServiceKey::parse(text).unwrap();
+        let [one, two] = [key("0123456789abcdef0123456789abcdef"), key("NN2EZIJQPVVQF3KIKN2MDMSUV7E6GLFN")];
+        let names = KeyNames::new([(one.clone(), "Payments".to_owned())]);
+        names.learn([(one.clone(), "svc-1".to_owned()), (two.clone(), "Web".to_owned())].into());
+        assert_eq!(names.show(&one), "Payments (…cdef)");
+        assert_eq!(names.show(&two), "Web (…GLFN)");
+        names.learn(BTreeMap::new());
+        assert_eq!(names.show(&two), "…GLFN");
     }
 }

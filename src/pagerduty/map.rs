@@ -1,13 +1,14 @@
 //! [`Alert`] → [`EventAction`]. For the Events API v1 it agrees with what Sentry's own plugin sent, for the Events API v2
-//! with Sentry's integration.
+//! with Sentry's integration. Also the two events of a test page.
 
-use chrono::Datelike;
+use chrono::{DateTime, Datelike, Utc};
 
 use super::description::Description;
-use super::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Link, Trigger};
-use super::severity::Severity;
+use super::destination::Destination;
+use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Link, Severity, Trigger};
+use super::keys::IncidentKey;
 use super::template::Template;
-use crate::alert::{Action, Alert, Exception, Frame, Project, Subject, User};
+use crate::alert::{Action, Alert, Exception, Frame, IssueId, Project, Subject, User};
 
 /// What the alert does to its incident, independent of the destination.
 ///
@@ -152,4 +153,33 @@ fn frame(frame: Frame) -> Option<String> {
         (Some(place), Some(function)) => Some(format!("{place} in {function}")),
         (place, function) => place.or(function),
     }
+}
+
+/// The client that the events of a test page name.
+const TEST_CLIENT: &str = "sentry-pagerduty-bridge";
+
+/// The trigger and the resolve of a test incident, by which an operator sees whether PagerDuty accepts events and whom it
+/// notifies. Its key consists of `prefix`, `name` and `at`, so that every test page has
+/// an incident of its own; `sender` is shown in its details. `None` is not possible, because no part of them is ever blank.
+#[must_use]
+pub fn test_page(
+    destination: &Destination,
+    prefix: &str,
+    name: &str,
+    at: DateTime<Utc>,
+    sender: &str,
+) -> Option<[Event; 2]> {
+    let issue = IssueId::new(&format!("{name}-{}", at.format("%Y%m%dT%H%M%S%.3fZ")))?;
+    let incident_key = IncidentKey::of_issue(prefix, &issue);
+    let trigger = Trigger {
+        description: Description::new("Test page of sentry-pagerduty-bridge: it resolves itself")?,
+        client: TEST_CLIENT,
+        client_url: None,
+        details: Details::from_iter([("sent by", Detail::Text(sender.to_owned())), (HAPPENED_AT, Detail::Time(at))]),
+        links: Vec::new(),
+        severity: Severity::Critical,
+        origin: Box::new(AlertSource::of_source(Description::new(TEST_CLIENT)?)),
+    };
+    let actions = [EventAction::Trigger(trigger), EventAction::Resolve(None)];
+    Some(actions.map(|action| Event { destination: destination.clone(), incident_key: incident_key.clone(), action }))
 }

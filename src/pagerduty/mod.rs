@@ -1,14 +1,14 @@
 //! PagerDuty: what an alert should do there, how that is sent, and what the response means.
 //!
-//! - [`event`]: an [`Event`], independent of the API; [`map`]: [`Alert`](crate::alert::Alert) → [`Event`]
-//! - [`keys`]: [`ServiceKey`] and [`IncidentKey`]; [`destination`]: through which API an integration takes events
+//! - [`event`]: an [`Event`], independent of the API, its [`Severity`], and whether it took effect; [`map`]:
+//!   [`Alert`](crate::alert::Alert) → [`Event`]
+//! - [`keys`]: [`ServiceKey`] and its name for people, [`IncidentKey`]; [`destination`]: through which API an integration
+//!   takes events
 //! - [`description`]: the line that people read first; [`template`]: the operator's own format for that line
-//! - [`severity`]: how severe an alert is; [`names`]: the names by which people know service keys
 //! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: cuts it to the limits; [`v1`], [`v2`]: the APIs
+//! - `stored`: counts that are added to a stored event, and where in Sentry it came from
 //! - [`client`]: one attempt to send an event
-//! - [`origin`]: project, environment and page of an alert, parsed back from its event
-//! - [`test_page`]: a test incident
-//! - [`outcome`]: what PagerDuty's response means for the event; [`proof`]: what became of an event that it accepted
+//! - [`outcome`]: what PagerDuty's response means for the event
 
 pub mod api;
 pub mod client;
@@ -16,29 +16,23 @@ pub mod description;
 pub mod destination;
 pub mod event;
 mod fit;
-pub mod fold;
 pub mod keys;
 pub mod map;
-pub mod names;
-pub mod origin;
 pub mod outcome;
-pub mod proof;
-pub mod severity;
+mod stored;
 pub mod template;
-pub mod test_page;
 pub mod v1;
 pub mod v2;
 
 pub use api::{Cut, EventsApi, Rendered, with_counts};
-pub use description::{CutLine, Description};
+pub use client::EventsClient;
+pub use description::Description;
 pub use destination::{ApiSet, ApiVersion, Destination, KeyApis};
-pub use event::{Event, EventType};
-pub use keys::{IncidentKey, ServiceKey};
-pub use names::KeyNames;
-pub use origin::Origin;
+pub use event::{Event, EventType, ProofState, Severity};
+pub use keys::{IncidentKey, KeyNames, ServiceKey};
+pub use map::test_page;
 pub use outcome::OutcomeKind;
-pub use proof::ProofState;
-pub use severity::Severity;
+pub use stored::{SentryOrigin, folded};
 pub use template::{Template, TemplateError};
 
 /// The Events API of this version.

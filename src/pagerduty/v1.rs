@@ -5,13 +5,13 @@
 use super::api::{Cut, EventWriter, EventsApi, Rendered};
 use super::description::Description;
 use super::event::{Event, EventAction, Trigger};
-use super::fit::{Members, fit};
+use super::fit::{FieldNames, fit};
 
 /// The Events API v1.
 #[derive(Clone, Copy, Debug)]
 pub struct V1;
 
-const MEMBERS: Members = Members { description: "description", details: "details", links: "contexts" };
+const NAMES: FieldNames = FieldNames { description: "description", details: "details", links: "contexts" };
 
 impl EventsApi for V1 {
     /// `2010-04-15` is the name of the version and never changes.
@@ -25,7 +25,7 @@ impl EventsApi for V1 {
 
     fn render(&self, event: &Event) -> Rendered {
         match &event.action {
-            EventAction::Trigger(trigger) => fit(MEMBERS, trigger, |trigger| render_trigger(event, trigger)),
+            EventAction::Trigger(trigger) => fit(NAMES, trigger, |trigger| render_trigger(event, trigger)),
             EventAction::Acknowledge(line) | EventAction::Resolve(line) => render_note(event, line.as_ref()),
         }
     }
@@ -64,10 +64,7 @@ fn render_note(event: &Event, line: Option<&Description>) -> Rendered {
     let mut json = begin(event);
     let Some(description) = line else { return json.finish() };
     json.member("description", description);
-    Rendered {
-        cuts: Vec::from_iter(description.cut().map(|cut| Cut::Line { member: MEMBERS.description, cut })),
-        ..json.finish()
-    }
+    Rendered { cuts: Vec::from_iter(Cut::line(NAMES.description, description)), ..json.finish() }
 }
 
 #[cfg(test)]

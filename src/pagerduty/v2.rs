@@ -4,13 +4,13 @@
 
 use super::api::{Cut, EventWriter, EventsApi, Rendered};
 use super::event::{Event, EventAction, Trigger};
-use super::fit::{Members, fit};
+use super::fit::{FieldNames, fit};
 
 /// The Events API v2.
 #[derive(Clone, Copy, Debug)]
 pub struct V2;
 
-const MEMBERS: Members = Members { description: "summary", details: "custom_details", links: "links" };
+const NAMES: FieldNames = FieldNames { description: "summary", details: "custom_details", links: "links" };
 
 /// The format of times, as in PagerDuty's samples.
 const TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.3f+0000";
@@ -28,9 +28,9 @@ impl EventsApi for V2 {
     fn render(&self, event: &Event) -> Rendered {
         match &event.action {
             EventAction::Trigger(trigger) => {
-                let mut rendered = fit(MEMBERS, trigger, |trigger| render_trigger(event, trigger));
+                let mut rendered = fit(NAMES, trigger, |trigger| render_trigger(event, trigger));
                 let lines = trigger.origin.lines();
-                rendered.cuts.extend(lines.filter_map(|(member, line)| Some(Cut::Line { member, cut: line.cut()? })));
+                rendered.cuts.extend(lines.filter_map(|(member, line)| Cut::line(member, line)));
                 rendered
             }
             EventAction::Acknowledge(_) | EventAction::Resolve(_) => begin(event).finish(),

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::ingest::{Dedup, FollowUp, Prepared};
 use crate::pagerduty::event::EventAction;
-use crate::pagerduty::fold::folded;
+use crate::pagerduty::folded;
 use crate::pagerduty::{
     ApiVersion, Description, Destination, Event, EventType, IncidentKey, Rendered, ServiceKey, render, with_counts,
 };

@@ -7,8 +7,7 @@ use futures_util::future::join_all;
 use sentry_pagerduty_bridge::cluster::Cluster;
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Worker};
 use sentry_pagerduty_bridge::metrics::{Metrics, WebhookAnswer, WebhookSource};
-use sentry_pagerduty_bridge::pagerduty::client::Client;
-use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, EventsClient, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseView};
 use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError, Retention, State};
 
@@ -228,7 +227,7 @@ async fn what_bridges_count_is_added_up_and_no_restart_counts_it_twice() {
 #[actix_web::test]
 async fn a_certificate_that_an_earlier_run_did_not_trust_is_no_matter_of_a_bridge_without_keys() {
     let queue = Queue::open(&TestDatabase::new()).await.unwrap();
-    let client = Client::new(&"http://127.0.0.1:9".parse().unwrap(), Duration::from_secs(1), None).unwrap();
+    let client = EventsClient::new(&"http://127.0.0.1:9".parse().unwrap(), Duration::from_secs(1), None).unwrap();
     let reason = "TLS: expired".to_owned();
     let untrusted = |cluster| {
         let worker = Worker::new(queue.clone(), client.clone(), DeliveryLimits::new(120, Duration::from_hours(1)));

@@ -6,8 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use pagerduty_sandbox::{Fault, FaultRule, Options, Sandbox};
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, DeliveryView, KeyView, Worker};
-use sentry_pagerduty_bridge::pagerduty::client::Client;
-use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, EventsClient, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -51,7 +50,7 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     }
     let database = TestDatabase::new();
     let queue = Queue::open(&database).await.unwrap();
-    let client = Client::new(&sandbox.url().parse().unwrap(), Duration::from_mins(1), None).unwrap();
+    let client = EventsClient::new(&sandbox.url().parse().unwrap(), Duration::from_mins(1), None).unwrap();
     let worker = Worker::new(queue.clone(), client, DeliveryLimits::new(100, Duration::from_hours(1)));
     let mut view = worker.view();
     assert_eq!(*view.borrow(), DeliveryView::default());

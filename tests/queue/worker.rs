@@ -7,8 +7,7 @@ use chrono::Utc;
 use futures_util::future::join_all;
 use pagerduty_sandbox::{Options, Sandbox, ThrottleOptions};
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Worker};
-use sentry_pagerduty_bridge::pagerduty::client::Client;
-use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, EventsClient, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 use tokio::sync::oneshot;
 
@@ -47,7 +46,7 @@ async fn what_came_while_the_worker_stalled_is_read_from_the_queue() {
     let sandbox = Sandbox::start(options, TcpListener::bind("127.0.0.1:0").unwrap(), None).unwrap();
     let database = TestDatabase::new();
     let queue = Queue::open(&database).await.unwrap();
-    let client = Client::new(&sandbox.url().parse().unwrap(), Duration::from_secs(10), None).unwrap();
+    let client = EventsClient::new(&sandbox.url().parse().unwrap(), Duration::from_secs(10), None).unwrap();
     let worker = Worker::new(queue.clone(), client, DeliveryLimits::new(100_000, Duration::from_hours(1)));
     // It learns of nothing before it runs.
     let accepted = join_all((1..=EVENTS).map(|number| queue.accept(event(number)))).await;

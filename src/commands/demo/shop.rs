@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::ingest::{Decision, Ingest, Webhook};
-    use crate::pagerduty::Origin;
+    use crate::pagerduty::SentryOrigin;
 
     fn decide(resource: Option<&str>, body: &Value) -> Decision {
         let config = Config::from_vars(super::super::settings("http://127.0.0.1:9", "demo.db")).unwrap();
@@ -250,7 +250,7 @@ mod tests {
             assert_eq!(prepared.event.destination.key.expose(), issue.service.key);
             assert_eq!(prepared.event.incident_key.as_str(), issue.id);
             assert_eq!(prepared.event.description().unwrap().as_str(), issue.title());
-            let origin = Origin::of_body(&prepared.rendered.bytes);
+            let origin = SentryOrigin::of_body(&prepared.rendered.bytes);
             assert_eq!(origin.project.as_deref(), Some(issue.service.name));
             assert_eq!(origin.environment.as_deref(), Some("production"));
             assert_eq!(origin.level.as_deref(), Some(issue.level));

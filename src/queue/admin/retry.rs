@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Editor, Outcomes, sorted};
 use crate::ingest::{Decision, Ignored, Ingest, Prepared, Rejection, Webhook};
-use crate::pagerduty::{EventType, IncidentKey, Origin};
+use crate::pagerduty::{EventType, IncidentKey, SentryOrigin};
 use crate::queue::decide::dedup_window::WINDOW;
 use crate::queue::{Enqueue, Enqueued, EventId, ItemId, QueueError, Reader, RejectedId, State};
 
@@ -193,5 +193,5 @@ pub(super) async fn is_in_queue(
 /// The id of the Sentry event that a trigger was made from, in lower case and without the dashes that only some
 /// versions of Sentry write.
 fn event_id_of(body: &[u8]) -> Option<String> {
-    Origin::of_body(body).event_id.map(|event_id| event_id.replace('-', "").to_ascii_lowercase())
+    SentryOrigin::of_body(body).event_id.map(|event_id| event_id.replace('-', "").to_ascii_lowercase())
 }

@@ -10,7 +10,7 @@ use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
 use super::lists::{incident, open_in_sentry, state};
 use super::text::{ago, clock, count, harmless, service, shown, span, until};
-use crate::pagerduty::{KeyNames, Origin, ProofState, ServiceKey};
+use crate::pagerduty::{KeyNames, ProofState, SentryOrigin, ServiceKey};
 use crate::queue::{Proof, Record, Rejected, RejectedId, State};
 
 /// How much of a body is shown, in bytes; `queue show` shows all of it.
@@ -20,7 +20,7 @@ const MAX_SHOWN: usize = 256 * 1024;
 pub(super) fn event(frame: &Frame, record: &Record, names: &KeyNames, proof: Option<&Proof>) -> Markup {
     let (now, summary) = (frame.at, &record.summary);
     let key = &summary.service_key;
-    let origin = Origin::of_body(&record.body);
+    let origin = SentryOrigin::of_body(&record.body);
     let title = if summary.description.trim().is_empty() {
         Cow::Owned(format!("{} of incident {}", summary.event_type, shown(summary.incident_key.as_str(), key)))
     } else {

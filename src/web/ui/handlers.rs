@@ -20,7 +20,7 @@ use super::overview::{GLANCE, Lists, Status};
 use super::request::{Form, UiError, Visit, own_path, page, redirect};
 use super::{assets, detail, forms, lists, overview, services};
 use crate::monitor::{self, Health};
-use crate::pagerduty::{Origin, ServiceKey, render, test_page};
+use crate::pagerduty::{SentryOrigin, ServiceKey, render, test_page};
 use crate::queue::admin::{BULK, BulkKind, Discarded, Resolved};
 use crate::queue::{
     Enqueue, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, Search, State,
@@ -126,7 +126,7 @@ pub(super) async fn send_test(visit: Visit, form: Form<TestPage>, state: Data<Ap
     };
     let destination = state.ingest.destination(destinations(&state).get(place).ok_or_else(unknown)?);
     let prefix = state.ingest.incident_key_prefix();
-    let events = test_page::events(&destination, prefix, "bridge-test", visit.at, "the status page");
+    let events = test_page(&destination, prefix, "bridge-test", visit.at, "the status page");
     let mut ids = Vec::new();
     for event in events.ok_or_else(unknown)? {
         let envelope = Envelope::new(&event, render(&event), visit.at);
@@ -329,7 +329,7 @@ async fn with_context(state: &AppState, listing: Listing<Summary>) -> Listing<Sh
         proofs.extend(known.into_iter().map(|proof| (proof.event, proof)));
     }
     let shown = |event: Summary| Shown {
-        origin: bodies.get(&event.id).map(|body| Origin::of_body(body)).unwrap_or_default(),
+        origin: bodies.get(&event.id).map(|body| SentryOrigin::of_body(body)).unwrap_or_default(),
         service: names.get(&event.service_key),
         proof: proofs.remove(&event.id),
         event,

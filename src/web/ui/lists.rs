@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
 use super::text::{clock, count, counted, harmless, rough, service, shown, span};
-use crate::pagerduty::{EventType, Origin};
+use crate::pagerduty::{EventType, SentryOrigin};
 use crate::queue::{Proof, RejectedSummary, State, Summary};
 
 /// How many entries a page of its own shows at most.
@@ -21,7 +21,7 @@ const OLD_MINUTES: i64 = 5;
 pub(super) struct Shown {
     pub(super) event: Summary,
     /// Where its alert came from.
-    pub(super) origin: Origin,
+    pub(super) origin: SentryOrigin,
     /// The name of its service.
     pub(super) service: Option<String>,
     /// Its proof: what PagerDuty shows of it.
@@ -243,7 +243,7 @@ fn table(now: DateTime<Utc>, alerts: &[Shown]) -> Markup {
 }
 
 /// The details of an alert beside its title, and a link to its page in Sentry.
-fn about(event: &Summary, origin: &Origin) -> Markup {
+fn about(event: &Summary, origin: &SentryOrigin) -> Markup {
     let known = [&origin.project, &origin.environment, &origin.level].into_iter().flatten();
     html! {
         span .meta {
@@ -257,7 +257,7 @@ fn about(event: &Summary, origin: &Origin) -> Markup {
 }
 
 /// A link to the alert's page in Sentry, where the event has one.
-pub(super) fn open_in_sentry(origin: &Origin) -> Markup {
+pub(super) fn open_in_sentry(origin: &SentryOrigin) -> Markup {
     html! {
         @if let Some(link) = &origin.link {
             a .sentry href=(link) rel="noreferrer" { "Open in Sentry" }

@@ -8,7 +8,7 @@ use crate::cluster::ClusterView;
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, PagerDutySide, SentrySide, Snapshot, Trouble};
-use crate::pagerduty::{ApiVersion, EventType, IncidentKey, Origin, ServiceKey};
+use crate::pagerduty::{ApiVersion, EventType, IncidentKey, SentryOrigin, ServiceKey};
 use crate::queue::{
     Backlog, DeadLetters, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State,
     Summary, Survives,
@@ -157,7 +157,7 @@ fn waiting() -> Summary {
 
 /// Shows an event as if its alert came from the shop.
 pub(super) fn from_shop(event: Summary) -> Shown {
-    let origin = Origin {
+    let origin = SentryOrigin {
         project: Some("Checkout".to_owned()),
         environment: Some("production".to_owned()),
         level: Some("error".to_owned()),
