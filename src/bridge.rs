@@ -44,8 +44,8 @@ use crate::proof::{ProofTask, sample};
 use crate::queue::retention::KEEP_ROWS;
 use crate::queue::{Commit, Queue, QueueError, Retention};
 use crate::reload::{LiveConfig, Reload};
-use crate::sentry_api::Client as SentryClient;
-use crate::sentry_api::audit::{AuditHandle, AuditTask, Expected, Schedule};
+use crate::sentry_api::SentryClient;
+use crate::sentry_api::audit::{AuditSchedule, AuditSettings, AuditTask};
 use crate::supervision::{TaskEnded, Tasks};
 use crate::tls::TlsError;
 use crate::two_way::webhook::Wishes;
@@ -169,7 +169,6 @@ impl Bridge {
         let worker = worker(&config, &queue, &client, &metrics, untrusted, &cluster).await;
         let audit = audit(&config, &mut live, &cluster)?;
         let canary = canary(&config, &mut live, &ingest, &queue, &metrics, &cluster)?;
-        let handle = audit.as_ref().map(|(_, handle)| handle.clone());
         let sentry = SentryTasks::new(&config, &mut live, &ingest, &queue, &metrics, &cluster)?;
         let names = proof::names(&config, &mut live);
         let proof = proof::task(&config, &mut live, &queue, &metrics, &names, &cluster)?;
@@ -184,7 +183,7 @@ impl Bridge {
         )
         .with_commits(commits)
         .with_cluster(cluster.clone())
-        .with_sentry(canary.is_some(), handle)
+        .with_sentry(canary.is_some(), audit.as_ref().map(AuditTask::status))
         .with_catch_up(sentry.catch_up_status.clone())
         .with_pagerduty(names, proof.as_ref().map(ProofTask::status))
         .with_fallback(webhook.is_some().then_some(fallback_view));
@@ -208,7 +207,6 @@ impl Bridge {
         let servers = listeners.into_iter().flatten();
         let servers = servers.map(|(listener, endpoints)| serve(listener, endpoints, shared.clone(), grace));
         let servers = servers.collect::<io::Result<_>>().map_err(StartupError::Server)?;
-        let audit = audit.map(|(task, _)| task);
         Ok(Self {
             address,
             admin_address,
@@ -245,7 +243,7 @@ impl Bridge {
 
     /// Sets another pace for the canaries, and another schedule for the audits.
     #[must_use]
-    pub fn with_pace(self, pace: Pace, schedule: Schedule) -> Self {
+    pub fn with_pace(self, pace: Pace, schedule: AuditSchedule) -> Self {
         let canary = self.canary.map(|canary| canary.with_pace(pace));
         let audit = self.audit.map(|audit| audit.with_schedule(schedule));
         Self { canary, audit, ..self }
@@ -377,9 +375,6 @@ fn cluster(config: &Config, queue: &Queue) -> Cluster {
 /// Whether this bridge is the leader, which does what only one of several bridges on a queue has to do.
 type IsLeader = Box<dyn Fn() -> bool>;
 
-/// The audit task, and the handle to its results.
-type Audit = (AuditTask<SentryClient, IsLeader>, AuditHandle);
-
 fn is_leader(cluster: &Cluster) -> IsLeader {
     let cluster = cluster.clone();
     Box::new(move || cluster.is_leader())
@@ -399,11 +394,14 @@ fn canary(
     CanaryTask::new(dsn, ca_file, ingest.clone(), queue.clone(), metrics.clone(), pace, is_leader(cluster)).map(Some)
 }
 
-/// Returns the daily audit and the handle to its results, if Sentry's API is configured.
-fn audit(config: &Config, live: &mut LiveConfig, cluster: &Cluster) -> Result<Option<Audit>, TlsError> {
+/// Returns the task of the daily audit, if Sentry's API is configured.
+fn audit(
+    config: &Config,
+    live: &mut LiveConfig,
+    cluster: &Cluster,
+) -> Result<Option<AuditTask<SentryClient, IsLeader>>, TlsError> {
     let Some(client) = sentry::client(config, live)? else { return Ok(None) };
-    let handle = AuditHandle::default();
-    Ok(Some((AuditTask::new(client, live.follow(Expected::of), handle.clone(), is_leader(cluster)), handle)))
+    Ok(Some(AuditTask::new(client, live.follow(AuditSettings::of), is_leader(cluster))))
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.

@@ -13,8 +13,8 @@ use crate::issue_status::IssueStatusTask;
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::reload::LiveConfig;
-use crate::sentry_api::Client;
-use crate::sentry_api::ours;
+use crate::sentry_api::SentryClient;
+use crate::sentry_api::address::BridgeAddress;
 use crate::supervision::Tasks;
 use crate::tls::TlsError;
 use crate::two_way::TwoWayTask;
@@ -23,20 +23,20 @@ use crate::two_way::TwoWayTask;
 type Leads = Box<dyn Fn() -> bool>;
 
 /// Returns a client for Sentry's API that always uses the newest token; `None` if the API is not configured.
-pub(super) fn client(config: &Config, live: &mut LiveConfig) -> Result<Option<Client>, TlsError> {
+pub(super) fn client(config: &Config, live: &mut LiveConfig) -> Result<Option<SentryClient>, TlsError> {
     let (Some(url), Some(organization)) = (&config.sentry_url, &config.sentry_org) else { return Ok(None) };
     let Some(tokens) = live.follow_set(|config| config.sentry_api_token.clone()) else { return Ok(None) };
     let token = tokens.borrow().clone();
-    let client = Client::new(url, organization, token, config.sentry_ca_file.as_deref())?;
+    let client = SentryClient::new(url, organization, token, config.sentry_ca_file.as_deref())?;
     Ok(Some(client.with_tokens(tokens)))
 }
 
 /// The tasks that call Sentry's API; none of them if the API is not configured.
 #[derive(Default)]
 pub(super) struct SentryTasks {
-    catch_up: Option<CatchUpTask<Client, Leads>>,
-    issue_status: Option<IssueStatusTask<Client, Leads>>,
-    two_way: Option<TwoWayTask<Client, Leads>>,
+    catch_up: Option<CatchUpTask<SentryClient, Leads>>,
+    issue_status: Option<IssueStatusTask<SentryClient, Leads>>,
+    two_way: Option<TwoWayTask<SentryClient, Leads>>,
     /// The status of catch-up; `None` if it does not run.
     pub(super) catch_up_status: Option<watch::Receiver<CatchUpStatus>>,
 }
@@ -68,7 +68,7 @@ impl SentryTasks {
             let (status, receiver) = watch::channel(CatchUpStatus::new(config.catch_up));
             tasks.catch_up_status = Some(receiver);
             let ours = live.follow(|config| Ours {
-                bridge: ours::Bridge { root: None, tokens: config.webhook_token.clone() },
+                bridge: BridgeAddress { root: None, tokens: config.webhook_token.clone() },
                 summary_key: config.alarm_key().clone(),
             });
             let (ingest, metrics) = (ingest.clone(), metrics.clone());

@@ -8,7 +8,7 @@ use super::Mode;
 use crate::alert::IssueId;
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{CLOCKS, CatchUpRun};
-use crate::sentry_api::types::{Issue, Window};
+use crate::sentry_api::types::{SentryIssue, TimeWindow};
 
 /// How far a window reaches back before the end of the last one: Sentry may record a firing late, and clocks differ.
 const OVERLAP: TimeDelta = TimeDelta::minutes(10);
@@ -23,7 +23,7 @@ pub(super) const LONGEST: TimeDelta = TimeDelta::days(7);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Firing {
     /// The issue, as it is now.
-    pub issue: Issue,
+    pub issue: SentryIssue,
     /// When an alert last fired for it, by Sentry's clock.
     pub at: DateTime<Utc>,
     /// The id of the event for which it last fired, if known.
@@ -67,11 +67,15 @@ pub struct Share {
 /// Returns the window to ask Sentry for at `now`: from the end of the last run or, without one, from the last webhook.
 /// `None` if neither is known or the window is empty.
 #[must_use]
-pub fn window(last: Option<&CatchUpRun>, last_webhook_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Window> {
+pub fn window(
+    last: Option<&CatchUpRun>,
+    last_webhook_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Option<TimeWindow> {
     let since = last.map(|run| run.until).or(last_webhook_at)?;
     // If the clock was ahead, it is not known until when Sentry was asked.
     let from = if since > now { now - LONGEST } else { (since - OVERLAP).max(now - LONGEST) };
-    let window = Window { from, until: now - DELAY };
+    let window = TimeWindow { from, until: now - DELAY };
     (window.from < window.until).then_some(window)
 }
 
@@ -159,13 +163,13 @@ mod tests {
     #[test]
     fn a_window_begins_before_the_end_of_the_last_one_and_leaves_out_what_is_under_way() {
         let run = CatchUpRun { until: at(100), ..CatchUpRun::default() };
-        let expected = Some(Window { from: at(90), until: at(158) });
+        let expected = Some(TimeWindow { from: at(90), until: at(158) });
         assert_eq!(window(Some(&run), Some(at(150)), at(160)), expected);
         assert_eq!(window(None, Some(at(100)), at(160)), expected);
         assert_eq!(window(None, None, at(160)), None);
         assert_eq!(window(Some(&run), None, at(20_000)).unwrap().from, at(20_000) - LONGEST);
         // The clock was ahead when the end of the last window was stored, so what was asked for is not known.
-        assert_eq!(window(Some(&run), None, at(50)), Some(Window { from: at(50) - LONGEST, until: at(48) }));
+        assert_eq!(window(Some(&run), None, at(50)), Some(TimeWindow { from: at(50) - LONGEST, until: at(48) }));
         assert_eq!(window(None, Some(at(100)), at(50)).unwrap().from, at(50) - LONGEST);
     }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::sleep;
 
 use super::plan::{Firing, Known, Share, missing, share};
-use super::source::{Sightings, sightings};
+use super::source::{FiredAlerts, fired_alerts};
 use super::{Mode, Sink};
 use crate::ingest::{Decision, Ingest};
 use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
@@ -18,10 +18,10 @@ use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity, re
 use crate::queue::external::{CatchUpRun, IssueNote, SentryNotes};
 use crate::queue::{Enqueue, Enqueued, Envelope, QueueError, Reader};
 use crate::sentry::fetched_alert;
-use crate::sentry_api::inventory::{Alerts, Wanted, read};
-use crate::sentry_api::ours::Bridge;
-use crate::sentry_api::types::{Issue, IssueRoute, Window};
-use crate::sentry_api::{ApiError, SentryApi};
+use crate::sentry_api::address::BridgeAddress;
+use crate::sentry_api::inventory::{InventoryOptions, read};
+use crate::sentry_api::types::{AlertSystem, IssueRoute, SentryIssue, TimeWindow};
+use crate::sentry_api::{SentryApi, SentryApiError};
 
 /// How many missing alerts of one run get an event of their own; the rest share one event.
 pub const MOST_EVENTS: usize = 100;
@@ -42,7 +42,7 @@ const CLIENT: &str = "sentry-pagerduty-bridge";
 pub enum CatchUpError {
     /// Sentry cannot be asked what fired.
     #[error(transparent)]
-    Sentry(#[from] ApiError),
+    Sentry(#[from] SentryApiError),
     /// The queue cannot be read or written.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -58,11 +58,11 @@ pub struct CatchUp<'a, A> {
     /// Reads what the bridge knows already.
     pub reader: &'a Reader,
     /// Which addresses in Sentry are the bridge's.
-    pub bridge: &'a Bridge,
+    pub bridge: &'a BridgeAddress,
     /// What is done about missing alerts.
     pub mode: Mode,
     /// Whether rules or workflows decide, on a Sentry that answers for both; `None`: its version decides.
-    pub alerts: Option<Alerts>,
+    pub alerts: Option<AlertSystem>,
     /// The service key of the summarizing event.
     pub summary_key: &'a ServiceKey,
 }
@@ -105,9 +105,10 @@ impl<A: SentryApi> CatchUp<'_, A> {
     /// # Errors
     ///
     /// When Sentry does not answer or the queue cannot be read.
-    pub async fn find(&self, window: Window) -> Result<Found, CatchUpError> {
-        let inventory = read(self.api, Wanted { alerts: self.alerts, hooks: false, new_issues: false }).await?;
-        let Sightings { firings, is_exact, unseen } = sightings(self.api, &inventory, self.bridge, window).await?;
+    pub async fn find(&self, window: TimeWindow) -> Result<Found, CatchUpError> {
+        let inventory =
+            read(self.api, InventoryOptions { alerts: self.alerts, hooks: false, new_issues: false }).await?;
+        let FiredAlerts { firings, is_exact, unseen } = fired_alerts(self.api, &inventory, self.bridge, window).await?;
         let prefix = self.ingest.incident_key_prefix();
         let keys: Vec<IncidentKey> = firings.iter().filter_map(|firing| firing.incident_key(prefix)).collect();
         let since = window.from - TimeDelta::minutes(1);
@@ -120,7 +121,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
         let missing = missing(firings, prefix, &known);
         // Alerts that the settings ignore are not missing.
         let missing = missing.into_iter().filter(|firing| self.may_page(firing)).collect();
-        let route = if inventory.generation.apps { IssueRoute::Organization } else { IssueRoute::Global };
+        let route = if inventory.has_apps { IssueRoute::Organization } else { IssueRoute::Global };
         let share = share(missing, self.mode, MOST_EVENTS);
         Ok(Found { share, fired, is_exact, unseen, route: Some(route) })
     }
@@ -186,7 +187,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
         let not_needed = |why: &str| Ok(Outcome::NotNeeded(why.to_owned()));
         let issue = match self.api.issue(&firing.issue.id, route).await {
             Ok(issue) => issue,
-            Err(ApiError::Gone { status: 404, .. }) => {
+            Err(SentryApiError::Gone { status: 404, .. }) => {
                 // A renamed organization and a proxy while Sentry restarts are answered 404 for everything.
                 self.api.organization().await?;
                 return not_needed("Sentry has deleted the issue");
@@ -227,7 +228,12 @@ impl<A: SentryApi> CatchUp<'_, A> {
     }
 
     /// Returns the event of the firing, or else the newest event of the issue; `None` if Sentry shows neither.
-    async fn event(&self, firing: &Firing, issue: &Issue, route: IssueRoute) -> Result<Option<Value>, CatchUpError> {
+    async fn event(
+        &self,
+        firing: &Firing,
+        issue: &SentryIssue,
+        route: IssueRoute,
+    ) -> Result<Option<Value>, CatchUpError> {
         let id = firing.event_id.as_deref().filter(|id| id.len() == 32);
         if let (Some(id), Some(project)) = (id, &issue.project)
             && let Some(event) = self.shown(self.api.event(project, id).await).await?
@@ -238,7 +244,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
     }
 
     /// Returns `None` if Sentry does not show the event, for whatever reason: the issue alone is worth a page.
-    async fn shown<T>(&self, answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    async fn shown<T>(&self, answer: Result<T, SentryApiError>) -> Result<Option<T>, SentryApiError> {
         match answer {
             Ok(value) => Ok(Some(value)),
             Err(error) if self.is_about_one_thing(&error).await => {
@@ -251,8 +257,8 @@ impl<A: SentryApi> CatchUp<'_, A> {
 
     /// Whether the next call may succeed all the same. A call without an answer may be about one thing as well, such as an
     /// event that Sentry takes too long to load; then Sentry shows the organization.
-    async fn is_about_one_thing(&self, error: &ApiError) -> bool {
-        let is_unanswered = matches!(error, ApiError::Timeout { .. } | ApiError::Unreachable { .. });
+    async fn is_about_one_thing(&self, error: &SentryApiError) -> bool {
+        let is_unanswered = matches!(error, SentryApiError::Timeout { .. } | SentryApiError::Unreachable { .. });
         error.is_about_one_thing() || is_unanswered && self.api.organization().await.is_ok()
     }
 

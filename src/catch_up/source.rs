@@ -6,18 +6,18 @@
 use std::collections::BTreeMap;
 
 use super::plan::{Firing, joined};
-use crate::sentry_api::audit::reach::{CANARY, Reach, Target};
-use crate::sentry_api::inventory::{Alerts, Inventory, ProjectInventory};
-use crate::sentry_api::ours::Bridge;
-use crate::sentry_api::types::{Fired, Rule, Window, Workflow};
-use crate::sentry_api::{Absent, ApiError, SentryApi};
+use crate::sentry_api::address::{BridgeAddress, WebhookKind};
+use crate::sentry_api::audit::reach::{ActionTarget, BridgeReach, CANARY};
+use crate::sentry_api::inventory::{Inventory, permitted};
+use crate::sentry_api::types::{AlertRule, AlertSystem, FiredIssue, SentryProject, TimeWindow, Workflow};
+use crate::sentry_api::{SentryApi, SentryApiError};
 
 /// Conditions that make a rule fire for a new issue. Source: `rules/conditions/` of 9.1.2 and 23.7.1.
 const ON_NEW_ISSUES: [&str; 3] = ["FirstSeenEventCondition", "EveryEventCondition", "NewHighPriorityIssueCondition"];
 
 /// What fired, with one entry for each issue, and what could not be queried.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sightings {
+pub(super) struct FiredAlerts {
     /// What fired, in the order of time.
     pub(super) firings: Vec<Firing>,
     /// Whether Sentry recorded all of these firings.
@@ -26,81 +26,64 @@ pub(super) struct Sightings {
     pub(super) unseen: Vec<String>,
 }
 
-/// Sentry's answer.
-enum Answer<T> {
-    Given(T),
-    /// Sentry has no such endpoint or object.
-    Absent,
-    /// The token may not see it.
-    Unseen,
-}
-
-/// How an alert's webhooks reach the bridge.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Way {
-    Integration,
-    Plugin,
-}
-
 /// Asks for what fired within `window` and was meant for `bridge`.
 ///
 /// # Errors
 ///
 /// When Sentry does not answer; what the token may not see is left out.
-pub(super) async fn sightings(
+pub(super) async fn fired_alerts(
     api: &impl SentryApi,
     inventory: &Inventory,
-    bridge: &Bridge,
-    window: Window,
-) -> Result<Sightings, ApiError> {
-    let mut asking = Asking {
+    bridge: &BridgeAddress,
+    window: TimeWindow,
+) -> Result<FiredAlerts, SentryApiError> {
+    let mut search = FiringSearch {
         api,
         inventory,
-        reach: Reach::new(inventory, bridge),
+        reach: BridgeReach::new(inventory, bridge),
         window,
-        found: Sightings { is_exact: true, ..Sightings::default() },
+        found: FiredAlerts { is_exact: true, ..FiredAlerts::default() },
     };
-    match inventory.generation.alerts {
-        Alerts::Workflows => asking.workflows().await?,
-        Alerts::Rules => asking.rules().await?,
+    match inventory.alerts {
+        AlertSystem::Workflows => search.workflows().await?,
+        AlertSystem::Rules => search.rules().await?,
     }
-    let mut found = asking.found;
+    let mut found = search.found;
     found.firings = joined(found.firings);
     Ok(found)
 }
 
-struct Asking<'a, A> {
+struct FiringSearch<'a, A> {
     api: &'a A,
     inventory: &'a Inventory,
-    reach: Reach<'a>,
-    window: Window,
-    found: Sightings,
+    reach: BridgeReach<'a>,
+    window: TimeWindow,
+    found: FiredAlerts,
 }
 
-impl<A: SentryApi> Asking<'_, A> {
-    async fn workflows(&mut self) -> Result<(), ApiError> {
+impl<A: SentryApi> FiringSearch<'_, A> {
+    async fn workflows(&mut self) -> Result<(), SentryApiError> {
         let inventory = self.inventory;
         for workflow in &inventory.workflows {
             if !self.reach.names_bridge(workflow) {
                 continue;
             }
-            let Answer::Given(rows) = self.allow(self.api.workflow_history(&workflow.id, self.window).await)? else {
-                continue;
-            };
+            let rows = self.api.workflow_history(&workflow.id, self.window).await;
+            let Some(rows) = permitted(rows, &mut self.found.unseen)? else { continue };
             let rows = rows.into_iter().filter(|fired| !is_of_activity(fired));
             let firings: Vec<_> = rows
-                .filter_map(|fired| Some((self.way_of_workflow(workflow, &fired)?, fired)))
-                .map(|(way, fired)| recorded(fired, &workflow.name, way))
+                .filter_map(|fired| Some((self.webhooks_of_workflow(workflow, &fired)?, fired)))
+                .map(|(webhooks, fired)| recorded(fired, &workflow.name, webhooks))
                 .collect();
             self.found.firings.extend(firings);
         }
         Ok(())
     }
 
-    async fn rules(&mut self) -> Result<(), ApiError> {
+    async fn rules(&mut self) -> Result<(), SentryApiError> {
         let mut keeps_history = true;
-        for entry in &self.inventory.projects {
-            let rules: Vec<_> = entry
+        for project in &self.inventory.projects {
+            let rules: Vec<_> = project
                 .rules
                 .iter()
                 .flatten()
@@ -108,33 +91,30 @@ impl<A: SentryApi> Asking<'_, A> {
                 // rule that fires for all new issues.
                 .filter(|rule| rule.name != CANARY)
                 .filter_map(|rule| {
-                    Some((rule, self.way(entry, rule.actions.iter().map(|a| self.reach.of_rule_action(a)))?))
+                    let actions = rule.actions.iter().map(|action| self.reach.of_rule_action(action));
+                    Some((rule, self.webhooks(project, actions)?))
                 })
                 .collect();
-            let mut guessed: BTreeMap<&str, Way> = BTreeMap::new();
-            for (rule, way) in &rules {
-                let project = &entry.project.slug;
-                let history = if keeps_history {
-                    self.allow(self.api.rule_history(project, &rule.id, self.window).await)?
-                } else {
-                    Answer::Absent
-                };
-                match history {
-                    Answer::Given(rows) => {
-                        self.found.firings.extend(rows.into_iter().map(|fired| recorded(fired, &rule.name, *way)));
-                    }
-                    // If this endpoint does not exist for one rule, it exists for none.
-                    Answer::Absent => {
-                        keeps_history = false;
-                        if fires_for_new_issues(rule) {
-                            guessed.insert(&rule.name, *way);
+            let mut guessed: BTreeMap<&str, WebhookKind> = BTreeMap::new();
+            for (rule, webhooks) in &rules {
+                if keeps_history {
+                    match self.api.rule_history(&project.slug, &rule.id, self.window).await {
+                        // If this endpoint does not exist for one rule, it exists for none.
+                        Err(SentryApiError::Gone { .. }) => keeps_history = false,
+                        rows => {
+                            let rows = permitted(rows, &mut self.found.unseen)?.unwrap_or_default();
+                            let firings = rows.into_iter().map(|fired| recorded(fired, &rule.name, *webhooks));
+                            self.found.firings.extend(firings);
+                            continue;
                         }
                     }
-                    Answer::Unseen => {}
+                }
+                if fires_for_new_issues(rule) {
+                    guessed.insert(&rule.name, *webhooks);
                 }
             }
             if !guessed.is_empty() {
-                self.guess(entry, &guessed).await?;
+                self.guess(project, &guessed).await?;
             }
         }
         self.found.is_exact = keeps_history;
@@ -142,10 +122,13 @@ impl<A: SentryApi> Asking<'_, A> {
     }
 
     /// Counts new issues of a project as firings of these rules.
-    async fn guess(&mut self, entry: &ProjectInventory, rules: &BTreeMap<&str, Way>) -> Result<(), ApiError> {
-        let answer = self.allow(self.api.issues_since(&entry.project.slug, self.window.from).await)?;
-        let Answer::Given(issues) = answer else { return Ok(()) };
-        for issue in issues {
+    async fn guess(
+        &mut self,
+        project: &SentryProject,
+        rules: &BTreeMap<&str, WebhookKind>,
+    ) -> Result<(), SentryApiError> {
+        let issues = self.api.issues_since(&project.slug, self.window.from).await;
+        for issue in permitted(issues, &mut self.found.unseen)?.unwrap_or_default() {
             // Sentry compares whole seconds only.
             let Some(at) = issue.first_seen.filter(|at| (self.window.from..self.window.until).contains(at)) else {
                 continue;
@@ -156,58 +139,54 @@ impl<A: SentryApi> Asking<'_, A> {
                 event_id: None,
                 alerts: rules.keys().map(|name| (*name).to_owned()).collect(),
                 is_exact: false,
-                by_plugin: rules.values().all(|way| *way == Way::Plugin),
+                by_plugin: rules.values().all(|webhooks| *webhooks == WebhookKind::Legacy),
             });
         }
         Ok(())
     }
 
-    fn allow<T>(&mut self, answer: Result<T, ApiError>) -> Result<Answer<T>, ApiError> {
-        match answer {
-            Err(error @ ApiError::Forbidden { .. }) => {
-                self.found.unseen.push(error.to_string());
-                Ok(Answer::Unseen)
-            }
-            answer => Ok(answer.absent()?.map_or(Answer::Absent, Answer::Given)),
-        }
-    }
-
-    fn way_of_workflow(&self, workflow: &Workflow, fired: &Fired) -> Option<Way> {
+    fn webhooks_of_workflow(&self, workflow: &Workflow, fired: &FiredIssue) -> Option<WebhookKind> {
         let slug = fired.issue.project.as_ref()?;
-        let entry = self.inventory.projects.iter().find(|entry| entry.project.slug == *slug)?;
-        self.way(entry, workflow.actions.iter().map(|action| self.reach.of_workflow_action(action)))
+        let project = self.inventory.projects.iter().find(|project| project.slug == *slug)?;
+        self.webhooks(project, workflow.actions.iter().map(|action| self.reach.of_workflow_action(action)))
     }
 
-    /// Returns how an alert with these actions reaches the bridge, if it was meant to.
-    fn way<'t>(&self, entry: &ProjectInventory, targets: impl Iterator<Item = Target<'t>>) -> Option<Way> {
-        let ways = targets.filter_map(|target| match target {
-            Target::App(app) if self.reach.is_ours(app) => Some(Way::Integration),
-            Target::Legacy if self.reach.legacy_obstacle(entry.hook.as_ref()).is_none() => Some(Way::Plugin),
-            Target::App(_) | Target::Legacy | Target::Other => None,
+    /// Returns the webhooks by which an alert with these actions reaches the bridge, if it was meant to.
+    fn webhooks<'t>(
+        &self,
+        project: &SentryProject,
+        actions: impl Iterator<Item = ActionTarget<'t>>,
+    ) -> Option<WebhookKind> {
+        let kinds = actions.filter_map(|action| match action {
+            ActionTarget::App(app) if self.reach.is_bridge_app(app) => Some(WebhookKind::Integration),
+            ActionTarget::Legacy if self.reach.legacy_obstacle(project.hook.as_ref()).is_none() => {
+                Some(WebhookKind::Legacy)
+            }
+            ActionTarget::App(_) | ActionTarget::Legacy | ActionTarget::Other => None,
         });
-        ways.min_by_key(|way| *way == Way::Plugin)
+        kinds.min_by_key(|kind| *kind == WebhookKind::Legacy)
     }
 }
 
-fn recorded(fired: Fired, alert: &str, way: Way) -> Firing {
+fn recorded(fired: FiredIssue, alert: &str, webhooks: WebhookKind) -> Firing {
     Firing {
         issue: fired.issue,
         at: fired.at,
         event_id: fired.event_id,
         alerts: vec![alert.to_owned()],
         is_exact: true,
-        by_plugin: way == Way::Plugin,
+        by_plugin: webhooks == WebhookKind::Legacy,
     }
 }
 
 /// Whether an alert fired for an activity of the issue, such as resolving it, and not for an event. Such a firing pages
 /// nobody.
-fn is_of_activity(fired: &Fired) -> bool {
+fn is_of_activity(fired: &FiredIssue) -> bool {
     fired.event_id.as_ref().is_some_and(|id| id.len() != 32)
 }
 
 /// Whether a rule fires for every new issue, as far as its conditions tell.
-fn fires_for_new_issues(rule: &Rule) -> bool {
+fn fires_for_new_issues(rule: &AlertRule) -> bool {
     let conditions = rule.raw.get("conditions").and_then(|conditions| conditions.as_array());
     let Some(conditions) = conditions.filter(|conditions| !conditions.is_empty()) else { return true };
     let mut kinds = conditions.iter().filter_map(|condition| condition["id"].as_str());

@@ -16,7 +16,7 @@ use crate::pagerduty::ServiceKey;
 use crate::queue::Queue;
 use crate::queue::external::{CatchUpRun, SentryNotes};
 use crate::sentry_api::SentryApi;
-use crate::sentry_api::ours::Bridge;
+use crate::sentry_api::address::BridgeAddress;
 
 /// How often the task looks whether a run is due.
 const TICK: Duration = Duration::from_secs(2);
@@ -63,7 +63,7 @@ impl CatchUpStatus {
 #[derive(Clone, Debug)]
 pub struct Ours {
     /// Determines which alerts call the bridge.
-    pub bridge: Bridge,
+    pub bridge: BridgeAddress,
     /// The service key of the event that summarizes the alerts beyond the limit.
     pub summary_key: ServiceKey,
 }

@@ -15,9 +15,10 @@ use crate::cli::{AuditArgs, Decides};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::printable::{self, line};
-use crate::sentry_api::audit::{Audit, Expected, Saved, audit};
-use crate::sentry_api::inventory::{Alerts, Inventory, Wanted, read};
-use crate::sentry_api::ours::Bridge;
+use crate::sentry_api::address::BridgeAddress;
+use crate::sentry_api::audit::{AuditSettings, FindingKind, SavedAudit, SentryAudit, audit};
+use crate::sentry_api::inventory::{Inventory, InventoryOptions, read};
+use crate::sentry_api::types::AlertSystem;
 
 /// The maximum number of findings printed about what the token may not see; a token that lacks a scope lacks it for
 /// every project.
@@ -32,17 +33,17 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let (config, missing) = config_with_placeholders()?;
     let sentry = sentry(&config)?;
     let saved = args.against.as_deref().map(|path| load(path, &sentry.organization)).transpose()?;
-    let wanted = Wanted { alerts: args.alerts.map(alerts), hooks: false, new_issues: true };
-    let inventory = block_on(read(&sentry.client, wanted))?;
+    let options = InventoryOptions { alerts: args.alerts.map(alerts), hooks: false, new_issues: true };
+    let inventory = block_on(read(&sentry.client, options))?;
     let expected = expected(args, &config, &missing);
-    let slugs: BTreeSet<&String> = inventory.projects.iter().map(|entry| &entry.project.slug).collect();
+    let slugs: BTreeSet<&String> = inventory.projects.iter().map(|project| &project.slug).collect();
     if let Some(unknown) = expected.projects.iter().find(|slug| !slugs.contains(slug)) {
         return Err(UsageError(format!("the token sees no project `{unknown}` in {}", sentry.organization)).into());
     }
     let mut found = audit(&inventory, &expected);
     if let Some(path) = &args.save {
         let at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
-        let text = serde_json::to_string_pretty(&Saved::of(&found, &sentry.organization, at))?;
+        let text = serde_json::to_string_pretty(&SavedAudit::of(&found, &sentry.organization, at))?;
         fs::write(path, text + "\n").with_context(|| format!("{} cannot be written", path.display()))?;
     }
     if let Some(saved) = saved {
@@ -57,27 +58,27 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What decides whom Sentry notifies, as given on the command line.
-pub(super) fn alerts(decides: Decides) -> Alerts {
+pub(super) fn alerts(decides: Decides) -> AlertSystem {
     match decides {
-        Decides::Rules => Alerts::Rules,
-        Decides::Workflows => Alerts::Workflows,
+        Decides::Rules => AlertSystem::Rules,
+        Decides::Workflows => AlertSystem::Workflows,
     }
 }
 
-fn expected(args: &AuditArgs, config: &Config, missing: &[&str]) -> Expected {
+fn expected(args: &AuditArgs, config: &Config, missing: &[&str]) -> AuditSettings {
     // A placeholder is not a token that the bridge would accept.
     let tokens = if missing.contains(&"BRIDGE_WEBHOOK_TOKEN") { Vec::new() } else { config.webhook_token.clone() };
-    Expected {
-        bridge: Bridge { root: args.bridge.clone(), tokens },
+    AuditSettings {
+        bridge: BridgeAddress { root: args.bridge.clone(), tokens },
         projects: args.projects.iter().cloned().collect(),
-        ..Expected::of(config)
+        ..AuditSettings::of(config)
     }
 }
 
-fn load(path: &Path, organization: &str) -> anyhow::Result<Saved> {
+fn load(path: &Path, organization: &str) -> anyhow::Result<SavedAudit> {
     let name = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
-    let saved = Saved::parse(&text).with_context(|| format!("{name} cannot be compared with"))?;
+    let saved = SavedAudit::parse(&text).with_context(|| format!("{name} cannot be compared with"))?;
     if saved.organization != organization {
         return Err(
             UsageError(format!("{name} is of the organization {}, not of {organization}", saved.organization)).into()
@@ -86,11 +87,11 @@ fn load(path: &Path, organization: &str) -> anyhow::Result<Saved> {
     Ok(saved)
 }
 
-fn print_json(sentry: &Sentry, inventory: &Inventory, audit: &Audit) -> anyhow::Result<()> {
+fn print_json(sentry: &Sentry, inventory: &Inventory, audit: &SentryAudit) -> anyhow::Result<()> {
     let document = json!({
         "sentry": sentry.root,
         "organization": sentry.organization,
-        "generation": inventory.generation.to_string(),
+        "generation": inventory.generation(),
         "token": {"user": inventory.identity.user, "scopes": inventory.identity.scopes},
         "projects": audit.projects,
         "findings": audit.findings,
@@ -100,9 +101,9 @@ fn print_json(sentry: &Sentry, inventory: &Inventory, audit: &Audit) -> anyhow::
     Ok(())
 }
 
-fn print_text(sentry: &Sentry, inventory: &Inventory, audit: &Audit) -> anyhow::Result<()> {
+fn print_text(sentry: &Sentry, inventory: &Inventory, audit: &SentryAudit) -> anyhow::Result<()> {
     let mut out = out();
-    writeln!(out, "{}, organization {}: {}", sentry.root, sentry.organization, inventory.generation)?;
+    writeln!(out, "{}, organization {}: {}", sentry.root, sentry.organization, inventory.generation())?;
     writeln!(out, "seen with the token of {}", inventory.identity)?;
     writeln!(out)?;
     let width = audit.projects.iter().map(|project| project.project.chars().count()).max().unwrap_or(0);
@@ -114,7 +115,7 @@ fn print_text(sentry: &Sentry, inventory: &Inventory, audit: &Audit) -> anyhow::
     }
     let mut unseen = 0;
     for (number, finding) in (1..).zip(&audit.findings) {
-        if finding.kind == crate::sentry_api::audit::Kind::NotSeen {
+        if finding.kind == FindingKind::NotSeen {
             unseen += 1;
             if unseen > MAX_UNSEEN {
                 continue;

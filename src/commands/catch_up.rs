@@ -16,8 +16,8 @@ use crate::exit_code::ExitCode;
 use crate::ingest::Ingest;
 use crate::printable::{self, line};
 use crate::queue::{Editor, Reader};
-use crate::sentry_api::ours::Bridge;
-use crate::sentry_api::types::Window;
+use crate::sentry_api::address::BridgeAddress;
+use crate::sentry_api::types::TimeWindow;
 
 /// Asks Sentry and prints the alerts that are missing; enqueues them unless it is a dry run.
 ///
@@ -35,11 +35,11 @@ async fn catch_up(args: &CatchUpArgs, config: &Config) -> anyhow::Result<ExitCod
     let mut editor = Editor::open(config.database()).await?;
     let now = Utc::now();
     let window = match args.since {
-        Some(since) => Window { from: moment(since, now)?, until: now.trunc_subsecs(0) },
+        Some(since) => TimeWindow { from: moment(since, now)?, until: now.trunc_subsecs(0) },
         None => since_last(editor.reader(), now).await?,
     };
     let ingest = Ingest::from(config);
-    let bridge = Bridge { root: args.bridge.clone(), tokens: config.webhook_token.clone() };
+    let bridge = BridgeAddress { root: args.bridge.clone(), tokens: config.webhook_token.clone() };
     let reader = editor.reader().clone();
     let run = CatchUp {
         api: &sentry.client,
@@ -83,7 +83,7 @@ fn moment(since: Since, now: DateTime<Utc>) -> anyhow::Result<DateTime<Utc>> {
 }
 
 /// The window that a running bridge would ask for.
-async fn since_last(reader: &Reader, now: DateTime<Utc>) -> anyhow::Result<Window> {
+async fn since_last(reader: &Reader, now: DateTime<Utc>) -> anyhow::Result<TimeWindow> {
     let last = reader.catch_up().await?;
     let metrics = reader.persisted_metrics(now).await?;
     let window = window(last.as_ref(), metrics.last_webhook_at, now);
@@ -122,7 +122,7 @@ fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn print_text(window: &Window, found: &Found, done: &[(String, Outcome)], is_dry: bool) -> anyhow::Result<()> {
+fn print_text(window: &TimeWindow, found: &Found, done: &[(String, Outcome)], is_dry: bool) -> anyhow::Result<()> {
     let mut out = out();
     let kind = if found.is_exact { "as Sentry recorded them" } else { "guessed from new issues" };
     writeln!(
@@ -147,7 +147,7 @@ fn print_text(window: &Window, found: &Found, done: &[(String, Outcome)], is_dry
     Ok(())
 }
 
-fn print_json(window: &Window, found: &Found, done: &[(String, Outcome)], is_dry: bool) -> anyhow::Result<()> {
+fn print_json(window: &TimeWindow, found: &Found, done: &[(String, Outcome)], is_dry: bool) -> anyhow::Result<()> {
     let view = |firing: &Firing| -> Value {
         json!({
             "issue": firing.issue.id,

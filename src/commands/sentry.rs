@@ -2,14 +2,14 @@
 
 use super::environment::UsageError;
 use crate::config::Config;
-use crate::sentry_api::Client;
+use crate::sentry_api::SentryClient;
 
 /// Where the set-up of Sentry's API is described.
 const GUIDE: &str = "docs/sentry.md says how to make the token";
 
 /// The Sentry of this configuration, and its names for printing.
 pub(super) struct Sentry {
-    pub(super) client: Client,
+    pub(super) client: SentryClient,
     /// Its root, without the trailing slash.
     pub(super) root: String,
     pub(super) organization: String,
@@ -36,7 +36,7 @@ pub(super) fn sentry(config: &Config) -> anyhow::Result<Sentry> {
         ))
         .into());
     };
-    let client = Client::new(url, org, token.clone(), config.sentry_ca_file.as_deref());
+    let client = SentryClient::new(url, org, token.clone(), config.sentry_ca_file.as_deref());
     Ok(Sentry {
         client: client.map_err(|error| UsageError(error.to_string()))?,
         root: url.as_str().trim_end_matches('/').to_owned(),

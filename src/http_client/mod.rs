@@ -1,8 +1,10 @@
 //! HTTP requests to other services, with `awc` over rustls: each has a time limit, redirects are not followed, and only the
 //! beginning of a response is read.
 //!
+//! - `api_call`: a call of a JSON API, before it is sent
 //! - `connect`: connections, plain or with TLS, without interim responses
 
+mod api_call;
 mod connect;
 
 use std::io;
@@ -19,6 +21,7 @@ use rustls::ClientConfig;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+pub(crate) use api_call::{ApiCall, printable_reason};
 use connect::Connect;
 
 /// How much of a response is read unless the caller asks for more, in bytes: enough for every error message, and bounded.
@@ -27,6 +30,21 @@ const MAX_ANSWER: usize = 16 * 1024;
 /// How long an idle connection is kept. PagerDuty closes idle ones earlier than most clients expect
 /// (alertmanager#2352), and an event sent into a closing connection costs an attempt.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The header `User-Agent` of every request.
+pub(crate) const PROGRAM: &str = concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"));
+
+/// Makes a plain `awc` client for calls to Sentry, which take `timeout` at most and follow no redirects. Whoever uses it
+/// reads the response.
+pub(crate) fn awc_client(tls: ClientConfig, timeout: Duration) -> awc::Client {
+    let connector = Connector::new().rustls_0_23(Arc::new(tls)).timeout(timeout / 2).handshake_timeout(timeout / 2);
+    awc::Client::builder()
+        .connector(connector)
+        .disable_redirects()
+        .timeout(timeout)
+        .add_default_header((USER_AGENT, PROGRAM))
+        .finish()
+}
 
 /// A client for one service. Cheap to clone; bound to its thread, as every `awc` client is.
 #[derive(Clone)]
@@ -99,7 +117,7 @@ impl HttpClient {
             .connector(connector)
             .disable_redirects()
             .timeout(timeout)
-            .add_default_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"))))
+            .add_default_header((USER_AGENT, PROGRAM))
             .finish();
         Self { http, timeout }
     }

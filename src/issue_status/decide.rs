@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::sentry_api::types::Issue;
+use crate::sentry_api::types::SentryIssue;
 
 /// What Sentry says about an issue.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// It shows this issue. If it has another id, the issue that was asked for was merged into this one.
-    Shown(Box<Issue>),
+    Shown(Box<SentryIssue>),
     /// It has no such issue, although it answers other requests.
     Missing,
 }

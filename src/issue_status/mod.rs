@@ -27,7 +27,7 @@ use crate::queue::external::{IssueNote, SentryNotes};
 use crate::queue::{Enqueue, Enqueued, Queue, QueueError};
 use crate::sentry::resolved_alert;
 use crate::sentry_api::types::IssueRoute;
-use crate::sentry_api::{Absent, ApiError, SentryApi, issue_route};
+use crate::sentry_api::{SentryApi, SentryApiError, issue_route, optional};
 use decide::{About, Answer, Context, Resolution, about, pause, resolution};
 
 /// How often the task looks for due incidents.
@@ -57,7 +57,7 @@ const MOST_DETECTORS: usize = 100;
 #[derive(Clone, Debug, Error)]
 enum CheckError {
     #[error(transparent)]
-    Sentry(#[from] ApiError),
+    Sentry(#[from] SentryApiError),
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
@@ -201,7 +201,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             None => return Ok(()),
             Some(About::Issue(id)) => return self.check_issue(key, id, at, notes).await,
             Some(About::Metric(identifier)) => {
-                self.api.is_metric_incident_closed(identifier).await.absent()?.unwrap_or(false)
+                optional(self.api.is_metric_incident_closed(identifier).await)?.unwrap_or(false)
             }
             Some(About::Period(period)) => {
                 let ended = match periods {
@@ -233,7 +233,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         };
         let answer = match self.api.issue(id, route).await {
             Ok(issue) => Answer::Shown(Box::new(issue)),
-            Err(ApiError::Gone { status: 404, .. }) => {
+            Err(SentryApiError::Gone { status: 404, .. }) => {
                 // If the organization is gone, or the token can no longer see it, Sentry answers 404 for everything.
                 self.api.organization().await?;
                 Answer::Missing
@@ -301,7 +301,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
 
     /// The numbers of the open periods of metric issues that have ended.
     async fn ended_periods(&self) -> Result<HashSet<u64>, CheckError> {
-        let detectors = self.api.detectors().await.absent()?.unwrap_or_default();
+        let detectors = optional(self.api.detectors().await)?.unwrap_or_default();
         let metrics: Vec<_> = detectors.into_iter().filter(|detector| detector.kind == "metric_issue").collect();
         if metrics.len() > MOST_DETECTORS {
             let line = throttle::line("metric monitors were not asked for", Level::Warn);
@@ -312,10 +312,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         }
         let mut ended = HashSet::new();
         for detector in metrics.into_iter().take(MOST_DETECTORS) {
-            let periods = self.api.open_periods(&detector.id).await.absent()?.unwrap_or_default();
-            ended.extend(
-                periods.iter().filter(|period| period.end.is_some()).filter_map(|period| period.id.parse::<u64>().ok()),
-            );
+            ended.extend(optional(self.api.ended_periods(&detector.id).await)?.unwrap_or_default());
         }
         Ok(ended)
     }

@@ -48,7 +48,7 @@ use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Event, EventsClient, IncidentKey, KeyApis, KeyNames, ServiceKey, render};
 use crate::proof::ProofStatus;
 use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
-use crate::sentry_api::audit::AuditHandle;
+use crate::sentry_api::audit::AuditStatus;
 use alarms::{AlarmAction, Alarms, Finding, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
 use snapshot::{Clock, FallbackView, ProofView};
@@ -78,7 +78,7 @@ pub struct Monitor {
     catch_up: Option<watch::Receiver<CatchUpStatus>>,
     cluster: Cluster,
     sends_canaries: bool,
-    audit: Option<AuditHandle>,
+    audit: Option<watch::Receiver<AuditStatus>>,
     fallback: Option<watch::Receiver<FallbackView>>,
     names: KeyNames,
     proof: Option<watch::Receiver<ProofStatus>>,
@@ -125,7 +125,7 @@ impl Monitor {
 
     /// Includes Sentry's side in snapshots: the canaries, if those are sent, and the audits.
     #[must_use]
-    pub fn with_sentry(self, sends_canaries: bool, audit: Option<AuditHandle>) -> Self {
+    pub fn with_sentry(self, sends_canaries: bool, audit: Option<watch::Receiver<AuditStatus>>) -> Self {
         Self { sends_canaries, audit, ..self }
     }
 
@@ -255,7 +255,7 @@ impl Monitor {
             None
         };
         let catch_up = self.catch_up.as_ref().map(|status| status.borrow().clone());
-        SentrySide { canary, audit: self.audit.as_ref().map(AuditHandle::status), catch_up }
+        SentrySide { canary, audit: self.audit.as_ref().map(|audit| audit.borrow().clone()), catch_up }
     }
 }
 

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// Why a call of Sentry's API failed. No variant contains the token, and text from Sentry is truncated and made printable.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum ApiError {
+pub enum SentryApiError {
     /// The connection could not be made, or it broke.
     #[error("Sentry cannot be reached for {call}: {why}")]
     Unreachable {
@@ -86,7 +86,7 @@ pub enum ApiError {
     },
 }
 
-impl ApiError {
+impl SentryApiError {
     /// Whether the next call may succeed all the same: Sentry answered and accepted the token, but refused this one
     /// resource or did not return a usable one.
     #[must_use]
@@ -95,22 +95,15 @@ impl ApiError {
     }
 }
 
-/// Separates what a Sentry does not have from errors.
-pub trait Absent<T> {
-    /// Returns `None` if Sentry does not have the endpoint or object (404 or 410).
-    ///
-    /// # Errors
-    ///
-    /// All errors except [`ApiError::Gone`].
-    fn absent(self) -> Result<Option<T>, ApiError>;
-}
-
-impl<T> Absent<T> for Result<T, ApiError> {
-    fn absent(self) -> Result<Option<T>, ApiError> {
-        match self {
-            Ok(value) => Ok(Some(value)),
-            Err(ApiError::Gone { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+/// Separates what a Sentry does not have from errors: returns `None` for 404 and 410.
+///
+/// # Errors
+///
+/// All errors except [`SentryApiError::Gone`].
+pub fn optional<T>(answer: Result<T, SentryApiError>) -> Result<Option<T>, SentryApiError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(SentryApiError::Gone { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -1,13 +1,12 @@
-//! HTTP calls to Sentry's API: each within a time limit, with the token in a header and nowhere else.
+//! The HTTP client of Sentry's API: each call within a time limit, with the token in a header and nowhere else.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use awc::ClientResponse;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
-use awc::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LINK, LOCATION, RETRY_AFTER, USER_AGENT};
+use awc::http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LINK, LOCATION, RETRY_AFTER};
 use awc::http::{Method, StatusCode};
-use awc::{ClientResponse, Connector};
 use chrono::Utc;
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
@@ -16,8 +15,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
-use super::error::ApiError;
+use super::error::SentryApiError;
 use crate::config::ApiToken;
+use crate::http_client::{ApiCall, awc_client, printable_reason};
 use crate::tls::{self, TlsError};
 
 /// The maximum size of a response, in bytes. A page of 100 rules of a real organization has 300 KB.
@@ -35,113 +35,56 @@ const MAX_WAIT: Duration = Duration::from_secs(65);
 /// The pause before a failed call is repeated, doubled each time.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// One request to Sentry's API.
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    method: Method,
-    /// The path segments below `/api/`. A `/` within a segment is percent-encoded.
-    path: Vec<String>,
-    query: Vec<(&'static str, String)>,
-    body: Option<Value>,
-    /// The smallest scope that allows it, for error messages.
-    scope: &'static str,
-}
+/// The timeout of one call, from connecting to the last byte. Sentry itself ends requests after 30 seconds.
+const TIMEOUT: Duration = Duration::from_secs(35);
 
-impl Call {
-    pub(super) fn get<S: AsRef<str>>(path: &[S], scope: &'static str) -> Self {
-        Self::new(Method::GET, path, scope)
-    }
-
-    pub(super) fn post<S: AsRef<str>>(path: &[S], scope: &'static str, body: Value) -> Self {
-        Self { body: Some(body), ..Self::new(Method::POST, path, scope) }
-    }
-
-    pub(super) fn put<S: AsRef<str>>(path: &[S], scope: &'static str, body: Value) -> Self {
-        Self { body: Some(body), ..Self::new(Method::PUT, path, scope) }
-    }
-
-    pub(super) fn delete<S: AsRef<str>>(path: &[S], scope: &'static str) -> Self {
-        Self::new(Method::DELETE, path, scope)
-    }
-
-    /// A GET of a path directly below `/api/`, beside `/api/0/`.
-    pub(super) fn get_beside(path: &str) -> Self {
-        Self { method: Method::GET, path: vec![path.to_owned()], query: Vec::new(), body: None, scope: "org:read" }
-    }
-
-    fn new<S: AsRef<str>>(method: Method, path: &[S], scope: &'static str) -> Self {
-        let path = path.iter().map(|segment| segment.as_ref().to_owned());
-        Self { method, path: ["0".to_owned()].into_iter().chain(path).collect(), query: Vec::new(), body: None, scope }
-    }
-
-    pub(super) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.query.push((name, value.into()));
-        self
-    }
-
-    /// Method and path, for error messages.
-    fn shown(&self) -> String {
-        format!("{} /api/{}/", self.method, self.path.join("/"))
-    }
-}
-
-/// A successful response.
-struct Answer {
-    body: Vec<u8>,
-    /// The cursor of the next page, if there is one.
-    next: Option<String>,
-}
-
-/// The connection to one Sentry.
-pub(super) struct Transport {
+/// One organization of one Sentry, over HTTP.
+pub struct SentryClient {
     http: awc::Client,
     root: Url,
+    pub(super) organization: String,
     /// The current token, which may be replaced while the bridge runs.
     token: watch::Receiver<ApiToken>,
     timeout: Duration,
 }
 
-impl Transport {
-    pub(super) fn new(
-        root: &Url,
-        token: ApiToken,
-        timeout: Duration,
-        ca_file: Option<&Path>,
-    ) -> Result<Self, TlsError> {
+impl SentryClient {
+    /// Makes a client for the organization with this slug at the Sentry at `root`. It trusts the usual certificate
+    /// authorities and those of the PEM file `ca_file`.
+    ///
+    /// # Errors
+    ///
+    /// When that file cannot be used.
+    pub fn new(root: &Url, organization: &str, token: ApiToken, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let tls = tls::client_config("BRIDGE_SENTRY_CA_FILE", ca_file)?;
-        let connector = Connector::new().rustls_0_23(Arc::new(tls)).timeout(timeout / 2).handshake_timeout(timeout / 2);
-        let http = awc::Client::builder()
-            .connector(connector)
-            .disable_redirects()
-            .timeout(timeout)
-            .add_default_header((USER_AGENT, concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"))))
-            .finish();
-        Ok(Self { http, root: root.clone(), token: watch::channel(token).1, timeout })
+        let (http, token) = (awc_client(tls, TIMEOUT), watch::channel(token).1);
+        Ok(Self { http, root: root.clone(), organization: organization.to_owned(), token, timeout: TIMEOUT })
     }
 
-    /// Makes the transport use the newest of these tokens for each call.
-    pub(super) fn with_tokens(self, token: watch::Receiver<ApiToken>) -> Self {
+    /// Makes the client use the newest of these tokens for each call.
+    #[must_use]
+    pub fn with_tokens(self, token: watch::Receiver<ApiToken>) -> Self {
         Self { token, ..self }
     }
 
     /// Makes a call and parses its response as JSON.
-    pub(super) async fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ApiError> {
-        parse(call, &self.answer(call, None).await?.body)
+    pub(super) async fn json<T: DeserializeOwned>(&self, call: &ApiCall) -> Result<T, SentryApiError> {
+        parse(call, &self.answer(call, None).await?.0)
     }
 
     /// Makes a call and ignores the body of its response.
-    pub(super) async fn done(&self, call: &Call) -> Result<(), ApiError> {
+    pub(super) async fn done(&self, call: &ApiCall) -> Result<(), SentryApiError> {
         self.answer(call, None).await.map(drop)
     }
 
     /// Reads a list, page by page.
-    pub(super) async fn list<T: DeserializeOwned>(&self, call: &Call) -> Result<Vec<T>, ApiError> {
+    pub(super) async fn pages<T: DeserializeOwned>(&self, call: &ApiCall) -> Result<Vec<T>, SentryApiError> {
         let mut rows = Vec::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let answer = self.answer(call, cursor.as_deref()).await?;
-            rows.append(&mut parse::<Vec<T>>(call, &answer.body)?);
-            match answer.next {
+            let (body, next) = self.answer(call, cursor.as_deref()).await?;
+            rows.append(&mut parse::<Vec<T>>(call, &body)?);
+            match next {
                 None => return Ok(rows),
                 next if next == cursor => {
                     return Err(shape(call, "its next page is the same page again".to_owned()));
@@ -152,7 +95,8 @@ impl Transport {
         Err(shape(call, format!("it has more than {MAX_PAGES} pages")))
     }
 
-    async fn answer(&self, call: &Call, cursor: Option<&str>) -> Result<Answer, ApiError> {
+    /// Makes a call, again where that is safe and may help. Returns the body and the cursor of the next page, if there is one.
+    async fn answer(&self, call: &ApiCall, cursor: Option<&str>) -> Result<(Vec<u8>, Option<String>), SentryApiError> {
         let mut attempt = 1;
         loop {
             let error = match self.attempt(call, cursor).await {
@@ -161,8 +105,10 @@ impl Transport {
             };
             let wait = match &error {
                 // Sentry does not execute a call that it throttles, so it is safe to repeat it.
-                ApiError::Throttled { wait, .. } if *wait <= MAX_WAIT => *wait,
-                ApiError::Unreachable { .. } | ApiError::Status { status: 500.., .. } if call.method == Method::GET => {
+                SentryApiError::Throttled { wait, .. } if *wait <= MAX_WAIT => *wait,
+                SentryApiError::Unreachable { .. } | SentryApiError::Status { status: 500.., .. }
+                    if call.method == Method::GET =>
+                {
                     PAUSE * 2_u32.pow(attempt - 1)
                 }
                 _ => return Err(error),
@@ -175,12 +121,12 @@ impl Transport {
         }
     }
 
-    async fn attempt(&self, call: &Call, cursor: Option<&str>) -> Result<Answer, ApiError> {
+    async fn attempt(&self, call: &ApiCall, cursor: Option<&str>) -> Result<(Vec<u8>, Option<String>), SentryApiError> {
         let deadline = Instant::now() + self.timeout;
         let token = self.token.borrow().clone();
         let request = self
             .http
-            .request(call.method.clone(), self.address(call, cursor)?)
+            .request(call.method.clone(), self.address(call, cursor))
             // One connection per call: Sentry's web server closes idle connections without notice (9.1 at once), and a
             // change that was sent over a closing connection must not be repeated.
             .force_close()
@@ -192,12 +138,12 @@ impl Transport {
         let response = match timeout_at(deadline, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout))) | Err(_) => {
-                return Err(self.late(call));
+                return Err(self.timed_out(call));
             }
             Ok(Err(error)) => return Err(unreachable(call, error.to_string())),
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = timeout_at(deadline, read(response)).await.map_err(|_| self.late(call))?;
+        let body = timeout_at(deadline, read(response)).await.map_err(|_| self.timed_out(call))?;
         let body = body.map_err(|why| unreachable(call, why))?;
         // awc treats a connection that closes in the middle of a body as the end of the body.
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -208,43 +154,39 @@ impl Transport {
             return Err(refusal(call, status, &headers, &body, &token));
         }
         let mut links = headers.get_all(LINK).filter_map(|link| link.to_str().ok());
-        Ok(Answer { body, next: links.find_map(next_cursor) })
+        Ok((body, links.find_map(next_cursor)))
     }
 
-    fn address(&self, call: &Call, cursor: Option<&str>) -> Result<String, ApiError> {
-        let mut url = self.root.clone();
-        // The root has a host, so it has path segments.
-        let mut segments = url.path_segments_mut().map_err(|()| shape(call, "the address has no path".to_owned()))?;
-        segments.pop_if_empty().push("api").extend(&call.path).push("");
-        drop(segments);
+    fn address(&self, call: &ApiCall, cursor: Option<&str>) -> String {
+        let mut url = call.url(&self.root);
         // Only the cursor is taken from the next page's address, so that the token goes only to the configured Sentry.
-        let query = call.query.iter().map(|(name, value)| (*name, value.as_str()));
-        let query: Vec<_> = query.chain(cursor.map(|cursor| ("cursor", cursor))).collect();
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("cursor", cursor);
         }
-        Ok(url.into())
+        url.into()
     }
 
-    fn late(&self, call: &Call) -> ApiError {
-        ApiError::Timeout { call: call.shown(), timeout: self.timeout }
+    fn timed_out(&self, call: &ApiCall) -> SentryApiError {
+        SentryApiError::Timeout { call: call.shown(), timeout: self.timeout }
     }
 }
 
-fn refusal(call: &Call, status: StatusCode, headers: &HeaderMap, body: &[u8], token: &ApiToken) -> ApiError {
+fn refusal(call: &ApiCall, status: StatusCode, headers: &HeaderMap, body: &[u8], token: &ApiToken) -> SentryApiError {
     let (shown, status) = (call.shown(), status.as_u16());
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match status {
-        300..=399 => ApiError::Redirect { call: shown, to: header(LOCATION.as_str()).map_or_else(nowhere, place) },
-        401 => ApiError::Unauthorized { call: shown },
-        403 => ApiError::Forbidden { call: shown, scope: call.scope },
-        404 | 410 => ApiError::Gone { call: shown, status },
+        300..=399 => {
+            SentryApiError::Redirect { call: shown, to: header(LOCATION.as_str()).map_or_else(nowhere, place) }
+        }
+        401 => SentryApiError::Unauthorized { call: shown },
+        403 => SentryApiError::Forbidden { call: shown, scope: call.needs },
+        404 | 410 => SentryApiError::Gone { call: shown, status },
         429 => {
             let reset = header("X-Sentry-Rate-Limit-Reset");
             let wait = wait(header(RETRY_AFTER.as_str()), reset, Utc::now().timestamp());
-            ApiError::Throttled { call: shown, wait }
+            SentryApiError::Throttled { call: shown, wait }
         }
-        _ => ApiError::Status { call: shown, status, reason: reason(body, token.expose()) },
+        _ => SentryApiError::Status { call: shown, status, reason: reason(body, token.expose()) },
     }
 }
 
@@ -262,7 +204,7 @@ where
     Ok(body)
 }
 
-fn parse<T: DeserializeOwned>(call: &Call, body: &[u8]) -> Result<T, ApiError> {
+fn parse<T: DeserializeOwned>(call: &ApiCall, body: &[u8]) -> Result<T, SentryApiError> {
     serde_json::from_slice(body).map_err(|error| {
         // serde quotes unexpected values, and one of them may be a secret.
         let what = if error.is_data() { "it does not have the documented format" } else { "it is not JSON" };
@@ -270,12 +212,12 @@ fn parse<T: DeserializeOwned>(call: &Call, body: &[u8]) -> Result<T, ApiError> {
     })
 }
 
-fn shape(call: &Call, why: String) -> ApiError {
-    ApiError::Shape { call: call.shown(), why }
+fn shape(call: &ApiCall, why: String) -> SentryApiError {
+    SentryApiError::Shape { call: call.shown(), why }
 }
 
-fn unreachable(call: &Call, why: String) -> ApiError {
-    ApiError::Unreachable { call: call.shown(), why }
+fn unreachable(call: &ApiCall, why: String) -> SentryApiError {
+    SentryApiError::Unreachable { call: call.shown(), why }
 }
 
 fn nowhere() -> String {
@@ -314,7 +256,6 @@ fn wait(retry_after: Option<&str>, reset: Option<&str>, now: i64) -> Duration {
 
 /// Returns Sentry's explanation of an error response, on one line, truncated and without the token.
 fn reason(body: &[u8], token: &str) -> String {
-    const MAX: usize = 300;
     let text = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(object)) => match object.get("detail").and_then(Value::as_str) {
             Some(detail) => detail.to_owned(),
@@ -323,16 +264,12 @@ fn reason(body: &[u8], token: &str) -> String {
         Ok(other) => other.to_string(),
         Err(_) => "the response is not JSON; a proxy may have sent it".to_owned(),
     };
-    let text = text.replace(token, "…");
-    let printable = text.chars().map(|character| if character.is_control() { ' ' } else { character });
-    printable.take(MAX).collect()
+    printable_reason(&text, token)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TIMEOUT: Duration = Duration::from_secs(1);
 
     #[test]
     fn the_next_page_is_followed_only_where_it_has_results() {
@@ -378,20 +315,22 @@ mod tests {
         let root = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();
         let timeout = Duration::from_millis(200);
-        let transport = Transport::new(&root, token, timeout, None).unwrap();
-        let error = transport.json::<Value>(&Call::get(&["organizations", "acme"], "org:read")).await.unwrap_err();
+        let client = SentryClient { timeout, ..SentryClient::new(&root, "acme", token, None).unwrap() };
+        let call = ApiCall::new(Method::GET, ["api", "0", "organizations", "acme", ""], "org:read");
+        let error = client.json::<Value>(&call).await.unwrap_err();
         let call = "GET /api/0/organizations/acme/".to_owned();
-        assert_eq!(error, ApiError::Timeout { call, timeout });
+        assert_eq!(error, SentryApiError::Timeout { call, timeout });
     }
 
     #[test]
     fn an_address_is_made_of_segments_that_cannot_leave_the_api() {
         let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();
         let root = Url::parse("https://example.com/sentry/").unwrap();
-        let transport = Transport::new(&root, token, TIMEOUT, None).unwrap();
-        let call = Call::get(&["projects", "acme", "a/b?c", ".."], "org:read").query("per_page", "100");
+        let client = SentryClient::new(&root, "acme", token, None).unwrap();
+        let path = ["api", "0", "projects", "acme", "a/b?c", "..", ""];
+        let call = ApiCall::new(Method::GET, path, "org:read").query("per_page", "100");
         assert_eq!(
-            transport.address(&call, Some("0:100:0")).unwrap(),
+            client.address(&call, Some("0:100:0")),
             "https://example.com/sentry/api/0/projects/acme/a%2Fb%3Fc/?per_page=100&cursor=0%3A100%3A0"
         );
     }

@@ -1,7 +1,7 @@
 //! The types of Sentry's responses, parsed once and leniently: only the fields that are used, ids as text or number, and
 //! missing values left out.
 //!
-//! Rules and workflows are written back as a whole ([`Rule::raw`], [`Workflow::raw`]): a PUT replaces the object, so
+//! Rules and workflows are written back as a whole ([`AlertRule::raw`], [`Workflow::raw`]): a PUT replaces the object, so
 //! fields that the bridge does not know must be preserved.
 
 mod alert;
@@ -9,15 +9,16 @@ mod issue;
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::printable::line;
-pub use alert::{Rule, RuleAction, Workflow, WorkflowAction};
-pub use issue::{Fired, Issue, IssueRoute, OpenPeriod, Window};
+pub use alert::{AlertRule, AlertRuleAction, Workflow, WorkflowAction};
+pub use issue::{FiredIssue, IssueRoute, SentryIssue, TimeWindow};
 
 /// A JSON object as Sentry sent it.
-pub type Object = Map<String, Value>;
+pub type JsonObject = Map<String, Value>;
 
 /// Who the token belongs to and what it may do; `Display` describes it in words.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -49,10 +50,20 @@ pub struct Organization {
     pub features: Vec<String>,
 }
 
-/// A project, as the organization's list shows it.
+/// What decides whom Sentry notifies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AlertSystem {
+    /// Alert rules of each project, up to about 2025. Their legacy webhooks are at `plugins/webhooks/`.
+    Rules,
+    /// Workflows of the organization, on sentry.io since 2026 and on self-hosted Sentry from 26.7 on. Their legacy webhooks
+    /// are at `legacy-webhooks/`.
+    Workflows,
+}
+
+/// A project, as the organization's list shows it, and what an [`Inventory`](super::Inventory) reads for it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Project {
+pub struct SentryProject {
     /// Its number, as text.
     #[serde(deserialize_with = "id")]
     pub id: String,
@@ -61,6 +72,15 @@ pub struct Project {
     /// Whether the token's owner has access to it; Sentry also lists projects without access.
     #[serde(default = "yes")]
     pub has_access: bool,
+    /// Its rules; `None` where this Sentry has none, or does not show them.
+    #[serde(skip)]
+    pub rules: Option<Vec<AlertRule>>,
+    /// Its legacy webhooks; `None` where this Sentry has none, or does not show them.
+    #[serde(skip)]
+    pub hook: Option<LegacyHook>,
+    /// Whether it has issues of the last two weeks; `None` if this was not read.
+    #[serde(skip)]
+    pub has_new_issues: Option<bool>,
 }
 
 /// A detector ("Monitor"), which finds issues in a project.
@@ -84,7 +104,7 @@ pub struct Detector {
 /// An integration ("Sentry app") of the organization.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct App {
+pub struct SentryApp {
     /// Its slug.
     pub slug: String,
     /// Its name.
@@ -105,11 +125,11 @@ pub struct App {
     pub webhook_url: Option<String>,
     /// The scopes of its token.
     pub scopes: Vec<String>,
-    /// The secret that signs its webhooks, if Sentry shows it to this token; see [`Secret::is_readable`].
-    pub client_secret: Option<Secret>,
+    /// The secret that signs its webhooks, if Sentry shows it to this token; see [`AppSecret::readable`].
+    pub client_secret: Option<AppSecret>,
 }
 
-impl App {
+impl SentryApp {
     /// Whether it subscribes to an event such as `issue.resolved`, or to all of a resource such as `error`.
     #[must_use]
     pub fn hears(&self, event: &str) -> bool {
@@ -124,111 +144,77 @@ impl App {
     }
 }
 
+/// An integration, as alerts and installations refer to it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub struct AppReference {
+    /// Its slug.
+    pub slug: String,
+    /// Its number, by which actions of workflows refer to it; absent before 2026.
+    #[serde(rename = "sentryAppId", default, deserialize_with = "maybe_id")]
+    pub id: Option<String>,
+}
+
 /// An installation of an integration in the organization.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Installation {
     /// The installation's own id.
     pub uuid: String,
-    /// The integration's slug.
-    pub app_slug: String,
-    /// The integration's number, by which actions of workflows refer to it; absent before 2026.
-    pub app_id: Option<String>,
+    /// The integration.
+    pub app: AppReference,
     /// `installed` or `pending`.
+    #[serde(default)]
     pub status: String,
 }
 
 /// The legacy webhooks of one project.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LegacyHook {
-    /// The endpoint it was read from.
-    pub route: HookRoute,
+    /// The alerts that call it, which decide at which endpoint it is read and changed.
+    pub alerts: AlertSystem,
     /// Whether it is switched on.
     pub enabled: bool,
     /// The addresses it posts to. An address may contain a token, so it is never shown unmasked.
     pub urls: Vec<String>,
 }
 
-/// The two endpoints of legacy webhooks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum HookRoute {
-    /// `plugins/webhooks/`, 9.1.2 to about 2025.
-    Plugin,
-    /// `legacy-webhooks/`, from 2026 on.
-    LegacyWebhooks,
-}
-
 /// A Client Secret; not shown by `Debug`.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Secret(String);
+#[derive(Clone, Deserialize, Eq, PartialEq)]
+pub struct AppSecret(String);
 
-impl Secret {
+impl AppSecret {
     /// Returns the secret itself, or `None` if Sentry sent a mask (`****`) in its place.
     #[must_use]
-    pub fn is_readable(&self) -> Option<&str> {
+    pub fn readable(&self) -> Option<&str> {
         let masked = self.0.is_empty() || self.0.chars().all(|character| matches!(character, '*' | '•'));
         (!masked).then_some(self.0.as_str())
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for AppSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
 }
 
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Installation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct App {
-            slug: String,
-            #[serde(default, deserialize_with = "maybe_id")]
-            sentry_app_id: Option<String>,
+impl LegacyHook {
+    /// Parses a response of the plugin's endpoint, `{"enabled": …, "config": [{"name": "urls", "value": …}]}`, or of
+    /// `legacy-webhooks/`, `{"urls": […], "enabled": …}`.
+    pub(super) fn parse(alerts: AlertSystem, answer: &Value) -> Self {
+        let urls: Vec<&str> = match alerts {
+            AlertSystem::Rules => {
+                let mut fields = answer["config"].as_array().into_iter().flatten();
+                let urls = fields.find(|field| field["name"] == "urls").and_then(|field| field["value"].as_str());
+                urls.unwrap_or_default().lines().map(str::trim).filter(|url| !url.is_empty()).collect()
+            }
+            AlertSystem::Workflows => {
+                answer["urls"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+            }
+        };
+        Self {
+            alerts,
+            enabled: answer["enabled"].as_bool().unwrap_or(false),
+            urls: urls.into_iter().map(str::to_owned).collect(),
         }
-        #[derive(Deserialize)]
-        struct Wire {
-            uuid: String,
-            app: App,
-            #[serde(default)]
-            status: String,
-        }
-        let wire = Wire::deserialize(deserializer)?;
-        Ok(Self { uuid: wire.uuid, app_slug: wire.app.slug, app_id: wire.app.sentry_app_id, status: wire.status })
-    }
-}
-
-/// Parses the legacy webhooks from the response of the plugin's endpoint:
-/// `{"enabled": …, "config": [{"name": "urls", "value": …}]}`.
-pub(super) fn plugin_hook(answer: &Value) -> LegacyHook {
-    let fields = answer["config"].as_array();
-    let urls =
-        fields.into_iter().flatten().find(|field| field["name"] == "urls").and_then(|field| field["value"].as_str());
-    LegacyHook {
-        route: HookRoute::Plugin,
-        enabled: answer["enabled"].as_bool().unwrap_or(false),
-        urls: urls
-            .unwrap_or_default()
-            .lines()
-            .map(str::trim)
-            .filter(|url| !url.is_empty())
-            .map(str::to_owned)
-            .collect(),
-    }
-}
-
-/// Parses the legacy webhooks from the response of `legacy-webhooks/`: `{"urls": […], "enabled": …}`.
-pub(super) fn legacy_hook(answer: &Value) -> LegacyHook {
-    let urls = answer["urls"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    LegacyHook {
-        route: HookRoute::LegacyWebhooks,
-        enabled: answer["enabled"].as_bool().unwrap_or(false),
-        urls: urls.map(str::to_owned).collect(),
     }
 }
 
@@ -236,7 +222,7 @@ fn yes() -> bool {
     true
 }
 
-fn text_of_id(value: &Value) -> Option<String> {
+pub(super) fn text_of_id(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -253,6 +239,11 @@ fn maybe_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>
     Ok(text_of_id(&Value::deserialize(deserializer)?))
 }
 
+/// Parses the member `name` of an object; a missing one counts as `null`.
+fn member<T: DeserializeOwned, E: serde::de::Error>(object: &JsonObject, name: &str) -> Result<T, E> {
+    T::deserialize(object.get(name).unwrap_or(&Value::Null)).map_err(E::custom)
+}
+
 /// Treats `null` like a missing field.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -266,10 +257,10 @@ mod tests {
 
     #[test]
     fn a_secret_that_is_masked_is_none() {
-        let secret = |text: &str| serde_json::from_value::<Secret>(json!(text)).unwrap();
-        assert_eq!(secret("****************").is_readable(), None);
-        assert_eq!(secret("").is_readable(), None);
-        assert_eq!(secret("0123abcd").is_readable(), Some("0123abcd"));
+        let secret = |text: &str| serde_json::from_value::<AppSecret>(json!(text)).unwrap();
+        assert_eq!(secret("****************").readable(), None);
+        assert_eq!(secret("").readable(), None);
+        assert_eq!(secret("0123abcd").readable(), Some("0123abcd"));
         assert_eq!(format!("{:?}", secret("0123abcd")), "Secret(…)");
     }
 }

@@ -26,7 +26,7 @@ use crate::logging::throttle;
 use crate::metrics::{Metrics, UpdateOutcome};
 use crate::queue::{IssueUpdate, IssueUpdateChange, Queue, QueueError, StatusChange, UpdateEnd};
 use crate::sentry_api::types::IssueRoute;
-use crate::sentry_api::{ApiError, SentryApi, issue_route};
+use crate::sentry_api::{SentryApi, SentryApiError, issue_route};
 
 /// A webhook `issue.unresolved` that arrives within this time after the bridge unresolved the issue is an echo of that
 /// update.
@@ -134,13 +134,13 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
             .map(drop)
     }
 
-    async fn change(&mut self, issue: &str, update: &IssueUpdate) -> Result<Done, ApiError> {
+    async fn change(&mut self, issue: &str, update: &IssueUpdate) -> Result<Done, SentryApiError> {
         let route = match self.route {
             Some(route) => route,
             None => *self.route.insert(issue_route(&self.api).await?),
         };
         match self.set_status(issue, route, update).await {
-            Err(ApiError::Gone { status: 404, .. }) => {
+            Err(SentryApiError::Gone { status: 404, .. }) => {
                 // A renamed organization and a proxy while Sentry restarts are answered 404 for everything.
                 self.api.organization().await?;
                 Ok(Done::NotNeeded("Sentry has no such issue (any more)"))
@@ -149,7 +149,7 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         }
     }
 
-    async fn set_status(&self, issue: &str, route: IssueRoute, update: &IssueUpdate) -> Result<Done, ApiError> {
+    async fn set_status(&self, issue: &str, route: IssueRoute, update: &IssueUpdate) -> Result<Done, SentryApiError> {
         let found = self.api.issue(issue, route).await?;
         let status = match update.change {
             StatusChange::Resolve if found.is_resolved() => return Ok(Done::NotNeeded("it is resolved already")),

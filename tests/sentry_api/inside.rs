@@ -10,7 +10,7 @@ use sentry_pagerduty_bridge::bridge::Bridge;
 use sentry_pagerduty_bridge::canary::{CanaryLimits, Pace};
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::monitor::Intervals;
-use sentry_pagerduty_bridge::sentry_api::audit::Schedule;
+use sentry_pagerduty_bridge::sentry_api::audit::AuditSchedule;
 use sentry_twin::{OutgoingWebhook, SentryGeneration, Twin, World};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -124,7 +124,7 @@ impl Inside {
             actix_web::rt::System::new().block_on(async {
                 let bridge = Box::pin(Bridge::build(Config::from_vars(settings).unwrap(), listener)).await.unwrap();
                 let quick = Duration::from_millis(50);
-                let schedule = Schedule { first: quick, every: quick, retry: quick };
+                let schedule = AuditSchedule { first: quick, every: quick, retry: quick };
                 let bridge = bridge.with_intervals(INTERVALS).with_pace(PACE, schedule);
                 tell.send(()).unwrap();
                 bridge.run_until_stopped(async { stopped.await.unwrap_or_default() }).await.unwrap();

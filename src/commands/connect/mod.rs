@@ -19,10 +19,12 @@ use crate::config::{Config, Source};
 use crate::exit_code::ExitCode;
 use crate::ingest::canary;
 use crate::printable::line;
-use crate::sentry_api::ApiError;
-use crate::sentry_api::connect::{CanaryWish, Plan, Proof, Runner, Step, StepError, Way, Wish, plan, undo};
-use crate::sentry_api::inventory::{Inventory, Wanted, read};
-use crate::sentry_api::ours::Bridge;
+use crate::sentry_api::address::{BridgeAddress, WebhookKind};
+use crate::sentry_api::connect::{
+    CanaryAlert, ConnectOptions, ConnectPlan, ConnectStep, StepError, StepRunner, TestWebhook, plan, undo,
+};
+use crate::sentry_api::inventory::{Inventory, InventoryOptions, read};
+use crate::sentry_api::{SentryApiError, SentryClient};
 use arrival::{Arrival, Watch};
 
 /// Shows the plan and, with `--yes`, carries it out and has Sentry prove it with a test webhook.
@@ -36,20 +38,20 @@ pub(super) fn run(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
     }
     let (config, missing) = config_with_placeholders()?;
     let sentry = sentry(&config)?;
-    let wish = wish(args, &config, &missing)?;
+    let options = options(args, &config, &missing)?;
     block_on(async {
         let hooks = args.undo || args.by == Some(By::Legacy);
-        let wanted = Wanted { alerts: args.alerts.map(alerts), hooks, new_issues: false };
-        let inventory = read(&sentry.client, wanted).await?;
-        let planned = if args.undo { undo(&inventory, &wish) } else { plan(&inventory, &wish) };
+        let reading = InventoryOptions { alerts: args.alerts.map(alerts), hooks, new_issues: false };
+        let inventory = read(&sentry.client, reading).await?;
+        let planned = if args.undo { undo(&inventory, &options) } else { plan(&inventory, &options) };
         let planned = planned.map_err(|error| UsageError(error.to_string()))?;
         print_plan(args, &sentry, &inventory, &planned)?;
         if !args.yes {
             return Ok(ExitCode::Done);
         }
-        let mut runner = Runner::new(&sentry.client, &inventory, &wish.bridge);
-        let has_new_secret = take(args, &planned, &mut runner).await?;
-        let Some(proof) = planned.proof.as_ref().filter(|_| !args.undo && !args.no_test) else {
+        let mut runner = StepRunner::new(&sentry.client, &inventory, &options.bridge);
+        let has_new_secret = run_steps(args, &planned, &mut runner).await?;
+        let Some(test) = planned.test.as_ref().filter(|_| !args.undo && !args.no_test) else {
             return Ok(ExitCode::Done);
         };
         if has_new_secret {
@@ -60,11 +62,11 @@ pub(super) fn run(args: &ConnectArgs) -> anyhow::Result<ExitCode> {
             )?;
             return Ok(ExitCode::Done);
         }
-        prove(&config, &wish, proof, &runner).await
+        send_test(&config, &options, test, &runner).await
     })
 }
 
-fn wish(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Result<Wish> {
+fn options(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Result<ConnectOptions> {
     let Some(root) = &args.bridge else {
         return Err(
             UsageError("--bridge is required: the root under which Sentry reaches the bridge".to_owned()).into()
@@ -88,24 +90,24 @@ fn wish(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Result
     if config.page_on.contains(&Opening::IssueCreated) {
         issue_events.push("issue.created");
     }
-    Ok(Wish {
+    Ok(ConnectOptions {
         root: root.clone(),
-        bridge: Bridge { root: Some(root.clone()), tokens },
+        bridge: BridgeAddress { root: Some(root.clone()), tokens },
         token: Config::webhook_token_text(&Source::process()),
-        way: args.by.map(|by| match by {
-            By::Integration => Way::Integration,
-            By::Legacy => Way::Legacy,
+        webhooks: args.by.map(|by| match by {
+            By::Integration => WebhookKind::Integration,
+            By::Legacy => WebhookKind::Legacy,
         }),
         projects: args.projects.iter().cloned().collect(),
         extend: args.rules.clone(),
         wants_secret: args.secret_file.as_deref().is_some_and(|path| !path.exists()),
         issue_events,
         errors: config.page_on.contains(&Opening::Error),
-        canary: if args.canary { Some(canary_wish(config)?) } else { None },
+        canary: if args.canary { Some(canary_alert(config)?) } else { None },
     })
 }
 
-fn canary_wish(config: &Config) -> anyhow::Result<CanaryWish> {
+fn canary_alert(config: &Config) -> anyhow::Result<CanaryAlert> {
     let Some(dsn) = &config.canary_dsn else {
         return Err(UsageError(
             "--canary wants BRIDGE_CANARY_DSN, the DSN of the project that the canary is sent to: copy it from Project \
@@ -114,12 +116,12 @@ fn canary_wish(config: &Config) -> anyhow::Result<CanaryWish> {
         )
         .into());
     };
-    Ok(CanaryWish { project: dsn.project().to_owned(), tag: canary::tag_value(dsn) })
+    Ok(CanaryAlert { project_id: dsn.project().to_owned(), tag: canary::tag_value(dsn) })
 }
 
-fn print_plan(args: &ConnectArgs, sentry: &Sentry, inventory: &Inventory, plan: &Plan) -> anyhow::Result<()> {
+fn print_plan(args: &ConnectArgs, sentry: &Sentry, inventory: &Inventory, plan: &ConnectPlan) -> anyhow::Result<()> {
     let mut out = out();
-    writeln!(out, "{}, organization {}: {}", sentry.root, sentry.organization, inventory.generation)?;
+    writeln!(out, "{}, organization {}: {}", sentry.root, sentry.organization, inventory.generation())?;
     writeln!(out, "with the token of {}\n", inventory.identity)?;
     for (number, step) in (1..).zip(&plan.steps) {
         writeln!(out, "{number}. {}", line(&step.to_string()))?;
@@ -130,13 +132,13 @@ fn print_plan(args: &ConnectArgs, sentry: &Sentry, inventory: &Inventory, plan: 
     for note in &plan.notes {
         writeln!(out, "note: {}", line(note))?;
     }
-    let makes_app = plan.steps.iter().any(|step| matches!(step, Step::CreateApp { .. }));
+    let makes_app = plan.steps.iter().any(|step| matches!(step, ConnectStep::CreateApp { .. }));
     if !args.undo && !args.no_test && !makes_app {
-        let of = match &plan.proof {
-            Some(Proof::Plugin { project } | Proof::RuleAction { project }) => format!(" of {project}"),
-            Some(Proof::Action(_)) | None => String::new(),
+        let of = match &plan.test {
+            Some(TestWebhook::Plugin { project } | TestWebhook::RuleAction { project }) => format!(" of {project}"),
+            Some(TestWebhook::Action(_)) | None => String::new(),
         };
-        if plan.proof.is_some() {
+        if plan.test.is_some() {
             writeln!(
                 out,
                 "then Sentry sends a test webhook{of}, which opens a test incident (--no-test leaves it out)"
@@ -149,26 +151,26 @@ fn print_plan(args: &ConnectArgs, sentry: &Sentry, inventory: &Inventory, plan: 
     Ok(())
 }
 
-/// Takes all steps, and returns whether one of them created a secret that the bridge cannot have yet.
-async fn take(
+/// Carries out all steps, and returns whether one of them created a secret that the bridge cannot have yet.
+async fn run_steps(
     args: &ConnectArgs,
-    plan: &Plan,
-    runner: &mut Runner<'_, crate::sentry_api::Client>,
+    plan: &ConnectPlan,
+    runner: &mut StepRunner<'_, SentryClient>,
 ) -> anyhow::Result<bool> {
-    let hands_out = |step: &Step| matches!(step, Step::CreateApp { .. } | Step::ReadSecret { .. });
+    let hands_out = |step: &ConnectStep| matches!(step, ConnectStep::CreateApp { .. } | ConnectStep::ReadSecret { .. });
     // Created before the first step, because a secret that cannot be stored would be lost.
     let file = args.secret_file.as_deref().filter(|_| plan.steps.iter().any(hands_out));
     let mut file = file.map(SecretFile::create).transpose()?;
     let mut has_new_secret = false;
     for (number, step) in (1..).zip(&plan.steps) {
-        let taken = runner.take(step).await.with_context(|| {
+        let secret = runner.run(step).await.with_context(|| {
             let before = number - 1;
             let or_undo = if args.undo { "" } else { ", or with --undo" };
             format!("step {number} failed ({before} are done and kept; run it again to go on{or_undo})")
         })?;
         let mut out = out();
         writeln!(out, "done  {number}. {}", line(&step.to_string()))?;
-        if let Some(secret) = taken.secret {
+        if let Some(secret) = secret {
             has_new_secret = true;
             match file.take() {
                 Some(file) => {
@@ -226,17 +228,17 @@ impl Drop for SecretFile {
 }
 
 /// Has Sentry send its test webhook, and checks whether the bridge received it.
-async fn prove(
+async fn send_test(
     config: &Config,
-    wish: &Wish,
-    proof: &Proof,
-    runner: &Runner<'_, crate::sentry_api::Client>,
+    options: &ConnectOptions,
+    test: &TestWebhook,
+    runner: &StepRunner<'_, SentryClient>,
 ) -> anyhow::Result<ExitCode> {
     let listen = config.admin_listen.unwrap_or(config.listen);
-    let watch = Watch::begin(listen, &wish.root).await;
-    let sent = runner.prove(proof).await;
+    let watch = Watch::begin(listen, &options.root).await;
+    let sent = runner.test(test).await;
     let mut out = out();
-    if let (Err(StepError::Api(ApiError::Gone { .. })), Proof::RuleAction { .. }) = (&sent, proof) {
+    if let (Err(StepError::Api(SentryApiError::Gone { .. })), TestWebhook::RuleAction { .. }) = (&sent, test) {
         writeln!(
             out,
             "this Sentry cannot send a test webhook of an integration's alert: the next alert will show whether it arrives"
@@ -252,14 +254,14 @@ async fn prove(
             out,
             "sent    test webhook; it is not known whether it arrived, because no bridge answers /metrics at {} or {}: look \
              for the incident",
-            listen, wish.root
+            listen, options.root
         )?;
         return Ok(ExitCode::Done);
     };
     let (good, text) = match watch.arrival().await {
         Arrival::Taken => (true, "it came, and the bridge took it".to_owned()),
         Arrival::Refused(answer) => (false, format!("it came, and the bridge refused it: {answer}")),
-        Arrival::None(waited) => (false, format!("nothing came within {waited:?}: can Sentry reach {}?", wish.root)),
+        Arrival::None(waited) => (false, format!("nothing came within {waited:?}: can Sentry reach {}?", options.root)),
     };
     writeln!(out, "{:<6}  test webhook: {text}", if good { "ok" } else { "FAILED" })?;
     Ok(ExitCode::of(good))

@@ -1,115 +1,79 @@
-//! Finds what in a Sentry would page nobody. Pure: an [`Inventory`] goes in, an [`Audit`] comes out. In a running bridge
+//! Finds what in a Sentry would page nobody. Pure: an [`Inventory`] goes in, a [`SentryAudit`] comes out. In a running bridge
 //! [`task`] does this once a day.
 
-mod finding;
 pub(crate) mod reach;
-mod saved;
+mod result;
 pub mod task;
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+pub use result::{AlertAudit, AuditFinding, FindingKind, ProjectAudit, SavedAudit, SavedAuditError, SentryAudit};
+pub use task::{AuditReport, AuditSchedule, AuditStatus, AuditTask};
 
-pub use finding::{Finding, Kind};
-pub use saved::{Saved, SavedError};
-pub use task::{AuditHandle, AuditReport, AuditStatus, AuditTask, Schedule};
-
-use super::inventory::{Alerts, Inventory, ProjectInventory};
-use super::ours::Bridge;
-use super::types::Workflow;
+use super::address::BridgeAddress;
+use super::inventory::Inventory;
+use super::types::{AlertSystem, SentryProject, Workflow};
 use crate::config::Config;
-use reach::{Obstacle, Reach, Target};
+use reach::{ActionTarget, BridgeReach, Obstacle};
 
 /// An alert that is quiet for more minutes than this after it fired is a finding.
 const LONG_QUIET: u64 = 60;
 
 /// What an audit expects of a Sentry.
 #[derive(Clone, Debug, Default)]
-pub struct Expected {
+pub struct AuditSettings {
     /// The bridge's own address.
-    pub bridge: Bridge,
+    pub bridge: BridgeAddress,
     /// The environments that routes name.
     pub environments: BTreeSet<String>,
     /// The projects to audit; empty means all.
     pub projects: BTreeSet<String>,
 }
 
-impl Expected {
+impl AuditSettings {
     /// Derives the expectations from the settings: any address with one of their tokens is the bridge's.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         let environments = config.pagerduty_routes.iter().filter(|route| route.condition().name() == "environment");
         Self {
-            bridge: Bridge { root: None, tokens: config.webhook_token.clone() },
+            bridge: BridgeAddress { root: None, tokens: config.webhook_token.clone() },
             environments: environments.map(|route| route.condition().value().to_owned()).collect(),
             projects: BTreeSet::new(),
         }
     }
 }
 
-/// The result of an audit.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Audit {
-    /// Every project that was audited.
-    pub projects: Vec<ProjectAudit>,
-    /// What is wrong, the worst kinds first.
-    pub findings: Vec<Finding>,
-    /// What is worth knowing but cannot be remedied.
-    pub notes: Vec<String>,
-}
-
-/// One project.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct ProjectAudit {
-    /// Its slug.
-    pub project: String,
-    /// Whether at least one of its alerts reaches the bridge.
-    pub pages: bool,
-    /// Every alert that names the bridge.
-    pub alerts: Vec<AlertAudit>,
-}
-
-/// One alert of a project that names the bridge.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct AlertAudit {
-    /// Its name.
-    pub name: String,
-    /// Whether it reaches the bridge.
-    pub pages: bool,
-}
-
 /// Finds what would page nobody.
 #[must_use]
-pub fn audit(inventory: &Inventory, expected: &Expected) -> Audit {
-    let reach = Reach::new(inventory, &expected.bridge);
-    let mut audit = Audit { projects: Vec::new(), findings: Vec::new(), notes: notes(inventory) };
+pub fn audit(inventory: &Inventory, expected: &AuditSettings) -> SentryAudit {
+    let reach = BridgeReach::new(inventory, &expected.bridge);
+    let mut audit = SentryAudit { projects: Vec::new(), findings: Vec::new(), notes: notes(inventory) };
     for app in reach.apps() {
         for (kind, problem) in reach.app_obstacles(app) {
-            audit.findings.push(Finding::new(kind, None, Some(&app.name), problem));
+            audit.findings.push(AuditFinding::new(kind, None, Some(&app.name), problem));
         }
     }
-    let wanted =
-        |entry: &&ProjectInventory| expected.projects.is_empty() || expected.projects.contains(&entry.project.slug);
-    for entry in inventory.projects.iter().filter(wanted) {
-        let project = match inventory.generation.alerts {
-            Alerts::Rules => rules_of(&reach, entry, expected, &mut audit.findings),
-            Alerts::Workflows => workflows_of(&reach, inventory, entry, expected, &mut audit.findings),
+    let wanted = |project: &&SentryProject| expected.projects.is_empty() || expected.projects.contains(&project.slug);
+    for project in inventory.projects.iter().filter(wanted) {
+        let project = match inventory.alerts {
+            AlertSystem::Rules => rules_of(&reach, project, expected, &mut audit.findings),
+            AlertSystem::Workflows => workflows_of(&reach, inventory, project, expected, &mut audit.findings),
         };
         audit.projects.push(project);
     }
-    if inventory.generation.alerts == Alerts::Workflows {
+    if inventory.alerts == AlertSystem::Workflows {
         let unconnected = |workflow: &&Workflow| workflow.detector_ids.is_empty() && reach.names_bridge(workflow);
         for workflow in inventory.workflows.iter().filter(unconnected) {
             let problem = "the alert is connected to no monitor, so that it never fires";
-            audit.findings.push(Finding::new(Kind::FiresForNothing, None, Some(&workflow.name), problem));
+            audit.findings.push(AuditFinding::new(FindingKind::FiresForNothing, None, Some(&workflow.name), problem));
         }
     }
     for (project, rule) in &inventory.unmigrated {
         let problem = "the rule was never migrated to an alert of the current kind and no longer fires";
-        audit.findings.push(Finding::new(Kind::UnmigratedRule, Some(project), Some(rule), problem));
+        audit.findings.push(AuditFinding::new(FindingKind::UnmigratedRule, Some(project), Some(rule), problem));
     }
     for sentence in &inventory.unseen {
-        audit.findings.push(Finding::new(Kind::NotSeen, None, None, sentence.clone()));
+        audit.findings.push(AuditFinding::new(FindingKind::NotSeen, None, None, sentence.clone()));
     }
     dead_actions(inventory, &mut audit.findings);
     audit.findings.sort_by_key(|finding| finding.kind);
@@ -127,11 +91,11 @@ fn notes(inventory: &Inventory) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let hidden = inventory.projects.iter().filter(|entry| !entry.project.has_access).count();
+    let hidden = inventory.projects.iter().filter(|project| !project.has_access).count();
     if hidden > 0 {
         notes.push(format!("the owner of the token has no access to {hidden} of the listed projects"));
     }
-    let by_plugin = inventory.projects.iter().any(|entry| entry.hook.as_ref().is_some_and(|hook| hook.enabled));
+    let by_plugin = inventory.projects.iter().any(|project| project.hook.as_ref().is_some_and(|hook| hook.enabled));
     if by_plugin {
         notes.push(
             "legacy webhooks never report that an issue was resolved: a bridge that runs with the token of `audit` asks \
@@ -143,15 +107,15 @@ fn notes(inventory: &Inventory) -> Vec<String> {
 }
 
 fn rules_of(
-    reach: &Reach<'_>,
-    entry: &ProjectInventory,
-    expected: &Expected,
-    findings: &mut Vec<Finding>,
+    reach: &BridgeReach<'_>,
+    project: &SentryProject,
+    expected: &AuditSettings,
+    findings: &mut Vec<AuditFinding>,
 ) -> ProjectAudit {
-    let (mut alerts, slug) = (Vec::new(), entry.project.slug.as_str());
-    for rule in entry.rules.iter().flatten() {
-        let Some(obstacles) = reach.of_rule(entry, rule) else { continue };
-        let alert = Alert {
+    let (mut alerts, slug) = (Vec::new(), project.slug.as_str());
+    for rule in project.rules.iter().flatten() {
+        let Some(obstacles) = reach.of_rule(project, rule) else { continue };
+        let alert = AuditedAlert {
             project: slug,
             name: &rule.name,
             environment: rule.environment.as_deref(),
@@ -159,7 +123,7 @@ fn rules_of(
         };
         let judged = alert.judge(&obstacles, expected, findings);
         let mut apps = rule.actions.iter().filter_map(|action| match reach.of_rule_action(action) {
-            Target::App(app) if reach.is_ours(app) => Some(app),
+            ActionTarget::App(app) if reach.is_bridge_app(app) => Some(app),
             _ => None,
         });
         if judged.pages
@@ -170,22 +134,22 @@ fn rules_of(
         }
         alerts.push(judged);
     }
-    conclude(entry, alerts, "rule", findings)
+    conclude(project, alerts, "rule", findings)
 }
 
 fn workflows_of(
-    reach: &Reach<'_>,
+    reach: &BridgeReach<'_>,
     inventory: &Inventory,
-    entry: &ProjectInventory,
-    expected: &Expected,
-    findings: &mut Vec<Finding>,
+    project: &SentryProject,
+    expected: &AuditSettings,
+    findings: &mut Vec<AuditFinding>,
 ) -> ProjectAudit {
     let mut alerts = Vec::new();
     let mut resolves = reach.apps().any(|app| app.hears("issue.resolved"));
-    let (mut by_app, slug) = (false, entry.project.slug.as_str());
+    let (mut by_app, slug) = (false, project.slug.as_str());
     for workflow in &inventory.workflows {
-        let Some(obstacles) = reach.of_workflow(entry, workflow) else { continue };
-        let alert = Alert {
+        let Some(obstacles) = reach.of_workflow(project, workflow) else { continue };
+        let alert = AuditedAlert {
             project: slug,
             name: &workflow.name,
             environment: workflow.environment.as_deref(),
@@ -195,9 +159,9 @@ fn workflows_of(
         if judged.pages {
             resolves |= workflow.triggers.iter().any(|trigger| trigger == "issue_resolved_trigger");
             by_app |= workflow.actions.iter().any(|action| action.kind == "sentry_app");
-            if workflow.last_triggered.is_none() && entry.has_new_issues == Some(true) {
+            if workflow.last_triggered.is_none() && project.has_new_issues == Some(true) {
                 let problem = "the alert never fired, although the project has issues of the last two weeks";
-                findings.push(Finding::new(Kind::NeverFired, Some(slug), Some(&workflow.name), problem));
+                findings.push(AuditFinding::new(FindingKind::NeverFired, Some(slug), Some(&workflow.name), problem));
             }
         }
         alerts.push(judged);
@@ -205,28 +169,28 @@ fn workflows_of(
     if by_app && !resolves {
         find_never_resolves(slug, findings);
     }
-    conclude(entry, alerts, "alert", findings)
+    conclude(project, alerts, "alert", findings)
 }
 
-fn find_never_resolves(project: &str, findings: &mut Vec<Finding>) {
+fn find_never_resolves(project: &str, findings: &mut Vec<AuditFinding>) {
     let problem = "alerts open incidents, and nothing tells the bridge that an issue is resolved";
-    findings.push(Finding::new(Kind::NeverResolves, Some(project), None, problem));
+    findings.push(AuditFinding::new(FindingKind::NeverResolves, Some(project), None, problem));
 }
 
-struct Alert<'a> {
+struct AuditedAlert<'a> {
     project: &'a str,
     name: &'a str,
     environment: Option<&'a str>,
     frequency: Option<u64>,
 }
 
-impl Alert<'_> {
-    fn judge(&self, obstacles: &[Obstacle], expected: &Expected, findings: &mut Vec<Finding>) -> AlertAudit {
+impl AuditedAlert<'_> {
+    fn judge(&self, obstacles: &[Obstacle], expected: &AuditSettings, findings: &mut Vec<AuditFinding>) -> AlertAudit {
         let mut find = |kind, problem: String| {
-            findings.push(Finding::new(kind, Some(self.project), Some(self.name), problem));
+            findings.push(AuditFinding::new(kind, Some(self.project), Some(self.name), problem));
         };
         // What is wrong with an integration is reported once, for the integration.
-        for (kind, problem) in obstacles.iter().filter(|(kind, _)| *kind != Kind::AppTrouble) {
+        for (kind, problem) in obstacles.iter().filter(|(kind, _)| *kind != FindingKind::AppTrouble) {
             find(*kind, problem.clone());
         }
         if obstacles.is_empty() {
@@ -234,12 +198,15 @@ impl Alert<'_> {
                 && !expected.environments.contains(environment)
             {
                 find(
-                    Kind::OneEnvironment,
+                    FindingKind::OneEnvironment,
                     format!("it fires for the environment `{environment}` alone, which no route names"),
                 );
             }
             if let Some(minutes) = self.frequency.filter(|minutes| *minutes > LONG_QUIET) {
-                find(Kind::Quiet, format!("after it fired for an issue it is quiet about it for {minutes} minutes"));
+                find(
+                    FindingKind::Quiet,
+                    format!("after it fired for an issue it is quiet about it for {minutes} minutes"),
+                );
             }
         }
         AlertAudit { name: self.name.to_owned(), pages: obstacles.is_empty() }
@@ -247,10 +214,10 @@ impl Alert<'_> {
 }
 
 fn conclude(
-    entry: &ProjectInventory,
+    project: &SentryProject,
     alerts: Vec<AlertAudit>,
     what: &str,
-    findings: &mut Vec<Finding>,
+    findings: &mut Vec<AuditFinding>,
 ) -> ProjectAudit {
     let pages = alerts.iter().any(|alert| alert.pages);
     if !pages {
@@ -259,21 +226,21 @@ fn conclude(
             [] => format!("no {what} of it calls the bridge"),
             names => format!("these alerts should call the bridge and do not reach it: {}", names.join(", ")),
         };
-        let mut finding = Finding::new(Kind::ProjectWithoutPage, Some(&entry.project.slug), None, problem);
+        let mut finding = AuditFinding::new(FindingKind::ProjectWithoutPage, Some(&project.slug), None, problem);
         if !names.is_empty() {
             finding.remedy = "fix the findings below about these alerts or their integration";
         }
         findings.push(finding);
     }
-    ProjectAudit { project: entry.project.slug.clone(), pages, alerts }
+    ProjectAudit { project: project.slug.clone(), pages, alerts }
 }
 
 /// Adds findings for actions of plugins: Sentry refuses new ones, and most of the old ones do nothing.
-fn dead_actions(inventory: &Inventory, findings: &mut Vec<Finding>) {
+fn dead_actions(inventory: &Inventory, findings: &mut Vec<AuditFinding>) {
     for workflow in inventory.workflows.iter().filter(|workflow| workflow.enabled) {
         if workflow.actions.iter().any(|action| action.kind == "plugin") {
             let problem = "one of its actions is that of a legacy plugin, which Sentry mostly does not run any more";
-            findings.push(Finding::new(Kind::DeadAction, None, Some(&workflow.name), problem));
+            findings.push(AuditFinding::new(FindingKind::DeadAction, None, Some(&workflow.name), problem));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,13 +11,13 @@ use strum::VariantArray;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Audit, Expected, Kind, audit};
-use crate::sentry_api::inventory::{Wanted, read};
-use crate::sentry_api::{ApiError, SentryApi};
+use super::{AuditSettings, FindingKind, SentryAudit, audit};
+use crate::sentry_api::inventory::{InventoryOptions, read};
+use crate::sentry_api::{SentryApi, SentryApiError};
 
 /// The pauses of the audit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Schedule {
+pub struct AuditSchedule {
     /// Before the first audit, so that a starting bridge has the machine for alerts. It is also how often a bridge that
     /// is not the leader checks whether it has become the leader.
     pub first: Duration,
@@ -27,7 +27,7 @@ pub struct Schedule {
     pub retry: Duration,
 }
 
-impl Default for Schedule {
+impl Default for AuditSchedule {
     fn default() -> Self {
         Self { first: Duration::from_secs(5), every: Duration::from_hours(24), retry: Duration::from_hours(1) }
     }
@@ -43,13 +43,13 @@ pub struct AuditReport {
     /// The generation of the Sentry, in words.
     pub generation: String,
     /// Its result.
-    pub audit: Audit,
+    pub audit: SentryAudit,
 }
 
 impl AuditReport {
     /// The number of findings of each kind, including kinds without findings.
-    pub fn by_kind(&self) -> impl Iterator<Item = (Kind, usize)> {
-        let mut counts: BTreeMap<Kind, usize> = Kind::VARIANTS.iter().map(|kind| (*kind, 0)).collect();
+    pub fn by_kind(&self) -> impl Iterator<Item = (FindingKind, usize)> {
+        let mut counts: BTreeMap<FindingKind, usize> = FindingKind::VARIANTS.iter().map(|kind| (*kind, 0)).collect();
         for finding in &self.audit.findings {
             *counts.entry(finding.kind).or_default() += 1;
         }
@@ -63,44 +63,35 @@ pub struct AuditStatus {
     /// The last completed audit.
     pub last: Option<Arc<AuditReport>>,
     /// When and why the last attempt failed, if it failed after `last`.
-    pub failure: Option<(DateTime<Utc>, ApiError)>,
-}
-
-/// The shared state of the audits; clones refer to the same state.
-#[derive(Clone, Debug, Default)]
-pub struct AuditHandle(Arc<Mutex<AuditStatus>>);
-
-impl AuditHandle {
-    /// Returns the current state.
-    #[must_use]
-    pub fn status(&self) -> AuditStatus {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, AuditStatus> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    pub failure: Option<(DateTime<Utc>, SentryApiError)>,
 }
 
 /// The task that audits. It never pages: its findings may be a day old and are meant for people to read.
 pub struct AuditTask<A, L> {
     api: A,
-    expected: watch::Receiver<Expected>,
-    handle: AuditHandle,
-    schedule: Schedule,
+    expected: watch::Receiver<AuditSettings>,
+    status: watch::Sender<AuditStatus>,
+    schedule: AuditSchedule,
     leads: L,
 }
 
 impl<A: SentryApi, L: Fn() -> bool> AuditTask<A, L> {
-    /// Creates a task that audits the Sentry of `api` against the newest `expected`, and stores the result in `handle`.
-    /// `leads` returns whether this bridge is the leader.
-    pub fn new(api: A, expected: watch::Receiver<Expected>, handle: AuditHandle, leads: L) -> Self {
-        Self { api, expected, handle, schedule: Schedule::default(), leads }
+    /// Creates a task that audits the Sentry of `api` against the newest `expected`. `leads` returns whether this bridge is
+    /// the leader.
+    pub fn new(api: A, expected: watch::Receiver<AuditSettings>, leads: L) -> Self {
+        let status = watch::channel(AuditStatus::default()).0;
+        Self { api, expected, status, schedule: AuditSchedule::default(), leads }
+    }
+
+    /// The state of the audits.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<AuditStatus> {
+        self.status.subscribe()
     }
 
     /// Replaces the pauses.
     #[must_use]
-    pub fn with_schedule(self, schedule: Schedule) -> Self {
+    pub fn with_schedule(self, schedule: AuditSchedule) -> Self {
         Self { schedule, ..self }
     }
 
@@ -118,7 +109,7 @@ impl<A: SentryApi, L: Fn() -> bool> AuditTask<A, L> {
                 }
                 Err(error) => {
                     warn!("the audit of Sentry's alerts failed: {error}");
-                    self.handle.lock().failure = Some((Utc::now(), error));
+                    self.status.send_modify(|status| status.failure = Some((Utc::now(), error)));
                     self.schedule.retry
                 }
             };
@@ -126,23 +117,21 @@ impl<A: SentryApi, L: Fn() -> bool> AuditTask<A, L> {
         }
     }
 
-    async fn audit(&self) -> Result<AuditReport, ApiError> {
-        let wanted = Wanted { alerts: None, hooks: false, new_issues: true };
-        let inventory = read(&self.api, wanted).await?;
+    async fn audit(&self) -> Result<AuditReport, SentryApiError> {
+        let options = InventoryOptions { alerts: None, hooks: false, new_issues: true };
+        let inventory = read(&self.api, options).await?;
         Ok(AuditReport {
             at: Utc::now(),
             token: inventory.identity.to_string(),
-            generation: inventory.generation.to_string(),
+            generation: inventory.generation().to_owned(),
             audit: audit(&inventory, &self.expected.borrow()),
         })
     }
 
     fn keep(&self, report: AuditReport) {
         let (findings, projects) = (report.audit.findings.len(), report.audit.projects.len());
-        let mut status = self.handle.lock();
-        let before = status.last.as_ref().map_or(0, |last| last.audit.findings.len());
-        *status = AuditStatus { last: Some(Arc::new(report)), failure: None };
-        drop(status);
+        let before = self.status.send_replace(AuditStatus { last: Some(Arc::new(report)), failure: None });
+        let before = before.last.map_or(0, |last| last.audit.findings.len());
         if findings > 0 && findings != before {
             warn!(findings, projects; "the audit of Sentry's alerts found {findings}: see the status page, or run `audit`");
         } else {
@@ -161,8 +150,8 @@ mod tests {
 
     use super::*;
     use crate::config::ApiToken;
-    use crate::sentry_api::Client;
-    use crate::sentry_api::ours::Bridge;
+    use crate::sentry_api::SentryClient;
+    use crate::sentry_api::address::BridgeAddress;
 
     /// Polls until a condition holds, because nothing signals it.
     async fn until(condition: impl Fn() -> bool) {
@@ -180,30 +169,30 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap()).parse().unwrap();
         drop(socket);
-        let client = Client::new(&url, "acme", ApiToken::parse("token-of-the-tests").unwrap(), None).unwrap();
-        let expected = Expected {
-            bridge: Bridge { root: None, tokens: Vec::new() },
+        let client = SentryClient::new(&url, "acme", ApiToken::parse("token-of-the-tests").unwrap(), None).unwrap();
+        let expected = AuditSettings {
+            bridge: BridgeAddress { root: None, tokens: Vec::new() },
             environments: BTreeSet::new(),
             projects: BTreeSet::new(),
         };
-        let (handle, leads, asked) = (AuditHandle::default(), Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
+        let (leads, asked) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
         let (led, counted) = (Rc::clone(&leads), Rc::clone(&asked));
         let is_leader = move || {
             counted.set(counted.get() + 1);
             led.get()
         };
-        let schedule = Schedule {
+        let schedule = AuditSchedule {
             first: Duration::from_millis(1),
             every: Duration::from_hours(1),
             retry: Duration::from_hours(1),
         };
-        let task =
-            AuditTask::new(client, watch::channel(expected).1, handle.clone(), is_leader).with_schedule(schedule);
+        let task = AuditTask::new(client, watch::channel(expected).1, is_leader).with_schedule(schedule);
+        let status = task.status();
         let running = actix_web::rt::spawn(task.run());
         until(|| asked.get() > 3).await;
-        assert_eq!(handle.status(), AuditStatus::default());
+        assert_eq!(*status.borrow(), AuditStatus::default());
         leads.set(true);
-        until(|| handle.status().failure.is_some()).await;
+        until(|| status.borrow().failure.is_some()).await;
         running.abort();
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::audit::reach::{CANARY, NAME, SERVICE_ACTION, WEBHOOKS};
-use super::super::types::Object;
+use super::super::types::{AppReference, JsonObject};
 use crate::ingest::canary::TAG;
 
 /// The smallest scope that lets an integration subscribe to issues and errors.
@@ -11,14 +11,6 @@ pub(super) const SCOPE: &str = "event:read";
 
 /// The minutes for which a rule does not fire again for an issue after it fired; the minimum that Sentry accepts.
 const FREQUENCY: u32 = 5;
-
-/// The integration, as alerts refer to it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct AppReference {
-    pub(super) slug: String,
-    /// Its number, which only a Sentry with workflows returns.
-    pub(super) id: Option<String>,
-}
 
 /// An internal integration.
 pub(super) fn app(name: &str, url: &str, events: &[String]) -> Value {
@@ -114,7 +106,7 @@ pub(super) fn workflow(action: &Value, detectors: &[String], closes: bool) -> Va
 }
 
 /// Adds an action to a rule.
-pub(super) fn with_rule_action(mut raw: Object, action: Value) -> Object {
+pub(super) fn with_rule_action(mut raw: JsonObject, action: Value) -> JsonObject {
     if let Some(actions) = raw.entry("actions").or_insert_with(|| json!([])).as_array_mut() {
         actions.push(action);
     }
@@ -122,7 +114,7 @@ pub(super) fn with_rule_action(mut raw: Object, action: Value) -> Object {
 }
 
 /// Adds an action to a workflow, in its first filter.
-pub(super) fn with_workflow_action(mut raw: Object, action: Value) -> Object {
+pub(super) fn with_workflow_action(mut raw: JsonObject, action: Value) -> JsonObject {
     let filters = raw.entry("actionFilters").or_insert_with(|| json!([]));
     if let Some(filters) = filters.as_array_mut() {
         if filters.is_empty() {

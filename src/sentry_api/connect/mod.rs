@@ -1,11 +1,10 @@
-//! Sets Sentry up for the bridge: what is missing becomes a [`Plan`], whose steps are then carried out.
+//! Sets Sentry up for the bridge: what is missing becomes a [`ConnectPlan`], whose steps are then carried out.
 //!
-//! Planning is pure: an [`Inventory`] and a [`Wish`] go in, steps come out. What exists already needs no step, so a
+//! Planning is pure: an [`Inventory`] and the [`ConnectOptions`] go in, steps come out. What exists already needs no step, so a
 //! second run has nothing to do, and a run that was interrupted continues where it stopped. Nothing that belongs to
 //! others is replaced or deleted: addresses are added to a list, actions to an alert.
 
 mod bodies;
-mod canary;
 mod plan;
 mod run;
 mod step;
@@ -18,34 +17,25 @@ use url::Url;
 
 pub use super::audit::reach::CANARY;
 pub use plan::plan;
-pub use run::{Runner, StepError, Taken};
-pub use step::{AlertTarget, Step};
+pub use run::{StepError, StepRunner};
+pub use step::ConnectStep;
 pub use undo::undo;
 
-use super::inventory::{Alerts, Inventory};
-use super::ours::Bridge;
+use super::address::{BridgeAddress, WebhookKind};
+use super::inventory::Inventory;
 
-/// The way in which Sentry calls the bridge.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Way {
-    /// The legacy WebHooks plugin of each project. It never reports that an issue is resolved.
-    Legacy,
-    /// An internal integration of the organization.
-    Integration,
-}
-
-/// What the user wants.
+/// What Sentry should be set up for.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct ConnectOptions {
     /// The bridge's root, as Sentry reaches it.
     pub root: Url,
     /// The bridge's address and tokens, to recognise its webhook in Sentry.
-    pub bridge: Bridge,
+    pub bridge: BridgeAddress,
     /// The token that goes into addresses of legacy webhooks.
     pub token: Option<String>,
-    /// The way in which Sentry should call the bridge; `None`: an integration if this Sentry has integrations, otherwise
-    /// legacy webhooks.
-    pub way: Option<Way>,
+    /// The webhooks by which Sentry should call the bridge; `None`: those of an integration if this Sentry has
+    /// integrations, otherwise legacy webhooks.
+    pub webhooks: Option<WebhookKind>,
     /// The projects that should page; empty means all.
     pub projects: BTreeSet<String>,
     /// The names of existing alerts that get the bridge as an additional action, instead of an alert of the bridge's own.
@@ -57,22 +47,22 @@ pub struct Wish {
     /// Whether the bridge uses the webhooks about single errors.
     pub errors: bool,
     /// The canary's alert, if there should be one.
-    pub canary: Option<CanaryWish>,
+    pub canary: Option<CanaryAlert>,
 }
 
 /// The canary's alert.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct CanaryWish {
+pub struct CanaryAlert {
     /// The number of the project that the canary is sent to.
-    pub project: String,
+    pub project_id: String,
     /// The value of the canary's tag, which the alert matches.
     pub tag: String,
 }
 
-impl Wish {
-    /// Returns the way in which Sentry should call the bridge.
-    fn way(&self, inventory: &Inventory) -> Way {
-        self.way.unwrap_or(if inventory.generation.apps { Way::Integration } else { Way::Legacy })
+impl ConnectOptions {
+    /// Returns the webhooks by which Sentry should call the bridge.
+    fn webhooks(&self, inventory: &Inventory) -> WebhookKind {
+        self.webhooks.unwrap_or(if inventory.has_apps { WebhookKind::Integration } else { WebhookKind::Legacy })
     }
 
     /// The bridge's address for an integration. It contains no secret, because an integration's webhooks are signed.
@@ -89,18 +79,18 @@ impl Wish {
 
 /// The steps that set Sentry up for the bridge, or that revert this.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Plan {
+pub struct ConnectPlan {
     /// The steps, in this order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ConnectStep>,
     /// What is left as it is, and why.
     pub notes: Vec<String>,
     /// How the setup can be proven afterwards.
-    pub proof: Option<Proof>,
+    pub test: Option<TestWebhook>,
 }
 
 /// How to make Sentry send a webhook that proves the setup.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Proof {
+pub enum TestWebhook {
     /// The test button of the WebHooks plugin of this project.
     Plugin {
         /// The project, by slug.
@@ -113,7 +103,7 @@ pub enum Proof {
         project: String,
     },
     /// An action of a workflow, fired with a sample event.
-    Action(AlertTarget),
+    Action(WebhookKind),
 }
 
 /// Why there is no plan.
@@ -162,12 +152,4 @@ pub enum PlanError {
     /// The token does not see everything that a plan is based on.
     #[error("the token does not see enough to plan with: {0}")]
     NotSeen(String),
-}
-
-/// What Sentry calls the objects that fire alerts, for display.
-fn noun(alerts: Alerts) -> &'static str {
-    match alerts {
-        Alerts::Rules => "alert rule",
-        Alerts::Workflows => "alert",
-    }
 }

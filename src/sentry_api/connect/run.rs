@@ -3,26 +3,18 @@
 use serde_json::json;
 use thiserror::Error;
 
+use super::super::address::{BridgeAddress, WebhookKind};
 use super::super::inventory::Inventory;
-use super::super::ours::Bridge;
-use super::super::types::App;
-use super::super::{ApiError, SentryApi};
-use super::bodies::{self, AppReference};
-use super::{AlertTarget, Proof, Step};
-
-/// The result of a step.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Taken {
-    /// The Client Secret of an integration, which must be stored and must not be shown.
-    pub secret: Option<String>,
-}
+use super::super::types::{AppReference, SentryApp};
+use super::super::{SentryApi, SentryApiError};
+use super::{ConnectStep, TestWebhook, bodies};
 
 /// Why a step failed.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum StepError {
     /// Sentry refused, or could not be asked.
     #[error(transparent)]
-    Api(#[from] ApiError),
+    Api(#[from] SentryApiError),
     /// Sentry does not show the secret, or no longer shows it.
     #[error(
         "Sentry does not show the Client Secret of {0} to this token, or no longer does (it does for a day, to members with \
@@ -44,84 +36,87 @@ pub enum StepError {
 }
 
 /// Carries out steps, and remembers the integration that one of them created.
-pub struct Runner<'a, A> {
+pub struct StepRunner<'a, A> {
     api: &'a A,
     app: Option<AppReference>,
 }
 
-impl<'a, A: SentryApi> Runner<'a, A> {
+impl<'a, A: SentryApi> StepRunner<'a, A> {
     /// Creates a runner that knows the bridge's integration, if it exists already.
-    pub fn new(api: &'a A, inventory: &Inventory, bridge: &Bridge) -> Self {
-        let is_ours = |app: &&App| app.webhook_url.as_deref().is_some_and(|url| bridge.is_ours(url));
-        let app = inventory.apps.iter().find(is_ours);
-        let reference =
-            |app: &App| AppReference { slug: app.slug.clone(), id: inventory.app_id(&app.slug).map(str::to_owned) };
+    pub fn new(api: &'a A, inventory: &Inventory, bridge: &BridgeAddress) -> Self {
+        let is_bridge = |app: &&SentryApp| app.webhook_url.as_deref().is_some_and(|url| bridge.matches(url));
+        let app = inventory.apps.iter().find(is_bridge);
+        let reference = |app: &SentryApp| AppReference {
+            slug: app.slug.clone(),
+            id: inventory.app_id(&app.slug).map(str::to_owned),
+        };
         Self { api, app: app.map(reference) }
     }
 
-    /// Carries out one step.
+    /// Carries out one step. Returns the Client Secret of an integration if the step reads it; it must be stored and must not
+    /// be shown.
     ///
     /// # Errors
     ///
     /// When Sentry refuses. Earlier steps stay in effect, and a new plan continues from there.
-    pub async fn take(&mut self, step: &Step) -> Result<Taken, StepError> {
+    pub async fn run(&mut self, step: &ConnectStep) -> Result<Option<String>, StepError> {
         let api = self.api;
         match step {
-            Step::CreateApp { name, url, events, resources } => {
+            ConnectStep::CreateApp { name, url, events, resources } => {
                 return self.create_app(name, url, events, resources).await;
             }
-            Step::UpdateApp { slug, name, scopes, events } => {
+            ConnectStep::UpdateApp { slug, name, scopes, events } => {
                 let body = json!({"name": name, "scopes": scopes, "events": events, "isAlertable": true});
                 api.update_app(slug, body).await?;
             }
-            Step::ReadSecret { slug } => return self.read_secret(slug).await,
-            Step::DeleteApp { slug } => api.delete_app(slug).await.map_err(|error| match error {
-                ApiError::Forbidden { .. } => StepError::DeleteByHand(slug.clone()),
+            ConnectStep::ReadSecret { slug } => return self.read_secret(slug).await,
+            ConnectStep::DeleteApp { slug } => api.delete_app(slug).await.map_err(|error| match error {
+                SentryApiError::Forbidden { .. } => StepError::DeleteByHand(slug.clone()),
                 error => error.into(),
             })?,
-            Step::SetUrls { project, route, urls, enabled, .. } => {
-                api.set_urls(project, *route, urls, *enabled).await?;
+            ConnectStep::SetUrls { project, alerts, urls, enabled, .. } => {
+                api.set_urls(project, *alerts, urls, *enabled).await?;
             }
-            Step::EnableHook { project, route } => api.enable_hook(project, *route).await?,
-            Step::DisableHook { project, route } => api.disable_hook(project, *route).await?,
-            Step::CreateRule { project, target, filters, .. } => {
-                let rule = bodies::rule(&bodies::rule_action(self.app_of(*target)?), *filters);
+            ConnectStep::EnableHook { project, alerts } => api.enable_hook(project, *alerts).await?,
+            ConnectStep::DisableHook { project, alerts } => api.disable_hook(project, *alerts).await?,
+            ConnectStep::CreateRule { project, webhooks, filters, .. } => {
+                let rule = bodies::rule(&bodies::rule_action(self.app_of(*webhooks)?), *filters);
                 api.create_rule(project, rule).await?;
             }
-            Step::CreateCanaryRule { project, tag, target } => {
-                let action = bodies::rule_action(self.app_of(*target)?);
+            ConnectStep::CreateCanaryRule { project, tag, webhooks } => {
+                let action = bodies::rule_action(self.app_of(*webhooks)?);
                 match api.create_rule(project, bodies::canary_rule(&action, tag)).await {
-                    Err(ApiError::Status { status: 400, .. }) => {
+                    Err(SentryApiError::Status { status: 400, .. }) => {
                         api.create_rule(project, bodies::filtered_canary_rule(&action, tag)).await?;
                     }
                     made => drop(made?),
                 }
             }
-            Step::CreateCanaryWorkflow { detector, tag, target, .. } => {
-                let action = self.workflow_action(*target)?;
+            ConnectStep::CreateCanaryWorkflow { detector, tag, webhooks, .. } => {
+                let action = self.workflow_action(*webhooks)?;
                 api.create_workflow(bodies::canary_workflow(&action, detector, tag)).await?;
             }
-            Step::ExtendRule { project, id, target, raw, .. } => {
-                let action = bodies::rule_action(self.app_of(*target)?);
+            ConnectStep::ExtendRule { project, id, webhooks, raw, .. } => {
+                let action = bodies::rule_action(self.app_of(*webhooks)?);
                 api.update_rule(project, id, bodies::with_rule_action(raw.clone(), action)).await?;
             }
-            Step::ReduceRule { project, id, raw, .. } => drop(api.update_rule(project, id, raw.clone()).await?),
-            Step::DeleteRule { project, id, .. } => api.delete_rule(project, id).await?,
-            Step::CreateWorkflow { detectors, target, .. } => {
-                let action = self.workflow_action(*target)?;
-                let closes = *target == AlertTarget::App;
+            ConnectStep::ReduceRule { project, id, raw, .. } => drop(api.update_rule(project, id, raw.clone()).await?),
+            ConnectStep::DeleteRule { project, id, .. } => api.delete_rule(project, id).await?,
+            ConnectStep::CreateWorkflow { detectors, webhooks, .. } => {
+                let action = self.workflow_action(*webhooks)?;
+                let closes = *webhooks == WebhookKind::Integration;
                 api.create_workflow(bodies::workflow(&action, detectors, closes)).await?;
             }
-            Step::ExtendWorkflow { id, target, raw, .. } => {
-                let action = self.workflow_action(*target)?;
+            ConnectStep::ExtendWorkflow { id, webhooks, raw, .. } => {
+                let action = self.workflow_action(*webhooks)?;
                 api.update_workflow(id, bodies::with_workflow_action(raw.clone(), action)).await?;
             }
-            Step::ConnectDetectors { id, raw, .. } | Step::ReduceWorkflow { id, raw, .. } => {
+            ConnectStep::ConnectDetectors { id, raw, .. } | ConnectStep::ReduceWorkflow { id, raw, .. } => {
                 api.update_workflow(id, raw.clone()).await?;
             }
-            Step::DeleteWorkflow { id, .. } => api.delete_workflow(id).await?,
+            ConnectStep::DeleteWorkflow { id, .. } => api.delete_workflow(id).await?,
         }
-        Ok(Taken::default())
+        Ok(None)
     }
 
     /// Makes Sentry send its test webhook.
@@ -129,14 +124,14 @@ impl<'a, A: SentryApi> Runner<'a, A> {
     /// # Errors
     ///
     /// When Sentry refuses.
-    pub async fn prove(&self, proof: &Proof) -> Result<(), StepError> {
-        match proof {
-            Proof::Plugin { project } => drop(self.api.test_plugin(project).await?),
-            Proof::RuleAction { project } => {
-                let action = bodies::rule_action(self.app_of(AlertTarget::App)?);
+    pub async fn test(&self, test: &TestWebhook) -> Result<(), StepError> {
+        match test {
+            TestWebhook::Plugin { project } => drop(self.api.test_plugin(project).await?),
+            TestWebhook::RuleAction { project } => {
+                let action = bodies::rule_action(self.app_of(WebhookKind::Integration)?);
                 self.api.test_rule_action(project, action).await?;
             }
-            Proof::Action(target) => self.api.test_action(self.workflow_action(*target)?).await?,
+            TestWebhook::Action(webhooks) => self.api.test_action(self.workflow_action(*webhooks)?).await?,
         }
         Ok(())
     }
@@ -147,39 +142,40 @@ impl<'a, A: SentryApi> Runner<'a, A> {
         url: &str,
         events: &[String],
         resources: &[String],
-    ) -> Result<Taken, StepError> {
+    ) -> Result<Option<String>, StepError> {
         let made = match self.api.create_app(bodies::app(name, url, events)).await {
             // Sentry accepts single events only since July 2026.
-            Err(ApiError::Status { status: 400, reason, .. }) if reason.contains("events") && events != resources => {
+            Err(SentryApiError::Status { status: 400, reason, .. })
+                if reason.contains("events") && events != resources =>
+            {
                 self.api.create_app(bodies::app(name, url, resources)).await?
             }
             made => made?,
         };
         // An internal integration is installed as soon as it is created.
         let installations = self.api.installations().await?;
-        let id = installations.into_iter().find(|one| one.app_slug == made.slug).and_then(|one| one.app_id);
+        let id = installations.into_iter().find(|one| one.app.slug == made.slug).and_then(|one| one.app.id);
         self.app = Some(AppReference { slug: made.slug.clone(), id });
         // The response to the creation does not contain the secret.
         self.read_secret(&made.slug).await
     }
 
-    async fn read_secret(&self, slug: &str) -> Result<Taken, StepError> {
+    async fn read_secret(&self, slug: &str) -> Result<Option<String>, StepError> {
         let app = self.api.app(slug).await?;
-        let secret = app.client_secret.as_ref().and_then(|secret| secret.is_readable()).map(str::to_owned);
-        let secret = secret.ok_or_else(|| StepError::HiddenSecret(slug.to_owned()))?;
-        Ok(Taken { secret: Some(secret) })
+        let secret = app.client_secret.as_ref().and_then(|secret| secret.readable()).map(str::to_owned);
+        secret.map(Some).ok_or_else(|| StepError::HiddenSecret(slug.to_owned()))
     }
 
-    /// Returns the integration that an action for `target` calls; `None` for legacy webhooks.
-    fn app_of(&self, target: AlertTarget) -> Result<Option<&AppReference>, StepError> {
-        match target {
-            AlertTarget::Legacy => Ok(None),
-            AlertTarget::App => self.app.as_ref().map(Some).ok_or(StepError::NoApp),
+    /// Returns the integration that an action calls by these webhooks; `None` for legacy webhooks.
+    fn app_of(&self, webhooks: WebhookKind) -> Result<Option<&AppReference>, StepError> {
+        match webhooks {
+            WebhookKind::Legacy => Ok(None),
+            WebhookKind::Integration => self.app.as_ref().map(Some).ok_or(StepError::NoApp),
         }
     }
 
-    fn workflow_action(&self, target: AlertTarget) -> Result<serde_json::Value, StepError> {
-        let id = match self.app_of(target)? {
+    fn workflow_action(&self, webhooks: WebhookKind) -> Result<serde_json::Value, StepError> {
+        let id = match self.app_of(webhooks)? {
             None => None,
             Some(app) => Some(app.id.as_deref().ok_or_else(|| StepError::NoAppId(app.slug.clone()))?),
         };

@@ -2,23 +2,13 @@
 
 use std::fmt;
 
-use super::super::inventory::Alerts;
-use super::super::ours::Masked;
-use super::super::types::{HookRoute, Object};
-use super::{CANARY, noun};
-
-/// What an alert should call.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AlertTarget {
-    /// Legacy webhooks of its project.
-    Legacy,
-    /// The bridge's integration, which may have to be created by an earlier step.
-    App,
-}
+use super::super::address::{WebhookKind, masked};
+use super::super::types::{AlertSystem, JsonObject};
+use super::CANARY;
 
 /// One change in Sentry.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum ConnectStep {
     /// Creates the internal integration, and returns its Client Secret.
     CreateApp {
         /// Its name.
@@ -56,8 +46,8 @@ pub enum Step {
     SetUrls {
         /// The project.
         project: String,
-        /// The endpoint.
-        route: HookRoute,
+        /// What decides whom this Sentry notifies, and with it the endpoint.
+        alerts: AlertSystem,
         /// The bridge's address.
         url: String,
         /// The whole list.
@@ -71,15 +61,15 @@ pub enum Step {
     EnableHook {
         /// The project.
         project: String,
-        /// The endpoint.
-        route: HookRoute,
+        /// What decides whom this Sentry notifies, and with it the endpoint.
+        alerts: AlertSystem,
     },
     /// Switches legacy webhooks of a project off.
     DisableHook {
         /// The project.
         project: String,
-        /// The endpoint.
-        route: HookRoute,
+        /// What decides whom this Sentry notifies, and with it the endpoint.
+        alerts: AlertSystem,
     },
     /// Creates an alert rule of the bridge's own.
     CreateRule {
@@ -87,8 +77,8 @@ pub enum Step {
         project: String,
         /// Its name.
         name: String,
-        /// What it calls.
-        target: AlertTarget,
+        /// The webhooks that it calls.
+        webhooks: WebhookKind,
         /// Whether this Sentry's rules have filters.
         filters: bool,
     },
@@ -100,10 +90,10 @@ pub enum Step {
         id: String,
         /// Its name.
         name: String,
-        /// What it should call in addition.
-        target: AlertTarget,
+        /// The webhooks that it should call in addition.
+        webhooks: WebhookKind,
         /// The rule as it is now.
-        raw: Object,
+        raw: JsonObject,
     },
     /// Removes actions from a rule.
     ReduceRule {
@@ -114,7 +104,7 @@ pub enum Step {
         /// Its name.
         name: String,
         /// The rule as it should be.
-        raw: Object,
+        raw: JsonObject,
     },
     /// Deletes a rule of the bridge's own.
     DeleteRule {
@@ -131,8 +121,8 @@ pub enum Step {
         project: String,
         /// The value of the canary's tag.
         tag: String,
-        /// What it calls.
-        target: AlertTarget,
+        /// The webhooks that it calls.
+        webhooks: WebhookKind,
     },
     /// Creates the workflow of the canary.
     CreateCanaryWorkflow {
@@ -142,8 +132,8 @@ pub enum Step {
         detector: String,
         /// The value of the canary's tag.
         tag: String,
-        /// What it calls.
-        target: AlertTarget,
+        /// The webhooks that it calls.
+        webhooks: WebhookKind,
     },
     /// Creates a workflow of the bridge's own.
     CreateWorkflow {
@@ -153,8 +143,8 @@ pub enum Step {
         projects: Vec<String>,
         /// The detectors that it is connected to.
         detectors: Vec<String>,
-        /// What it calls.
-        target: AlertTarget,
+        /// The webhooks that it calls.
+        webhooks: WebhookKind,
     },
     /// Connects a workflow to further detectors.
     ConnectDetectors {
@@ -165,7 +155,7 @@ pub enum Step {
         /// The projects that are added, by slug, for display.
         projects: Vec<String>,
         /// The workflow as it should be.
-        raw: Object,
+        raw: JsonObject,
     },
     /// Adds an action to a workflow.
     ExtendWorkflow {
@@ -173,10 +163,10 @@ pub enum Step {
         id: String,
         /// Its name.
         name: String,
-        /// What it should call in addition.
-        target: AlertTarget,
+        /// The webhooks that it should call in addition.
+        webhooks: WebhookKind,
         /// The workflow as it is now.
-        raw: Object,
+        raw: JsonObject,
     },
     /// Removes actions from a workflow.
     ReduceWorkflow {
@@ -185,7 +175,7 @@ pub enum Step {
         /// Its name.
         name: String,
         /// The workflow as it should be.
-        raw: Object,
+        raw: JsonObject,
     },
     /// Deletes a workflow of the bridge's own.
     DeleteWorkflow {
@@ -196,16 +186,16 @@ pub enum Step {
     },
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ConnectStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rule = noun(Alerts::Rules);
-        let alert = noun(Alerts::Workflows);
+        let rule = noun(AlertSystem::Rules);
+        let alert = noun(AlertSystem::Workflows);
         match self {
             Self::CreateApp { name, url, events, .. } => write!(
                 f,
                 "make the internal integration \"{name}\": it posts to {}, may read events, is an alert action, and subscribes \
                  to {}",
-                Masked(url),
+                masked(url),
                 events.join(", ")
             ),
             Self::UpdateApp { name, events, .. } => {
@@ -214,10 +204,10 @@ impl fmt::Display for Step {
             Self::ReadSecret { slug } => write!(f, "read the Client Secret of the integration {slug}"),
             Self::DeleteApp { slug } => write!(f, "delete the integration {slug}"),
             Self::SetUrls { project, url, urls, added: true, .. } => {
-                write!(f, "{project}: add {} to the addresses of its WebHooks{}", Masked(url), others(urls.len() - 1))
+                write!(f, "{project}: add {} to the addresses of its WebHooks{}", masked(url), others(urls.len() - 1))
             }
             Self::SetUrls { project, url, urls, added: false, .. } => {
-                write!(f, "{project}: take {} out of the addresses of its WebHooks{}", Masked(url), others(urls.len()))
+                write!(f, "{project}: take {} out of the addresses of its WebHooks{}", masked(url), others(urls.len()))
             }
             Self::EnableHook { project, .. } => write!(f, "{project}: enable its WebHooks"),
             Self::DisableHook { project, .. } => {
@@ -239,8 +229,8 @@ impl fmt::Display for Step {
                 write!(f, "{project}: let the {rule} \"{name}\" not call the bridge any more")
             }
             Self::DeleteRule { project, name, .. } => write!(f, "{project}: delete the {rule} \"{name}\""),
-            Self::CreateWorkflow { name, projects, target, .. } => {
-                let closes = if *target == AlertTarget::App { ", resolved ones too" } else { "" };
+            Self::CreateWorkflow { name, projects, webhooks, .. } => {
+                let closes = if *webhooks == WebhookKind::Integration { ", resolved ones too" } else { "" };
                 write!(
                     f,
                     "make the {alert} \"{name}\": new, returning and regressed issues{closes} of {} call the bridge",
@@ -263,5 +253,13 @@ fn others(number: usize) -> String {
         0 => String::new(),
         1 => ", where the other one stays".to_owned(),
         number => format!(", where the other {number} stay"),
+    }
+}
+
+/// What Sentry calls the objects that fire alerts, for display.
+pub(super) fn noun(alerts: AlertSystem) -> &'static str {
+    match alerts {
+        AlertSystem::Rules => "alert rule",
+        AlertSystem::Workflows => "alert",
     }
 }

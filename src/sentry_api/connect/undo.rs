@@ -2,54 +2,54 @@
 
 use serde_json::Value;
 
-use super::super::audit::reach::{CANARY, NAME, Reach, Target};
-use super::super::inventory::{Inventory, ProjectInventory};
-use super::super::types::{HookRoute, Object, RuleAction, WorkflowAction};
-use super::plan::chosen;
-use super::{Plan, PlanError, Step, Wish, canary};
+use super::super::audit::reach::{ActionTarget, CANARY, NAME};
+use super::super::inventory::Inventory;
+use super::super::types::{AlertRuleAction, AlertSystem, JsonObject, SentryProject, WorkflowAction};
+use super::plan::{Planner, canary_project, chosen};
+use super::{ConnectOptions, ConnectPlan, ConnectStep, PlanError};
 
 /// Plans the steps that revert what `connect` made.
 ///
 /// Rules and workflows with the names that `connect` gives are deleted, and so is its integration if no project was
 /// named. The bridge's address is removed from the lists that contain it; if it was the only address, the legacy webhooks
-/// are disabled. Other alerts lose the action that calls the integration and, if they are named in [`Wish::extend`], the
-/// action that calls legacy webhooks. With [`Wish::canary`] only the canary's alert is reverted.
+/// are disabled. Other alerts lose the action that calls the integration and, if they are named in [`ConnectOptions::extend`], the
+/// action that calls legacy webhooks. With [`ConnectOptions::canary`] only the canary's alert is reverted.
 ///
 /// # Errors
 ///
 /// When a project does not exist, or the token does not see enough.
-pub fn undo(inventory: &Inventory, wish: &Wish) -> Result<Plan, PlanError> {
-    let projects = chosen(inventory, wish)?;
+pub fn undo(inventory: &Inventory, options: &ConnectOptions) -> Result<ConnectPlan, PlanError> {
+    let projects = chosen(inventory, options)?;
     if let Some(sentence) = inventory.unseen.first() {
         return Err(PlanError::NotSeen(sentence.clone()));
     }
     // If the canary is named, only its alert is removed: everything else still pages.
-    let canary_alone = wish.canary.as_ref().map(|wish| canary::project(inventory, wish)).transpose()?;
-    let mut undo = Undo { inventory, wish, reach: Reach::new(inventory, &wish.bridge), plan: Plan::default() };
-    if let Some(entry) = canary_alone {
-        undo.rules(entry);
-        undo.workflows();
+    let canary_alone = canary_project(inventory, options)?;
+    let mut undo = Planner::new(inventory, options);
+    if let Some((entry, _)) = canary_alone {
+        undo.remove_rules(entry);
+        undo.remove_workflows();
         return Ok(undo.plan);
     }
     for entry in &projects {
-        undo.rules(entry);
+        undo.remove_rules(entry);
     }
     // A workflow may serve many projects, so it is reverted only together with all of them.
-    if wish.projects.is_empty() {
-        undo.workflows();
+    if options.projects.is_empty() {
+        undo.remove_workflows();
     } else if inventory.workflows.iter().any(|workflow| undo.reach.names_bridge(workflow)) {
         undo.plan
             .notes
             .push("alerts and integration of the organization stay: leave out --project to take them back".to_owned());
     }
     for entry in &projects {
-        undo.hook(entry);
+        undo.remove_hook(entry);
     }
-    if wish.projects.is_empty() {
+    if options.projects.is_empty() {
         for app in inventory.apps.iter().filter(|app| app.name == NAME && app.status == "internal") {
-            let is_ours = app.webhook_url.as_deref().is_some_and(|url| wish.bridge.is_ours(url));
-            if is_ours {
-                undo.plan.steps.push(Step::DeleteApp { slug: app.slug.clone() });
+            let is_bridge = app.webhook_url.as_deref().is_some_and(|url| options.bridge.matches(url));
+            if is_bridge {
+                undo.plan.steps.push(ConnectStep::DeleteApp { slug: app.slug.clone() });
             } else {
                 undo.plan.notes.push(format!("the integration \"{NAME}\" posts elsewhere and stays"));
             }
@@ -63,35 +63,28 @@ fn is_own(alert: &str) -> bool {
     alert == NAME || alert == CANARY
 }
 
-struct Undo<'a> {
-    inventory: &'a Inventory,
-    wish: &'a Wish,
-    reach: Reach<'a>,
-    plan: Plan,
-}
-
-impl Undo<'_> {
+impl Planner<'_> {
     /// Whether this undo removes an action of the alert `alert`.
-    fn goes(&self, found: Target<'_>, alert: &str) -> bool {
+    fn removes(&self, found: ActionTarget<'_>, alert: &str) -> bool {
         match found {
-            Target::App(app) => app.name == NAME && self.reach.is_ours(app),
-            Target::Legacy => is_own(alert) || self.wish.extend.iter().any(|name| name == alert),
-            Target::Other => false,
+            ActionTarget::App(app) => app.name == NAME && self.reach.is_bridge_app(app),
+            ActionTarget::Legacy => is_own(alert) || self.options.extend.iter().any(|name| name == alert),
+            ActionTarget::Other => false,
         }
     }
 
-    fn rules(&mut self, entry: &ProjectInventory) {
-        let project = &entry.project.slug;
-        let takes = |name: &str| self.wish.canary.is_none() || name == CANARY;
+    fn remove_rules(&mut self, entry: &SentryProject) {
+        let project = &entry.slug;
+        let takes = |name: &str| self.options.canary.is_none() || name == CANARY;
         for rule in entry.rules.iter().flatten().filter(|rule| takes(&rule.name)) {
-            let goes = |action: &RuleAction| self.goes(self.reach.of_rule_action(action), &rule.name);
+            let goes = |action: &AlertRuleAction| self.removes(self.reach.of_rule_action(action), &rule.name);
             let going: Vec<bool> = rule.actions.iter().map(goes).collect();
             let (id, name) = (rule.id.clone(), rule.name.clone());
             let all_go = going.iter().all(|goes| *goes);
             match (going.contains(&true), all_go) {
                 (false, _) => {}
                 (true, true) if is_own(&rule.name) => {
-                    self.plan.steps.push(Step::DeleteRule { project: project.clone(), id, name });
+                    self.plan.steps.push(ConnectStep::DeleteRule { project: project.clone(), id, name });
                 }
                 (true, true) => {
                     let note =
@@ -101,22 +94,24 @@ impl Undo<'_> {
                 (true, false) => {
                     let mut raw = rule.raw.clone();
                     drop_actions(&mut raw, &going);
-                    self.plan.steps.push(Step::ReduceRule { project: project.clone(), id, name, raw });
+                    self.plan.steps.push(ConnectStep::ReduceRule { project: project.clone(), id, name, raw });
                 }
             }
         }
     }
 
-    fn workflows(&mut self) {
-        let takes = |name: &str| self.wish.canary.is_none() || name == CANARY;
+    fn remove_workflows(&mut self) {
+        let takes = |name: &str| self.options.canary.is_none() || name == CANARY;
         for workflow in self.inventory.workflows.iter().filter(|workflow| takes(&workflow.name)) {
-            let goes = |action: &WorkflowAction| self.goes(self.reach.of_workflow_action(action), &workflow.name);
+            let goes = |action: &WorkflowAction| self.removes(self.reach.of_workflow_action(action), &workflow.name);
             let going: Vec<bool> = workflow.actions.iter().map(goes).collect();
             let (id, name) = (workflow.id.clone(), workflow.name.clone());
             let all_go = going.iter().all(|goes| *goes);
             match (going.contains(&true), all_go) {
                 (false, _) => {}
-                (true, true) if is_own(&workflow.name) => self.plan.steps.push(Step::DeleteWorkflow { id, name }),
+                (true, true) if is_own(&workflow.name) => {
+                    self.plan.steps.push(ConnectStep::DeleteWorkflow { id, name })
+                }
                 (true, true) => {
                     self.plan
                         .notes
@@ -134,42 +129,42 @@ impl Undo<'_> {
                         }
                         going = rest;
                     }
-                    self.plan.steps.push(Step::ReduceWorkflow { id, name, raw });
+                    self.plan.steps.push(ConnectStep::ReduceWorkflow { id, name, raw });
                 }
             }
         }
     }
 
-    fn hook(&mut self, entry: &ProjectInventory) {
-        let project = entry.project.slug.clone();
+    fn remove_hook(&mut self, entry: &SentryProject) {
+        let project = entry.slug.clone();
         let Some(hook) = &entry.hook else { return };
-        let (ours, others): (Vec<String>, Vec<String>) =
-            hook.urls.iter().cloned().partition(|url| self.wish.bridge.is_ours(url));
-        let Some(url) = ours.into_iter().next() else { return };
-        let route = hook.route;
+        let (own, others): (Vec<String>, Vec<String>) =
+            hook.urls.iter().cloned().partition(|url| self.options.bridge.matches(url));
+        let Some(url) = own.into_iter().next() else { return };
+        let alerts = hook.alerts;
         // It is not known what the endpoint of 2026 does with an empty list, so the address stays in the list and the
         // webhooks are disabled.
-        if others.is_empty() && route == HookRoute::LegacyWebhooks {
-            self.plan.steps.push(Step::DisableHook { project, route });
+        if others.is_empty() && alerts == AlertSystem::Workflows {
+            self.plan.steps.push(ConnectStep::DisableHook { project, alerts });
             return;
         }
         let alone = others.is_empty();
-        self.plan.steps.push(Step::SetUrls {
+        self.plan.steps.push(ConnectStep::SetUrls {
             project: project.clone(),
-            route,
+            alerts,
             url,
             urls: others,
             added: false,
             enabled: hook.enabled,
         });
         if alone && hook.enabled {
-            self.plan.steps.push(Step::DisableHook { project, route });
+            self.plan.steps.push(ConnectStep::DisableHook { project, alerts });
         }
     }
 }
 
 /// Removes the actions whose entry in `going` is true.
-fn drop_actions(holder: &mut Object, going: &[bool]) {
+fn drop_actions(holder: &mut JsonObject, going: &[bool]) {
     if let Some(actions) = holder.get_mut("actions").and_then(Value::as_array_mut) {
         let mut going = going.iter();
         actions.retain(|_| !going.next().copied().unwrap_or(false));

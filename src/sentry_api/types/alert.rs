@@ -1,14 +1,15 @@
 //! Alert rules and workflows. They are written back as a whole: a PUT replaces the object, so fields that the bridge does
 //! not know must be preserved.
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Object, id, text_of_id, yes};
+use super::{JsonObject, member, text_of_id};
 
 /// An alert rule of a project: how Sentry up to about 2025 decides whom to notify.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Rule {
+pub struct AlertRule {
     /// Its number, as text.
     pub id: String,
     /// Its name.
@@ -20,15 +21,15 @@ pub struct Rule {
     /// Whether it is neither disabled nor muted for everybody. Sentry 9.1 does not say, so its rules count as active.
     pub active: bool,
     /// Its actions.
-    pub actions: Vec<RuleAction>,
+    pub actions: Vec<AlertRuleAction>,
     /// The whole rule as Sentry sent it, for writing it back.
-    pub raw: Object,
+    pub raw: JsonObject,
 }
 
 /// An action of a rule.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct RuleAction {
+pub struct AlertRuleAction {
     /// Its class in Sentry, such as `sentry.rules.actions.notify_event.NotifyEventAction`.
     pub id: String,
     /// `webhooks`, or the slug of an integration.
@@ -59,7 +60,7 @@ pub struct Workflow {
     /// The actions of all its filters.
     pub actions: Vec<WorkflowAction>,
     /// The whole workflow as Sentry sent it, for writing it back.
-    pub raw: Object,
+    pub raw: JsonObject,
 }
 
 /// An action of a workflow.
@@ -73,33 +74,22 @@ pub struct WorkflowAction {
     pub active: bool,
 }
 
-impl<'de> Deserialize<'de> for Rule {
+impl<'de> Deserialize<'de> for AlertRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Wire {
-            #[serde(deserialize_with = "id")]
-            id: String,
-            name: String,
-            environment: Option<String>,
-            frequency: Option<Value>,
-            status: Option<String>,
-            snooze: Option<bool>,
-            snooze_for_everyone: Option<bool>,
-            #[serde(default)]
-            actions: Vec<RuleAction>,
-        }
-        let raw = Object::deserialize(deserializer)?;
-        let wire: Wire = serde_json::from_value(Value::Object(raw.clone())).map_err(serde::de::Error::custom)?;
+        let raw = JsonObject::deserialize(deserializer)?;
+        let status: Option<String> = member(&raw, "status")?;
+        let snooze: Option<bool> = member(&raw, "snooze")?;
+        let for_everyone: Option<bool> = member(&raw, "snoozeForEveryone")?;
         // A rule that only the token's owner has muted still fires for the others.
-        let muted = wire.snooze.unwrap_or(false) && wire.snooze_for_everyone.unwrap_or(true);
+        let muted = snooze.unwrap_or(false) && for_everyone.unwrap_or(true);
+        let actions: Option<Vec<AlertRuleAction>> = member(&raw, "actions")?;
         Ok(Self {
-            id: wire.id,
-            name: wire.name,
-            environment: wire.environment,
-            frequency: wire.frequency.as_ref().and_then(minutes),
-            active: wire.status.is_none_or(|status| status == "active") && !muted,
-            actions: wire.actions,
+            id: raw.get("id").and_then(text_of_id).ok_or_else(|| D::Error::custom("the rule has no id"))?,
+            name: member(&raw, "name")?,
+            environment: member(&raw, "environment")?,
+            frequency: raw.get("frequency").and_then(minutes),
+            active: status.is_none_or(|status| status == "active") && !muted,
+            actions: actions.unwrap_or_default(),
             raw,
         })
     }
@@ -107,37 +97,22 @@ impl<'de> Deserialize<'de> for Rule {
 
 impl<'de> Deserialize<'de> for Workflow {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Wire {
-            #[serde(deserialize_with = "id")]
-            id: String,
-            name: String,
-            #[serde(default = "yes")]
-            enabled: bool,
-            environment: Option<String>,
-            config: Option<Value>,
-            #[serde(default)]
-            detector_ids: Vec<Value>,
-            triggers: Option<Value>,
-            last_triggered: Option<String>,
-            #[serde(default)]
-            action_filters: Vec<Value>,
-        }
-        let raw = Object::deserialize(deserializer)?;
-        let wire: Wire = serde_json::from_value(Value::Object(raw.clone())).map_err(serde::de::Error::custom)?;
-        let conditions = wire.triggers.as_ref().and_then(|triggers| triggers["conditions"].as_array());
+        let raw = JsonObject::deserialize(deserializer)?;
+        let enabled: Option<bool> = member(&raw, "enabled")?;
+        let detector_ids: Option<Vec<Value>> = member(&raw, "detectorIds")?;
+        let filters: Option<Vec<Value>> = member(&raw, "actionFilters")?;
+        let conditions = raw.get("triggers").and_then(|triggers| triggers["conditions"].as_array());
         let triggers = conditions.into_iter().flatten().filter_map(|condition| condition["type"].as_str());
-        let actions = wire.action_filters.iter().filter_map(|filter| filter["actions"].as_array()).flatten();
+        let actions = filters.iter().flatten().filter_map(|filter| filter["actions"].as_array()).flatten();
         Ok(Self {
-            id: wire.id,
-            name: wire.name,
-            enabled: wire.enabled,
-            environment: wire.environment,
-            frequency: wire.config.as_ref().and_then(|config| minutes(&config["frequency"])),
-            detector_ids: wire.detector_ids.iter().filter_map(text_of_id).collect(),
+            id: raw.get("id").and_then(text_of_id).ok_or_else(|| D::Error::custom("the workflow has no id"))?,
+            name: member(&raw, "name")?,
+            enabled: enabled.unwrap_or(true),
+            environment: member(&raw, "environment")?,
+            frequency: raw.get("config").and_then(|config| minutes(&config["frequency"])),
+            detector_ids: detector_ids.iter().flatten().filter_map(text_of_id).collect(),
             triggers: triggers.map(str::to_owned).collect(),
-            last_triggered: wire.last_triggered,
+            last_triggered: member(&raw, "lastTriggered")?,
             actions: actions.map(WorkflowAction::of).collect(),
             raw,
         })
@@ -173,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_rule_is_read_with_what_scripts_and_old_versions_wrote() {
-        let read = |rule: Value| serde_json::from_value::<Rule>(rule).unwrap();
+        let read = |rule: Value| serde_json::from_value::<AlertRule>(rule).unwrap();
         let odd = read(json!({"id": 7, "name": "x", "frequency": 0.001, "actions": [{"id": "a", "other": {}}]}));
         assert_eq!((odd.id.as_str(), odd.frequency, odd.active), ("7", Some(1), true));
         let muted = read(json!({"id": "7", "name": "x", "frequency": "30", "snooze": true}));

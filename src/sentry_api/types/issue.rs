@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{id, text_of_id};
+use super::{maybe_id, text_of_id};
 
 /// A half-open span of time: it includes `from` and excludes `until`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Window {
+pub struct TimeWindow {
     /// The start, inclusive.
     pub from: DateTime<Utc>,
     /// The end, exclusive.
@@ -26,7 +26,7 @@ pub enum IssueRoute {
 
 /// An issue.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Issue {
+pub struct SentryIssue {
     /// Its number, as text. For an issue that was merged into another, Sentry returns that other issue.
     pub id: String,
     /// Its title.
@@ -47,7 +47,7 @@ pub struct Issue {
     pub raw: Value,
 }
 
-impl Issue {
+impl SentryIssue {
     /// Whether it is neither resolved nor archived nor about to be deleted.
     #[must_use]
     pub fn is_unresolved(&self) -> bool {
@@ -62,18 +62,22 @@ impl Issue {
 }
 
 /// An issue for which an alert fired within a window.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fired {
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FiredIssue {
     /// The issue, as it is now.
-    pub issue: Issue,
+    #[serde(rename = "group")]
+    pub issue: SentryIssue,
     /// When the alert last fired for it within the window.
+    #[serde(rename = "lastTriggered")]
     pub at: DateTime<Utc>,
     /// The id of the event for which it fired then. If it fired for an activity, this is the number of the activity,
     /// which is not the id of an event.
+    #[serde(default, deserialize_with = "maybe_id")]
     pub event_id: Option<String>,
 }
 
-impl<'de> Deserialize<'de> for Issue {
+impl<'de> Deserialize<'de> for SentryIssue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Value::deserialize(deserializer)?;
         let id = text_of_id(&raw["id"]).ok_or_else(|| serde::de::Error::custom("the issue has no id"))?;
@@ -96,30 +100,6 @@ impl<'de> Deserialize<'de> for Issue {
     }
 }
 
-impl<'de> Deserialize<'de> for Fired {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Wire {
-            group: Issue,
-            last_triggered: DateTime<Utc>,
-            event_id: Option<Value>,
-        }
-        let wire = Wire::deserialize(deserializer)?;
-        Ok(Self { issue: wire.group, at: wire.last_triggered, event_id: wire.event_id.as_ref().and_then(text_of_id) })
-    }
-}
-
-/// A period during which a metric issue was open. Source: `groupopenperiod.py` among Sentry's serializers.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-pub struct OpenPeriod {
-    /// Its number, as text.
-    #[serde(deserialize_with = "id")]
-    pub id: String,
-    /// When it ended; `None` while it is open.
-    pub end: Option<DateTime<Utc>>,
-}
-
 fn time(value: &Value) -> Option<DateTime<Utc>> {
     value.as_str()?.parse().ok()
 }
@@ -132,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_issue_tells_when_it_was_resolved_last() {
-        let issue: Issue = serde_json::from_value(json!({
+        let issue: SentryIssue = serde_json::from_value(json!({
             "id": 7, "title": "x", "status": "resolved", "project": {"slug": "shop"}, "permalink": null,
             "firstSeen": "2026-11-26T10:00:00.123456Z",
             "activity": [
@@ -145,7 +125,7 @@ mod tests {
         .unwrap();
         assert_eq!((issue.id.as_str(), issue.is_resolved(), issue.is_unresolved()), ("7", true, false));
         assert_eq!(issue.resolved_at, "2026-11-26T12:00:00Z".parse().ok());
-        assert!(serde_json::from_value::<Issue>(json!({"title": "x"})).is_err());
+        assert!(serde_json::from_value::<SentryIssue>(json!({"title": "x"})).is_err());
     }
 
     #[test]
@@ -153,7 +133,7 @@ mod tests {
         let fired = |event: Value| {
             let row =
                 json!({"group": {"id": "7"}, "count": 2, "lastTriggered": "2026-11-26T10:00:00Z", "eventId": event});
-            serde_json::from_value::<Fired>(row).unwrap().event_id
+            serde_json::from_value::<FiredIssue>(row).unwrap().event_id
         };
         assert_eq!(fired(json!(null)), None);
         assert_eq!(fired(json!(12)).as_deref(), Some("12"));

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::text::{ago, count, counted, harmless, span};
 use crate::canary::{CanaryStatus, Progress};
 use crate::monitor::{SentrySide, Snapshot};
-use crate::sentry_api::audit::{AuditReport, AuditStatus, Finding};
+use crate::sentry_api::audit::{AuditFinding, AuditReport, AuditStatus};
 
 /// How many findings are shown; `audit` prints all of them.
 const MAX_FINDINGS: usize = 20;
@@ -111,7 +111,7 @@ fn report_of(now: DateTime<Utc>, report: &AuditReport) -> Markup {
     }
 }
 
-fn finding_of(finding: &Finding) -> Markup {
+fn finding_of(finding: &AuditFinding) -> Markup {
     let place: Vec<&str> = [&finding.project, &finding.alert].into_iter().flatten().map(String::as_str).collect();
     html! {
         article .entry {

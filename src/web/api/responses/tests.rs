@@ -16,7 +16,7 @@ use crate::proof::ProofStatus;
 use crate::queue::external::CatchUpRun;
 use crate::queue::leases::BridgeId;
 use crate::queue::{EventId, Proof, QueueError, RejectedId};
-use crate::sentry_api::ApiError;
+use crate::sentry_api::SentryApiError;
 use crate::sentry_api::audit::AuditStatus;
 use crate::web::ui::tests::samples::{ago, audit, dead, degraded, now, snapshot, well};
 
@@ -75,7 +75,7 @@ fn full() -> (Snapshot, Vec<Trouble>) {
         last_sent_at: Some(ago(100)),
         progress: Progress::NotTaken { since: ago(900), reason: "answered 413".to_owned() },
     }));
-    let error = ApiError::Forbidden { call: "GET /api/0/".to_owned(), scope: "org:read" };
+    let error = SentryApiError::Forbidden { call: "GET /api/0/".to_owned(), scope: "org:read" };
     let mut report = audit();
     report.audit.findings.truncate(1);
     report.audit.notes.push("a note".to_owned());

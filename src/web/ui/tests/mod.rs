@@ -18,7 +18,7 @@ use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
 use crate::pagerduty::{KeyNames, ProofState};
 use crate::queue::{Durability, EventId, Proof, Rejected, RejectedId, Survives};
-use crate::sentry_api::ApiError;
+use crate::sentry_api::SentryApiError;
 use crate::sentry_api::audit::AuditStatus;
 
 /// Returns a page with one line per element, so that a diff shows where it changed, and without the digests of its
@@ -128,7 +128,7 @@ fn the_canary_is_shown_with_its_time_and_the_audit_with_its_remedies_and_its_tok
     );
     assert!(page.contains("1 more finding: run <code>audit</code>"), "{page}");
 
-    let error = ApiError::Forbidden { call: "GET /api/0/<b>/".to_owned(), scope: "org:read" };
+    let error = SentryApiError::Forbidden { call: "GET /api/0/<b>/".to_owned(), scope: "org:read" };
     status.snapshot.sentry.audit = Some(AuditStatus { failure: Some((samples::ago(5), error)), ..audit() });
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("The audit failed") && page.contains("GET /api/0/&lt;b&gt;/ (403)"), "{page}");

@@ -13,7 +13,7 @@ use crate::queue::{
     Backlog, DeadLetters, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State,
     Summary, Survives,
 };
-use crate::sentry_api::audit::{Audit, AuditReport, Finding, Kind, ProjectAudit};
+use crate::sentry_api::audit::{AuditFinding, AuditReport, FindingKind, ProjectAudit, SentryAudit};
 use crate::web::ui::layout::{About, Frame};
 use crate::web::ui::lists::{Listing, Shown};
 use crate::web::ui::notice::{Followed, Notice};
@@ -62,18 +62,18 @@ pub(in crate::web) fn snapshot() -> Snapshot {
 
 /// An audit of one project with more findings than the page shows.
 pub(in crate::web) fn audit() -> AuditReport {
-    let finding = Finding {
-        kind: Kind::ProjectWithoutPage,
+    let finding = AuditFinding {
+        kind: FindingKind::ProjectWithoutPage,
         project: Some("shop".to_owned()),
         alert: None,
         problem: "no rule of it calls the bridge".to_owned(),
-        remedy: Kind::ProjectWithoutPage.remedy(),
+        remedy: FindingKind::ProjectWithoutPage.remedy(),
     };
     AuditReport {
         at: ago(3_600),
         token: "member@example.com".to_owned(),
         generation: "workflows".to_owned(),
-        audit: Audit {
+        audit: SentryAudit {
             projects: vec![ProjectAudit { project: "shop".to_owned(), pages: false, alerts: Vec::new() }],
             findings: vec![finding; 21],
             notes: Vec::new(),
