@@ -26,6 +26,7 @@
 //! What comes in:
 //!
 //! - [`web`]: the HTTP endpoints and who may use them. Webhooks, health, metrics, the status page and `/api`.
+//! - [`envelope`]: what [`ingest`] asks [`queue`] to do
 //! - [`ingest`]: from a request to a decision: enqueue an event, ignore the webhook or reject it. `explain` and a retried
 //!   rejected webhook call the same function.
 //! - [`sentry`]: the bodies and signatures of Sentry's webhooks, of the legacy plugin and of the integration platform.
@@ -84,6 +85,7 @@ pub mod commands;
 pub mod config;
 pub mod delivery;
 pub mod descriptors;
+pub mod envelope;
 pub mod exit_code;
 mod http_client;
 pub mod ingest;

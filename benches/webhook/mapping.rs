@@ -21,7 +21,7 @@ pub(crate) fn run() {
     for size in [1_000, USUAL, 125_000, 500_000, 8_000_000] {
         let body = Sample::new(size).body(1);
         let webhook = Webhook::of_body(&body, Utc::now());
-        assert!(matches!(ingest.decide(&webhook), Decision::Queue(_)));
+        assert!(matches!(ingest.decide(&webhook), Decision::Enqueue(_)));
         let (mut skipped, mut mapped) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             skipped.push(time(|| {

@@ -9,6 +9,7 @@ use std::thread;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use chrono::Utc;
+use sentry_pagerduty_bridge::envelope::Enqueue;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::routing::Routes;
@@ -75,10 +76,13 @@ async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
     let (incident_key, event) = match &shared.mapping {
         Mapping::Lean => lean::event(&body, SERVICE_KEY),
         Mapping::Bridge(ingest) => {
-            let Decision::Queue(prepared) = ingest.decide(&Webhook::of_body(&body, received_at)) else {
+            let Decision::Enqueue(enqueue) = ingest.decide(&Webhook::of_body(&body, received_at)) else {
                 return HttpResponse::UnprocessableEntity().finish();
             };
-            (prepared.event.incident_key.as_str().to_owned(), prepared.rendered.bytes)
+            let Enqueue::Event { envelope, .. } = *enqueue else {
+                return HttpResponse::UnprocessableEntity().finish();
+            };
+            (envelope.incident_key.as_str().to_owned(), envelope.body)
         }
     };
     drop(body);

@@ -14,7 +14,7 @@ use super::source::{FiredAlerts, fired_alerts};
 use super::{Mode, Sink};
 use crate::ingest::{Decision, Ingest};
 use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
-use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity, render};
+use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity};
 use crate::queue::external::{CatchUpRun, IssueNote, SentryNotes};
 use crate::queue::{Enqueue, Enqueued, Envelope, QueueError, Reader};
 use crate::sentry::fetched_alert;
@@ -129,7 +129,8 @@ impl<A: SentryApi> CatchUp<'_, A> {
     /// Whether the issue's webhook would have paged, as far as the issue alone shows.
     fn may_page(&self, firing: &Firing) -> bool {
         let alert = fetched_alert(&firing.issue.raw, None, firing.alerts.clone(), firing.by_plugin, firing.at);
-        alert.is_some_and(|alert| matches!(self.ingest.decide_on_fetched(alert, None), Decision::Queue(_)))
+        alert
+            .is_some_and(|alert| matches!(self.ingest.decide_on_fetched(alert, None, Utc::now()), Decision::Enqueue(_)))
     }
 
     /// Carries out what was found, calls `tell` with the outcome of each alert of `Share::page`, and returns the counts
@@ -213,15 +214,15 @@ impl<A: SentryApi> CatchUp<'_, A> {
             let Some(mut alert) = alert else { return not_needed("Sentry does not say which issue it is") };
             alert.facts.push(("caught_up", late(firing.at, now)));
             let happened_at = alert.received.filter(|at| *at <= now);
-            match self.ingest.decide_on_fetched(alert, happened_at) {
-                Decision::Queue(prepared) => {
-                    if let Enqueued::Queued(accepted) = sink.enqueue(Enqueue::trigger(*prepared, now)).await? {
+            match self.ingest.decide_on_fetched(alert, happened_at, now) {
+                Decision::Enqueue(enqueue) => {
+                    if let Enqueued::Queued(accepted) = sink.enqueue(*enqueue).await? {
                         events.extend(accepted.into_iter().map(|accepted| accepted.id));
                     }
                 }
                 Decision::Ignored(reason) => why = reason.to_string(),
-                // A firing is always a trigger, and an alert that has been parsed is not rejected.
-                Decision::Follow(_) | Decision::Rejected(_) => {}
+                // An alert that has been parsed is not rejected.
+                Decision::Rejected(_) => {}
             }
         }
         Ok(if events.is_empty() { Outcome::NotNeeded(why) } else { Outcome::Enqueued(events) })
@@ -295,7 +296,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
             incident_key: IncidentKey::of_alarm(self.ingest.incident_key_prefix(), SUMMARY),
             action: EventAction::Trigger(trigger),
         };
-        sink.enqueue(Enqueue::event(Envelope::new(&event, render(&event), now))).await?;
+        sink.enqueue(Enqueue::event(Envelope::new(&event, now))).await?;
         warn!("{line}");
         Ok(())
     }

@@ -7,11 +7,12 @@ use chrono::Utc;
 use serde_json::Value;
 
 use super::environment::{config_with_placeholders, out, say};
-use super::payloads::{Payload, collect};
+use super::payloads::collect;
 use crate::alert::Alert;
 use crate::cli::{ExplainApi, ExplainArgs};
+use crate::envelope::{Enqueue, FollowUp};
 use crate::exit_code::ExitCode;
-use crate::ingest::{Decision, FollowUp, Ingest, Prepared, Webhook};
+use crate::ingest::{Decision, Ingest, Webhook};
 use crate::pagerduty::{ApiVersion, Destination, Event, Rendered, ServiceKey, Template, events_api, render};
 use crate::printable::{self, line};
 use crate::routing::{Routes, SeverityRules};
@@ -35,9 +36,16 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             exit = ExitCode::Failed;
         }
         let description = config.description.as_ref();
-        let show = Show { routes: &routes, severity: &severity, description, api: args.api, keys: args.show_keys };
+        let show = Show {
+            ingest: &ingest,
+            routes: &routes,
+            severity: &severity,
+            description,
+            api: args.api,
+            keys: args.show_keys,
+        };
         if args.json {
-            print_json(&mut out, payload, &decision, &show)?;
+            print_json(&mut out, &payload.name, &webhook, &decision, &show)?;
         } else {
             print_text(&mut out, &payload.name, &webhook, &decision, &show)?;
         }
@@ -47,6 +55,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 /// What is shown, and how.
 struct Show<'a> {
+    ingest: &'a Ingest,
     routes: &'a Routes,
     severity: &'a SeverityRules,
     description: Option<&'a Template>,
@@ -55,6 +64,11 @@ struct Show<'a> {
 }
 
 impl Show<'_> {
+    /// The event of a webhook that opens an incident.
+    fn trigger(&self, webhook: &Webhook<'_>) -> anyhow::Result<Event> {
+        self.ingest.trigger_of(webhook).context("the payload is not an alert")
+    }
+
     /// The events to show: for the API of the integration, or for the APIs that were asked for.
     fn events(&self, event: &Event) -> Vec<Event> {
         let apis = match self.api {
@@ -72,23 +86,35 @@ impl Show<'_> {
     }
 }
 
-fn print_json(out: &mut impl Write, payload: &Payload, decision: &Decision, show: &Show<'_>) -> anyhow::Result<()> {
-    match decision {
-        Decision::Queue(prepared) => {
-            for event in show.events(&prepared.event) {
-                writeln!(out, "{}", compact(&json(&event, &render(&event), show.keys)?))?;
-            }
-        }
-        Decision::Follow(follow_up) => match &follow_up.fallback {
-            Some(key) => {
-                for event in show.events(&follow_up.event_for(show.routes.destination(key))) {
-                    writeln!(out, "{}", compact(&json(&event, &render(&event), show.keys)?))?;
+fn print_json(
+    out: &mut impl Write,
+    name: &str,
+    webhook: &Webhook<'_>,
+    decision: &Decision,
+    show: &Show<'_>,
+) -> anyhow::Result<()> {
+    let event = match decision {
+        Decision::Enqueue(enqueue) => match &**enqueue {
+            Enqueue::Event { .. } => show.trigger(webhook)?,
+            Enqueue::FollowUp(follow_up) => match &follow_up.fallback {
+                Some(key) => follow_up.event_for(show.routes.destination(key)),
+                None => {
+                    say(&line(&format!("{name}: {}", destinations(follow_up))));
+                    return Ok(());
                 }
-            }
-            None => say(&line(&format!("{}: {}", payload.name, destinations(follow_up)))),
+            },
         },
-        Decision::Ignored(reason) => say(&line(&format!("{}: ignored: {reason}", payload.name))),
-        Decision::Rejected(reason) => say(&line(&format!("{}: refused: {reason}", payload.name))),
+        Decision::Ignored(reason) => {
+            say(&line(&format!("{name}: ignored: {reason}")));
+            return Ok(());
+        }
+        Decision::Rejected(reason) => {
+            say(&line(&format!("{name}: refused: {reason}")));
+            return Ok(());
+        }
+    };
+    for event in show.events(&event) {
+        writeln!(out, "{}", compact(&json(&event, &render(&event), show.keys)?))?;
     }
     Ok(())
 }
@@ -104,32 +130,32 @@ fn print_text(
     match decision {
         Decision::Ignored(reason) => writeln!(out, "  ignored  {}", line(&reason.to_string()))?,
         Decision::Rejected(reason) => writeln!(out, "  refused  {}", line(&reason.to_string()))?,
-        Decision::Queue(prepared) => print_trigger(out, webhook, prepared, show)?,
-        Decision::Follow(follow_up) => {
-            // The events differ only in their integration.
-            let key = follow_up.fallback.as_ref().unwrap_or(show.routes.default_key());
-            for event in show.events(&follow_up.event_for(show.routes.destination(key))) {
-                let api = event.destination.api;
-                writeln!(out, "  event    {}, by the Events API {api}:", line(&destinations(follow_up)))?;
-                let mut json = json(&event, &render(&event), show.keys)?;
-                if follow_up.fallback.is_none() {
-                    json[events_api(api).key_member()] =
-                        Value::from("the key of each integration where the incident is open");
-                }
-                print_event(out, &json)?;
-            }
-        }
+        Decision::Enqueue(enqueue) => match &**enqueue {
+            Enqueue::Event { .. } => print_trigger(out, webhook, show)?,
+            Enqueue::FollowUp(follow_up) => print_follow_up(out, follow_up, show)?,
+        },
     }
     writeln!(out)?;
     Ok(())
 }
 
-fn print_trigger(
-    out: &mut impl Write,
-    webhook: &Webhook<'_>,
-    prepared: &Prepared,
-    show: &Show<'_>,
-) -> anyhow::Result<()> {
+fn print_follow_up(out: &mut impl Write, follow_up: &FollowUp, show: &Show<'_>) -> anyhow::Result<()> {
+    // The events differ only in their integration.
+    let key = follow_up.fallback.as_ref().unwrap_or(show.routes.default_key());
+    for event in show.events(&follow_up.event_for(show.routes.destination(key))) {
+        let api = event.destination.api;
+        writeln!(out, "  event    {}, by the Events API {api}:", line(&destinations(follow_up)))?;
+        let mut json = json(&event, &render(&event), show.keys)?;
+        if follow_up.fallback.is_none() {
+            json[events_api(api).key_member()] = Value::from("the key of each integration where the incident is open");
+        }
+        print_event(out, &json)?;
+    }
+    Ok(())
+}
+
+fn print_trigger(out: &mut impl Write, webhook: &Webhook<'_>, show: &Show<'_>) -> anyhow::Result<()> {
+    let event = show.trigger(webhook)?;
     // Routes are matched before anything is redacted, so the payload is parsed again.
     let (alert, _) = webhook.parse().context("the payload is not an alert")?;
     let steps = show.routes.explain(&alert);
@@ -137,11 +163,11 @@ fn print_trigger(
         writeln!(out, "  route    {step}")?;
     }
     let by = if steps.last().is_some_and(|step| step.matched) { "that line's key" } else { "the default key" };
-    writeln!(out, "  key      {}, {by}", show.key(&prepared.event.destination.key))?;
+    writeln!(out, "  key      {}, {by}", show.key(&event.destination.key))?;
     if let Some(template) = show.description {
         writeln!(out, "  template {}", line(&template.to_string()))?;
     }
-    for event in show.events(&prepared.event) {
+    for event in show.events(&event) {
         let (api, rendered) = (event.destination.api, render(&event));
         if api == ApiVersion::V2 {
             writeln!(out, "  severity {}", severity(&alert, show.severity))?;

@@ -12,7 +12,7 @@ use super::view::KeyView;
 use super::{DeliveryLimits, Moment};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::{FailureCause, Outcome};
-use crate::queue::{Arrival, Disposition, EventId, WaitingEvent};
+use crate::queue::{Disposition, EventId, WaitingEvent};
 
 /// The incident queues of one service key, with its rate limiter and circuit breaker.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl KeyQueue {
         &mut self.prefetch
     }
 
-    pub(super) fn arrived(&mut self, event: &Arrival) {
+    pub(super) fn arrived(&mut self, event: &WaitingEvent) {
         if self.prefetch.accepts(event.id, self.incidents.ready_count() >= self.limits.prefetch) {
             self.incidents.push(event.id, &event.incident_key);
         }

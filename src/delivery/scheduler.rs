@@ -13,7 +13,7 @@ use super::view::DeliveryView;
 use super::{DeliveryLimits, Moment};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
-use crate::queue::{Arrival, Disposition, EventId, WaitingEvent};
+use crate::queue::{Disposition, EventId, WaitingEvent};
 
 /// What to do next.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -132,7 +132,7 @@ impl Scheduler {
     }
 
     /// An event was committed. Events of one key have to be announced in the order of their ids.
-    pub fn arrived(&mut self, event: &Arrival) {
+    pub fn arrived(&mut self, event: &WaitingEvent) {
         self.queue(&event.service_key).arrived(event);
     }
 

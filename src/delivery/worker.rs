@@ -30,7 +30,7 @@ use crate::cluster::{Cluster, Permit};
 use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::{EventsClient, OutcomeKind, ServiceKey};
-use crate::queue::{Arrival, Arrivals, Disposition, EventId, Queue, QueueError, Recheck, Unreadable, WaitingKeys};
+use crate::queue::{Arrivals, Disposition, EventId, Queue, QueueError, Recheck, Unreadable, WaitingEvent, WaitingKeys};
 
 /// How often to check whether an editor, such as the command `queue retry`, changed the queue.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -186,9 +186,9 @@ impl Worker {
 
     /// Passes on all events that were committed and announced: to the scheduler, or to the bridges that deliver for other
     /// keys.
-    fn announce(&mut self, arrival: &Arrival) {
+    fn announce(&mut self, arrival: &WaitingEvent) {
         let mut others = BTreeSet::new();
-        let mut arrived = |arrival: &Arrival| {
+        let mut arrived = |arrival: &WaitingEvent| {
             if self.held_keys.has(&arrival.service_key) {
                 self.scheduler.arrived(arrival);
             } else {

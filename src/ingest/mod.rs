@@ -3,7 +3,6 @@
 //! The webhook, `explain` and the retry of a rejected webhook all call [`Ingest::decide`].
 
 pub mod canary;
-pub mod dedup;
 
 use std::sync::Arc;
 
@@ -13,16 +12,15 @@ use tokio::sync::watch;
 
 use crate::alert::{Action, Alert, Level, Opening, Subject};
 use crate::config::{Config, IncidentScope, ResolveScope};
-use crate::pagerduty::event::EventAction;
+use crate::envelope::{Dedup, Enqueue, Envelope, FollowUp, Reopening};
 use crate::pagerduty::map::action_of;
-use crate::pagerduty::{Destination, Event, EventType, IncidentKey, KeyApis, Rendered, ServiceKey, Template, render};
+use crate::pagerduty::{Destination, Event, EventType, IncidentKey, ServiceKey, Template};
 use crate::redaction::Redaction;
 use crate::routing::{Routes, SeverityRules};
 use crate::sentry::{NoAlert, NotAnAlert};
 
 pub use crate::sentry::{Generation, Rejection, Webhook};
 pub use canary::{CanaryId, CanaryMark};
-pub use dedup::{Dedup, DedupKey};
 
 /// What the key of a shared incident begins with, after the prefix: the scope of the incident.
 const RULE: &str = "rule";
@@ -93,88 +91,18 @@ struct Origin<'a> {
     /// The body, if it is signed.
     signed: Option<&'a [u8]>,
     happened_at: Option<DateTime<Utc>>,
+    received_at: DateTime<Utc>,
 }
 
 /// What to do with a webhook.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Enqueue the event.
-    Queue(Box<Prepared>),
-    /// Enqueue an event for every service key where the incident is open.
-    Follow(Box<FollowUp>),
+    /// Pass it to the queue.
+    Enqueue(Box<Enqueue>),
     /// Accept the webhook and do nothing.
     Ignored(Ignored),
     /// Reject the webhook.
     Rejected(Rejection),
-}
-
-/// A trigger that is ready to be enqueued, and how it was made.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prepared {
-    /// The event.
-    pub event: Event,
-    /// The key of its issue's own incident, if other issues share `event`'s incident.
-    pub issue_key: Option<IncidentKey>,
-    /// The event's JSON, and what was cut from it to stay within PagerDuty's limits.
-    pub rendered: Rendered,
-    /// When Sentry received its event, for comparison with resolves: always by Sentry's own clock. Without an event, as
-    /// for a metric alert, it is when Sentry sent the webhook, because a firing is dated back by its time window, often
-    /// to before the end of the last one. `None` if Sentry says neither, or gives a time that cannot be true.
-    pub happened_at: Option<DateTime<Utc>>,
-    /// How repetitions of the webhook are recognised.
-    pub dedup: Dedup,
-}
-
-/// An event for every service key where the bridge opened the incident: a resolve, an acknowledge, or a trigger for an
-/// issue that is back.
-///
-/// The webhooks it is made from carry no tags, so no route can say where the incident is; the queue has to know.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FollowUp {
-    /// The incident of its issue or metric alert. Its issue may share another incident with other issues.
-    pub incident_key: IncidentKey,
-    /// The shared incident that its issue opens if no incident is known; `None` if the issue has an incident of its own.
-    pub shared_key: Option<IncidentKey>,
-    /// What to do to it.
-    pub action: EventAction,
-    /// When Sentry sent the webhook, by Sentry's own clock; `None` if Sentry does not say, or gives a time that cannot be
-    /// true. Triggers that Sentry received earlier belong before it, even if the bridge receives them after it, and vice
-    /// versa.
-    pub happened_at: Option<DateTime<Utc>>,
-    /// Where it goes when no service key is known for the incident; `None` for nowhere.
-    pub fallback: Option<ServiceKey>,
-    /// For a trigger: how the current settings route its issue. Without it the issue is triggered wherever it ever was.
-    pub reopening: Option<Reopening>,
-    /// The API by which each integration takes events. An open incident is acknowledged and resolved by the APIs that
-    /// triggered it.
-    pub apis: KeyApis,
-    /// How repetitions of the webhook are recognised.
-    pub dedup: Dedup,
-}
-
-/// How the current settings route an issue that is back. They may have changed since its incidents were opened.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reopening {
-    /// The integration that its alerts go to now.
-    pub service_key: ServiceKey,
-    /// Every integration that an alert may go to.
-    pub configured: Vec<ServiceKey>,
-    /// What the keys of the incidents that issues share begin with; `None` if each issue has an incident of its own.
-    pub shared_prefix: Option<String>,
-}
-
-impl FollowUp {
-    /// The type of the event.
-    #[must_use]
-    pub fn event_type(&self) -> EventType {
-        self.action.event_type()
-    }
-
-    /// The event for one destination.
-    #[must_use]
-    pub fn event_for(&self, destination: Destination) -> Event {
-        Event { destination, incident_key: self.incident_key.clone(), action: self.action.clone() }
-    }
 }
 
 /// Why nothing is done; `Display` is a sentence.
@@ -308,6 +236,7 @@ impl Ingest {
                     idempotency_key: webhook.idempotency_key,
                     signed: webhook.is_signed.then_some(webhook.body),
                     happened_at: webhook.sentry_time(&alert),
+                    received_at: webhook.received_at,
                 };
                 (self.decide_on(alert, &origin), Some(generation))
             }
@@ -324,12 +253,17 @@ impl Ingest {
     /// Decides what to do with an alert that was read from Sentry's API because no webhook of it came. It is recognised
     /// as a repetition of its webhook, and its webhook as a repetition of it.
     ///
-    /// `happened_at` is by Sentry's clock, as [`Prepared::happened_at`] and [`FollowUp::happened_at`] are.
+    /// `happened_at` is by Sentry's clock, as in [`Enqueue`]; `received_at` is when the alert was read.
     #[must_use]
-    pub fn decide_on_fetched(&self, alert: Alert, happened_at: Option<DateTime<Utc>>) -> Decision {
+    pub fn decide_on_fetched(
+        &self,
+        alert: Alert,
+        happened_at: Option<DateTime<Utc>>,
+        received_at: DateTime<Utc>,
+    ) -> Decision {
         // Webhooks of either generation are recognised as repetitions of an alert from the platform.
         let generation = Generation::Platform;
-        self.decide_on(alert, &Origin { generation, idempotency_key: None, signed: None, happened_at })
+        self.decide_on(alert, &Origin { generation, idempotency_key: None, signed: None, happened_at, received_at })
     }
 
     /// The prefix of the name of an issue or metric alert in an incident key.
@@ -371,12 +305,30 @@ impl Ingest {
         self.policy.page_on.contains(&opening)
     }
 
-    fn trigger(&self, mut alert: Alert, opening: Opening, routes: &Routes, origin: &Origin<'_>) -> Decision {
+    fn trigger(&self, alert: Alert, opening: Opening, routes: &Routes, origin: &Origin<'_>) -> Decision {
         let service_key = routes.key_for(&alert).clone();
         let (generation, idempotency_key) = (origin.generation, origin.idempotency_key);
         let rule = self.rule_of(&alert);
         let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, rule, idempotency_key);
-        let happened_at = origin.happened_at;
+        let (event, issue_key) = self.event(alert, routes.destination(&service_key));
+        let envelope = Envelope { issue_key, ..Envelope::new(&event, origin.received_at) };
+        Decision::Enqueue(Box::new(Enqueue::Event { envelope, happened_at: origin.happened_at, dedup }))
+    }
+
+    /// The event that an alert becomes if it opens an incident, before it is rendered.
+    ///
+    /// # Errors
+    ///
+    /// When the webhook is not an alert.
+    pub fn trigger_of(&self, webhook: &Webhook<'_>) -> Result<Event, NoAlert> {
+        let (alert, _) = webhook.parse()?;
+        let destinations = self.destinations();
+        let service_key = destinations.routes.key_for(&alert).clone();
+        Ok(self.event(alert, destinations.routes.destination(&service_key)).0)
+    }
+
+    /// The event of an alert that opens an incident, and the key of its issue if other issues share the incident.
+    fn event(&self, mut alert: Alert, destination: Destination) -> (Event, Option<IncidentKey>) {
         let severity = self.policy.severity.severity(&alert);
         let own_key = IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject);
         let (incident_key, issue_key) = match self.shared_key(&alert) {
@@ -384,13 +336,8 @@ impl Ingest {
             None => (own_key, None),
         };
         self.policy.redaction.apply(&mut alert);
-        let event = Event {
-            destination: routes.destination(&service_key),
-            incident_key,
-            action: action_of(alert, severity, self.policy.description.as_ref()),
-        };
-        let rendered = render(&event);
-        Decision::Queue(Box::new(Prepared { event, issue_key, rendered, happened_at, dedup }))
+        let action = action_of(alert, severity, self.policy.description.as_ref());
+        (Event { destination, incident_key, action }, issue_key)
     }
 
     /// The key of the incident that an alert shares with others; `None` where it has one of its own.
@@ -447,19 +394,20 @@ impl Ingest {
             Action::Acknowledge | Action::Resolve => None,
         };
         let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
-        let happened_at = origin.happened_at;
         let severity = self.policy.severity.severity(&alert);
         let shared_key = self.shared_key(&alert);
         self.policy.redaction.apply(&mut alert);
-        Decision::Follow(Box::new(FollowUp {
+        let follow_up = FollowUp {
             shared_key,
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
             action: action_of(alert, severity, self.policy.description.as_ref()),
-            happened_at,
+            happened_at: origin.happened_at,
+            received_at: origin.received_at,
             fallback,
             reopening,
             apis: routes.apis().clone(),
             dedup,
-        }))
+        };
+        Decision::Enqueue(Box::new(Enqueue::FollowUp(Box::new(follow_up))))
     }
 }

@@ -24,7 +24,7 @@ use crate::logging::throttle;
 use crate::metrics::{IssueCheck, Metrics};
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{IssueNote, SentryNotes};
-use crate::queue::{Enqueue, Enqueued, Queue, QueueError};
+use crate::queue::{Enqueued, Queue, QueueError};
 use crate::sentry::resolved_alert;
 use crate::sentry_api::types::IssueRoute;
 use crate::sentry_api::{SentryApi, SentryApiError, issue_route, optional};
@@ -283,18 +283,15 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
     ) -> Result<(), CheckError> {
         self.metrics.issue_checked(kind);
         let Some(alert) = alert else { return Ok(()) };
-        let Decision::Follow(follow_up) = self.ingest.decide_on_fetched(alert, resolved_at) else { return Ok(()) };
+        let decision = self.ingest.decide_on_fetched(alert, resolved_at, Utc::now());
+        let Decision::Enqueue(enqueue) = decision else { return Ok(()) };
         let incident = key.as_str();
-        match self.queue.enqueue(Enqueue::follow_up(*follow_up, Utc::now())).await? {
+        match self.queue.enqueue(enqueue).await? {
             Enqueued::Queued(events) => {
                 let event = events.first().map_or(0, |event| event.id.get());
                 info!(event, incident; "an issue is {} in Sentry and no webhook said so: its resolve is enqueued", kind.name());
             }
-            Enqueued::Repeated
-            | Enqueued::Replayed
-            | Enqueued::Outdated
-            | Enqueued::StaysOpen
-            | Enqueued::NothingOpen => {}
+            Enqueued::Ignored(_) => {}
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ use crate::canary::{CanaryLimits, CanaryStatus};
 use crate::catch_up::CatchUpStatus;
 use crate::cluster::Cluster;
 use crate::delivery::DeliveryView;
-use crate::ingest::{Dedup, FollowUp};
+use crate::envelope::{Dedup, FollowUp};
 use crate::logging::throttle;
 use crate::metrics::{Metrics, MetricsSnapshot};
 use crate::pagerduty::event::EventAction;
@@ -457,31 +457,27 @@ impl AlarmTask {
                     return self.send(trouble, &trigger).await;
                 }
                 let event = self.event(cause, &service_key, trigger);
-                self.enqueue(
-                    Enqueue::event(Envelope::new(&event, render(&event), self.latest)),
-                    cause,
-                    &trouble.sentence,
-                )
-                .await
+                self.enqueue(Enqueue::event(Envelope::new(&event, self.latest)), cause, &trouble.sentence).await
             }
             AlarmAction::Resolve(_) => {
                 let resolve = alarms::resolve(self.latest);
                 // The queue does not know the incident of the storage alarm, whose trigger bypassed it.
                 let incoming = if cause == Cause::Storage {
                     let event = self.event(cause, self.direct.sent_to.as_ref().unwrap_or(&service_key), resolve);
-                    Enqueue::event(Envelope::new(&event, render(&event), self.latest))
+                    Enqueue::event(Envelope::new(&event, self.latest))
                 } else {
                     let follow_up = FollowUp {
                         incident_key: self.incident_key(cause),
                         action: resolve,
                         happened_at: None,
+                        received_at: self.latest,
                         fallback: None,
                         reopening: None,
                         shared_key: None,
                         apis: self.paging.borrow().apis.clone(),
                         dedup: Dedup::default(),
                     };
-                    Enqueue::follow_up(follow_up, self.latest)
+                    Enqueue::FollowUp(Box::new(follow_up))
                 };
                 let is_enqueued = self.enqueue(incoming, cause, "alarm resolved").await;
                 // Not before: a resolve that has to be repeated goes where the trigger went.
@@ -502,13 +498,7 @@ impl AlarmTask {
                 warn!(alarm, event; "{sentence}");
                 true
             }
-            Ok(
-                Enqueued::Repeated
-                | Enqueued::Replayed
-                | Enqueued::Outdated
-                | Enqueued::StaysOpen
-                | Enqueued::NothingOpen,
-            ) => {
+            Ok(Enqueued::Ignored(_)) => {
                 info!(alarm; "{sentence}");
                 true
             }

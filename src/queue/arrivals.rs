@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-use super::Arrival;
+use super::WaitingEvent;
 use crate::pagerduty::ServiceKey;
 
 /// The maximum number of announcements that are held for the listener.
@@ -26,7 +26,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Announced {
-    held: VecDeque<Arrival>,
+    held: VecDeque<WaitingEvent>,
     /// The service keys of events that were not announced.
     missed: BTreeSet<ServiceKey>,
     is_over: bool,
@@ -46,7 +46,7 @@ pub struct Arrivals {
 
 impl Arrivals {
     /// Waits for the next event; returns `None` when no more events will come.
-    pub async fn recv(&mut self) -> Option<Arrival> {
+    pub async fn recv(&mut self) -> Option<WaitingEvent> {
         loop {
             {
                 let mut announced = self.shared.announced();
@@ -60,7 +60,7 @@ impl Arrivals {
     }
 
     /// Returns the next event, if one is held.
-    pub fn try_recv(&mut self) -> Option<Arrival> {
+    pub fn try_recv(&mut self) -> Option<WaitingEvent> {
         self.shared.announced().held.pop_front()
     }
 
@@ -99,7 +99,7 @@ pub(super) fn channel() -> (Announcer, Arrivals) {
 
 impl Announcer {
     /// Announces the events, or records their service keys as missed if there are too many. Never waits.
-    pub(super) fn announce(&self, arrivals: impl Iterator<Item = Arrival>) {
+    pub(super) fn announce(&self, arrivals: impl Iterator<Item = WaitingEvent>) {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut announced = shared.announced();
         let before = announced.held.len();

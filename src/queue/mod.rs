@@ -3,7 +3,7 @@
 //! - [`Queue`]: enqueues what webhooks bring, begins attempts and settles events; every call returns after the commit
 //! - [`Reader`]: reads what is committed, also while a bridge is running
 //! - [`admin`]: changes the queue from outside: retry, discard
-//! - [`envelope`]: events on their way through the queue, as types
+//! - [`event`]: events in the queue, as types
 //! - [`held`]: webhooks that wait for the secret that made their signature
 //! - [`item`]: events and rejected webhooks, as people list them; [`json`]: as JSON
 //! - [`overview`]: the queue at a glance, what needs attention, and what a committed alert survives
@@ -22,8 +22,8 @@
 pub mod admin;
 pub mod arrivals;
 mod decide;
-pub mod envelope;
 pub mod error;
+pub mod event;
 pub mod external;
 pub mod held;
 pub mod item;
@@ -53,10 +53,8 @@ use tokio::time::timeout;
 pub use admin::Editor;
 pub use arrivals::Arrivals;
 pub use decide::Settle;
-pub use envelope::{
-    Accepted, Arrival, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId, State, WaitingEvent,
-};
 pub use error::QueueError;
+pub use event::{Accepted, Begun, Disposition, Enqueued, EventId, State, WaitingEvent};
 pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
 pub use held::{Held, HeldId, HeldSender, HeldSummary};
 pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
@@ -73,6 +71,7 @@ pub use store::Begin;
 pub use writer::status::Commit;
 
 use crate::config::{DatabaseConfig, DatabaseUrl};
+pub use crate::envelope::{Enqueue, Envelope};
 use held::HeldRoom;
 use item::MAX_REJECTED_BYTES;
 use leases::LeaseStore;
@@ -199,8 +198,9 @@ impl Queue {
     /// # Errors
     ///
     /// When it could not be committed; then nothing of it is in the queue.
-    pub async fn enqueue(&self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
-        self.intake.operate(|reply| Operation::Enqueue(Box::new(enqueue), reply)).await
+    pub async fn enqueue(&self, enqueue: impl Into<Box<Enqueue>>) -> Result<Enqueued, QueueError> {
+        let enqueue = enqueue.into();
+        self.intake.operate(|reply| Operation::Enqueue(enqueue, reply)).await
     }
 
     /// Enqueues one event, as [`Queue::enqueue`] does.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::envelope::with_counts_of;
+use super::event::with_counts_of;
 use super::external::{CatchUpRun, IssueNote};
 use super::{
     CanaryRecord, DeadLetters, Destination, EventId, FirstInLine, Held, HeldId, HeldSender, HeldSummary, IssueUpdate,
@@ -155,9 +155,10 @@ pub(super) fn record(row: &impl TypedRow) -> Result<Record, ColumnError> {
     })
 }
 
-pub(super) fn waiting_event(row: &impl TypedRow) -> Result<WaitingEvent, ColumnError> {
+pub(super) fn waiting_event(row: &impl TypedRow, service_key: &ServiceKey) -> Result<WaitingEvent, ColumnError> {
     Ok(WaitingEvent {
         id: row.id()?,
+        service_key: service_key.clone(),
         incident_key: row.incident_key()?,
         event_type: row.event_type()?,
         received_at: row.time("received_at")?,

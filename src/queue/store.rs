@@ -13,12 +13,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::times::Window;
-use super::envelope::{Begun, Envelope, EventId, State, with_counts_of};
+use super::event::{Begun, EventId, State, with_counts_of};
 use super::external::SentryNotes;
 use super::held::{Held, HeldId};
 use super::leases::Fence;
 use super::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError, Rejected, RejectedId};
-use crate::ingest::DedupKey;
+use crate::envelope::{DedupKey, Envelope};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 

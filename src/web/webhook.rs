@@ -25,7 +25,7 @@ use crate::canary::status::round_trip;
 use crate::ingest::{CanaryId, Decision, Generation, Ignored, Rejection, Webhook};
 use crate::logging::throttle;
 use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
-use crate::pagerduty::{EventType, IncidentKey};
+use crate::pagerduty::EventType;
 use crate::queue::{Accepted, CanaryChange, Enqueue, Enqueued, Held, HeldSender, QueueError, Rejected, StatusChange};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
 use crate::two_way::UNRESOLVE_ECHO;
@@ -183,18 +183,8 @@ async fn receive(
         None => WebhookSource::Unknown,
     };
 
-    let (incoming, incident_key, event_type) = match decision {
-        Decision::Queue(prepared) => {
-            let (incident_key, event_type) = (prepared.event.incident_key.clone(), prepared.event.event_type());
-            (Enqueue::trigger(*prepared, received_at), incident_key, event_type)
-        }
-        Decision::Follow(follow_up) => {
-            let (incident_key, event_type) = (follow_up.incident_key.clone(), follow_up.event_type());
-            if event_type == EventType::Trigger && is_echo(state, &incident_key, received_at).await {
-                return Ok(ignored(source, Ignored::Echo));
-            }
-            (Enqueue::follow_up(*follow_up, received_at), incident_key, event_type)
-        }
+    let enqueue = match decision {
+        Decision::Enqueue(enqueue) => enqueue,
         Decision::Ignored(Ignored::Canary(id)) => return canary(state, id, source, received_at).await,
         Decision::Ignored(reason) => return Ok(ignored(source, reason)),
         Decision::Rejected(rejection) => {
@@ -205,20 +195,25 @@ async fn receive(
             return Err(WebhookError::Rejected { sender: source, rejection });
         }
     };
+    if is_echo(state, &enqueue).await {
+        return Ok(ignored(source, Ignored::Echo));
+    }
     // The largest allocations of a request; they are not needed while waiting for the disk.
     drop((body, parsing, reservation));
-    enqueue(state, incoming, &incident_key, event_type, source).await
+    commit(state, enqueue, source).await
 }
 
 /// Whether a webhook about an unresolved issue is an echo: the bridge itself unresolved the issue, because its incident
 /// was reopened in PagerDuty, where it is already open.
-async fn is_echo(state: &AppState, incident_key: &IncidentKey, received_at: DateTime<Utc>) -> bool {
-    if state.two_way.as_ref().is_none_or(|two_way| !two_way.wishes.reopens) {
+async fn is_echo(state: &AppState, enqueue: &Enqueue) -> bool {
+    let Enqueue::FollowUp(follow_up) = enqueue else { return false };
+    let reopens = state.two_way.as_ref().is_some_and(|two_way| two_way.wishes.reopens);
+    if follow_up.event_type() != EventType::Trigger || !reopens {
         return false;
     }
-    let since = received_at - UNRESOLVE_ECHO;
+    let since = follow_up.received_at - UNRESOLVE_ECHO;
     // If the queue cannot be read, one extra event does no harm.
-    state.queue.reader().was_updated(incident_key, StatusChange::Unresolve, since).await.unwrap_or(false)
+    state.queue.reader().was_updated(&follow_up.incident_key, StatusChange::Unresolve, since).await.unwrap_or(false)
 }
 
 /// Logs and returns the error for any method other than POST.
@@ -378,20 +373,11 @@ async fn canary(
 }
 
 /// Responds once the event is committed to the queue.
-async fn enqueue(
-    state: &AppState,
-    incoming: Enqueue,
-    incident_key: &IncidentKey,
-    event_type: EventType,
-    source: WebhookSource,
-) -> Result<HttpResponse, WebhookError> {
-    let events = match state.queue.enqueue(incoming).await {
+async fn commit(state: &AppState, enqueue: Box<Enqueue>, source: WebhookSource) -> Result<HttpResponse, WebhookError> {
+    let (incident_key, event_type) = (enqueue.incident_key().clone(), enqueue.event_type());
+    let events = match state.queue.enqueue(enqueue).await {
         Ok(Enqueued::Queued(events)) => events,
-        Ok(Enqueued::Repeated) => return Ok(ignored(source, Ignored::Repeated)),
-        Ok(Enqueued::Replayed) => return Ok(ignored(source, Ignored::Replayed)),
-        Ok(Enqueued::Outdated) => return Ok(ignored(source, Ignored::Outdated)),
-        Ok(Enqueued::StaysOpen) => return Ok(ignored(source, Ignored::StaysOpen)),
-        Ok(Enqueued::NothingOpen) => return Ok(ignored(source, Ignored::NothingOpen(event_type))),
+        Ok(Enqueued::Ignored(reason)) => return Ok(ignored(source, reason)),
         Err(error) => {
             let line = throttle::line("alerts were not accepted", Level::Error);
             log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");
@@ -411,7 +397,7 @@ async fn enqueue(
             info!(event, incident_key:% = incident_key; "{event_type} queued");
         }
     }
-    let response = answer::queued(incident_key, event_type, followed_by);
+    let response = answer::queued(&incident_key, event_type, followed_by);
     Ok(Counted { source, answered: WebhookAnswer::Queued }.attach(response))
 }
 

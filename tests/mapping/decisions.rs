@@ -3,7 +3,7 @@
 use sentry_pagerduty_bridge::alert::Level;
 use sentry_pagerduty_bridge::ingest::{Decision, Rejection};
 
-use crate::{decide, event, fixtures, ingest};
+use crate::{decide, event, fixtures, ingest, opened};
 
 #[test]
 fn json_that_is_no_webhook_of_sentry_is_refused_in_words() {
@@ -39,10 +39,8 @@ fn an_incident_key_is_text_whatever_the_id_was() {
 
 #[test]
 fn a_prefix_is_put_before_the_issue() {
-    let Decision::Queue(prepared) = decide(&ingest("", "eu-", None), br#"{"id": 42, "project": "a"}"#) else {
-        panic!()
-    };
-    assert_eq!(prepared.event.incident_key.as_str(), "eu-42");
+    let envelope = opened(decide(&ingest("", "eu-", None), br#"{"id": 42, "project": "a"}"#)).unwrap();
+    assert_eq!(envelope.incident_key.as_str(), "eu-42");
 }
 
 #[test]
@@ -52,7 +50,7 @@ fn alerts_below_the_level_wanted_are_ignored_and_those_of_no_known_level_page() 
         decide(&ingest, format!(r#"{{"id": "1", "project": "a", "level": {level}, "event": {{}}}}"#).as_bytes())
     };
     for level in [r#""error""#, r#""FATAL""#, "null", r#""critical""#, "[]"] {
-        assert!(matches!(decision(level), Decision::Queue(_)), "{level}");
+        assert!(opened(decision(level)).is_ok(), "{level}");
     }
     let Decision::Ignored(reason) = decision(r#""warning""#) else { panic!() };
     assert_eq!(reason.to_string(), "the level warning is below BRIDGE_MIN_LEVEL, which is error");
@@ -61,6 +59,6 @@ fn alerts_below_the_level_wanted_are_ignored_and_those_of_no_known_level_page() 
 #[test]
 fn the_default_level_of_no_limit_lets_every_fixture_through() {
     for fixture in fixtures::all() {
-        assert!(matches!(decide(&ingest("", "", None), &fixture.webhook), Decision::Queue(_)), "{}", fixture.name);
+        assert!(opened(decide(&ingest("", "", None), &fixture.webhook)).is_ok(), "{}", fixture.name);
     }
 }

@@ -1,7 +1,8 @@
 //! Which webhooks tell the same.
 
 use sentry_pagerduty_bridge::config::IncidentScope;
-use sentry_pagerduty_bridge::ingest::{Decision, Dedup, Policy, Webhook};
+use sentry_pagerduty_bridge::envelope::{Dedup, Enqueue};
+use sentry_pagerduty_bridge::ingest::{Decision, Policy, Webhook};
 use serde_json::{Value, json};
 
 use crate::platform::everything;
@@ -35,8 +36,7 @@ fn dedup_by(body: &Value, idempotency_key: Option<&str>, routes: &str, policy: P
     let body = body.to_string();
     let webhook = Webhook { idempotency_key, ..Webhook::of_body(body.as_bytes(), received_at()) };
     match ingest_of(routes, policy).decide(&webhook) {
-        Decision::Queue(prepared) => prepared.dedup,
-        Decision::Follow(follow_up) => follow_up.dedup,
+        Decision::Enqueue(enqueue) => enqueue.dedup().clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -146,7 +146,10 @@ fn of_a_change(action: &str, substatus: &str, is_signed: bool) -> Dedup {
     let body = json!({ "action": action, "data": { "issue": issue } }).to_string();
     let webhook = Webhook { is_signed, ..Webhook::of_body(body.as_bytes(), received_at()) };
     match ingest_of("", everything()).decide(&webhook) {
-        Decision::Follow(follow_up) => follow_up.dedup,
+        Decision::Enqueue(enqueue) => match *enqueue {
+            Enqueue::FollowUp(follow_up) => follow_up.dedup,
+            other @ Enqueue::Event { .. } => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     }
 }

@@ -20,7 +20,8 @@ mod untitled;
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::alert::Level;
-use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Prepared, Webhook};
+use sentry_pagerduty_bridge::envelope::{Enqueue, Envelope};
+use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::Value;
@@ -43,17 +44,22 @@ fn decide(ingest: &Ingest, body: &[u8]) -> Decision {
     ingest.decide(&Webhook::of_body(body, received_at()))
 }
 
-/// What becomes of a body that has to page.
-#[track_caller]
-fn prepared(body: &[u8]) -> Prepared {
-    match decide(&ingest("", "", None), body) {
-        Decision::Queue(prepared) => *prepared,
-        other => panic!("{other:?} for {}", String::from_utf8_lossy(body)),
+/// What a decision that opens an incident enqueues.
+fn opened(decision: Decision) -> Result<Envelope, Decision> {
+    match decision {
+        Decision::Enqueue(enqueue) => match *enqueue {
+            Enqueue::Event { envelope, .. } => Ok(envelope),
+            follow_up @ Enqueue::FollowUp(_) => Err(Decision::Enqueue(Box::new(follow_up))),
+        },
+        other => Err(other),
     }
 }
 
 /// The event that a body becomes.
 #[track_caller]
 fn event(body: &[u8]) -> Value {
-    serde_json::from_slice(&prepared(body).rendered.bytes).unwrap()
+    match opened(decide(&ingest("", "", None), body)) {
+        Ok(envelope) => serde_json::from_slice(&envelope.body).unwrap(),
+        Err(other) => panic!("{other:?} for {}", String::from_utf8_lossy(body)),
+    }
 }

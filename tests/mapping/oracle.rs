@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sentry_pagerduty_bridge::ingest::Decision;
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, Fixture};
-use crate::{DEFAULT_KEY, decide, ingest};
+use crate::{DEFAULT_KEY, decide, ingest, opened};
 
 /// What the bridge does better than the plugin, and for which fixtures. Everything else has to be equal.
 const WANTED_DIFFERENCES: &[(&str, Difference)] = &[
@@ -64,10 +63,10 @@ fn read(json: &[u8]) -> Value {
 
 fn events(fixture: &Fixture) -> (Value, Value) {
     let routes = if fixture.is_routed { fixtures::routes() } else { String::new() };
-    let Decision::Queue(prepared) = decide(&ingest(&routes, "", None), &fixture.webhook) else {
+    let Ok(envelope) = opened(decide(&ingest(&routes, "", None), &fixture.webhook)) else {
         panic!("{} does not page", fixture.name)
     };
-    (serde_json::from_slice(&prepared.rendered.bytes).unwrap(), read(fixture.plugin.as_ref().unwrap()))
+    (serde_json::from_slice(&envelope.body).unwrap(), read(fixture.plugin.as_ref().unwrap()))
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::Opening;
 use sentry_pagerduty_bridge::config::ResolveScope;
+use sentry_pagerduty_bridge::envelope::Enqueue;
 use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Policy, Rejection, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{Destination, Event, ServiceKey, render};
 use sentry_pagerduty_bridge::sentry::NotAnAlert;
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, PlatformFixture};
-use crate::{DEFAULT_KEY, ingest_of, received_at};
+use crate::{DEFAULT_KEY, ingest_of, opened, received_at};
 
 /// Everything is paged for, resolved and acknowledged.
 pub(crate) fn everything() -> Policy {
@@ -31,11 +32,15 @@ pub(crate) fn json_of(event: &Event) -> Value {
 
 fn shown(decision: &Decision) -> Value {
     match decision {
-        Decision::Queue(prepared) => json!({ "queue": json_of(&prepared.event) }),
-        Decision::Follow(follow_up) => json!({
-            "follow": json_of(&follow_up.event_for(destination())),
-            "where nothing is open": follow_up.fallback.as_ref().map(ToString::to_string),
-        }),
+        Decision::Enqueue(enqueue) => match &**enqueue {
+            Enqueue::Event { envelope, .. } => {
+                json!({ "queue": serde_json::from_slice::<Value>(&envelope.body).unwrap() })
+            }
+            Enqueue::FollowUp(follow_up) => json!({
+                "follow": json_of(&follow_up.event_for(destination())),
+                "where nothing is open": follow_up.fallback.as_ref().map(ToString::to_string),
+            }),
+        },
         Decision::Ignored(reason) => json!({ "ignored": reason.to_string() }),
         Decision::Rejected(reason) => json!({ "rejected": reason.to_string() }),
     }
@@ -73,16 +78,13 @@ fn where_the_header_is_gone_the_shape_tells_the_same() {
 fn every_event_of_one_issue_has_the_key_that_the_legacy_plugin_gives_it() {
     let named = |name: &str| fixtures::platform().into_iter().find(|fixture| fixture.name.ends_with(name)).unwrap();
     let legacy = br#"{"id": "5150", "project": "storefront", "event": {}}"#;
-    let Decision::Queue(legacy) = ingest_of("", everything()).decide(&Webhook::of_body(legacy, received_at())) else {
-        panic!()
-    };
+    let legacy = opened(ingest_of("", everything()).decide(&Webhook::of_body(legacy, received_at()))).unwrap();
     for name in ["/event-alert-9.1", "/issue-created-20", "/issue-resolved-9.1", "/issue-assigned-to-person"] {
         let key = match by_header(&named(name), everything()) {
-            Decision::Queue(prepared) => prepared.event.incident_key.clone(),
-            Decision::Follow(follow_up) => follow_up.incident_key.clone(),
+            Decision::Enqueue(enqueue) => enqueue.incident_key().clone(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(key, legacy.event.incident_key, "{name}");
+        assert_eq!(key, legacy.incident_key, "{name}");
     }
 }
 
@@ -91,13 +93,10 @@ fn a_number_of_a_detector_above_ten_thousand_millions_is_the_same_key_as_text_an
     for identifier in [json!(10_088_123_456_u64), json!("10088123456"), json!(10_088_123_456.0)] {
         let alert = json!({ "identifier": identifier, "organization_id": 4_505_518_370_586_624_u64, "title": "x" });
         let body = json!({ "action": "critical", "data": { "metric_alert": alert } }).to_string();
-        let Decision::Queue(prepared) =
-            ingest_of("", Policy::default()).decide(&Webhook::of_body(body.as_bytes(), received_at()))
-        else {
-            panic!("{identifier}")
-        };
+        let decision = ingest_of("", Policy::default()).decide(&Webhook::of_body(body.as_bytes(), received_at()));
+        let Ok(envelope) = opened(decision) else { panic!("{identifier}") };
         let key = "incident_4505518370586624_10088123456";
-        assert_eq!(prepared.event.incident_key.as_str(), key, "{identifier}");
+        assert_eq!(envelope.incident_key.as_str(), key, "{identifier}");
     }
 }
 
@@ -241,9 +240,12 @@ proptest! {
         let body = damaged(serde_json::from_slice(&fixture.webhook).unwrap(), &wounds).to_string();
         let resource = has_header.then_some(fixture.resource.as_str());
         let webhook = Webhook { resource, ..Webhook::of_body(body.as_bytes(), received_at()) };
-        match ingest_of("", everything()).decide(&webhook) {
-            Decision::Queue(prepared) => assert_valid(&prepared.event),
-            Decision::Follow(follow_up) => assert_valid(&follow_up.event_for(destination())),
+        let ingest = ingest_of("", everything());
+        match ingest.decide(&webhook) {
+            Decision::Enqueue(enqueue) => match *enqueue {
+                Enqueue::Event { .. } => assert_valid(&ingest.trigger_of(&webhook).unwrap()),
+                Enqueue::FollowUp(follow_up) => assert_valid(&follow_up.event_for(destination())),
+            },
             Decision::Ignored(_) | Decision::Rejected(Rejection::NotSentry | Rejection::NoIssue) => {}
             Decision::Rejected(Rejection::NotJson(defect)) => panic!("{defect}: {body}"),
         }

@@ -3,11 +3,12 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::alert::{Alert, Level, Opening};
 use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
-use sentry_pagerduty_bridge::ingest::{Decision, FollowUp, Ignored, Policy, Prepared, Webhook};
+use sentry_pagerduty_bridge::envelope::{Enqueue, Envelope, FollowUp};
+use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::event::{Detail, EventAction, HAPPENED_AT};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, Template};
 
-use crate::{DEFAULT_KEY, fixtures, ingest_of, received_at};
+use crate::{DEFAULT_KEY, fixtures, ingest_of, opened, received_at};
 
 const KEY: &str = "0000000000000000000000000000000a";
 
@@ -25,17 +26,17 @@ fn decide(name: &str, routes: &str, policy: Policy) -> Decision {
 }
 
 #[track_caller]
-fn queued(name: &str, routes: &str, policy: Policy) -> Prepared {
-    match decide(name, routes, policy) {
-        Decision::Queue(prepared) => *prepared,
-        other => panic!("{name}: {other:?}"),
-    }
+fn queued(name: &str, routes: &str, policy: Policy) -> Envelope {
+    opened(decide(name, routes, policy)).unwrap_or_else(|other| panic!("{name}: {other:?}"))
 }
 
 #[track_caller]
 fn followed(name: &str, routes: &str, policy: Policy) -> FollowUp {
     match decide(name, routes, policy) {
-        Decision::Follow(follow_up) => *follow_up,
+        Decision::Enqueue(enqueue) => match *enqueue {
+            Enqueue::FollowUp(follow_up) => *follow_up,
+            other @ Enqueue::Event { .. } => panic!("{name}: {other:?}"),
+        },
         other => panic!("{name}: {other:?}"),
     }
 }
@@ -55,7 +56,7 @@ fn only_what_is_named_opens_incidents() {
         ("issue-created-26", Opening::IssueCreated),
         ("error-created", Opening::Error),
     ] {
-        assert_eq!(queued(name, "", paging_on(&[opening])).event.event_type(), EventType::Trigger);
+        assert_eq!(queued(name, "", paging_on(&[opening])).event_type, EventType::Trigger);
         let others: Vec<_> = Opening::ALL.iter().copied().filter(|other| *other != opening).collect();
         assert_eq!(decide(name, "", paging_on(&others)), Decision::Ignored(Ignored::NotPagedOn(opening)), "{name}");
     }
@@ -129,8 +130,8 @@ fn the_least_level_keeps_triggers_away_and_nothing_else() {
 #[test]
 fn the_prefix_keeps_several_sentrys_apart_for_issues_and_metric_alerts_alike() {
     let policy = || Policy { incident_key_prefix: "eu-".to_owned(), ..Policy::default() };
-    assert_eq!(queued("event-alert-26", "", policy()).event.incident_key.as_str(), "eu-6811223344");
-    assert_eq!(queued("metric-critical", "", policy()).event.incident_key.as_str(), "eu-incident_5_77");
+    assert_eq!(queued("event-alert-26", "", policy()).incident_key.as_str(), "eu-6811223344");
+    assert_eq!(queued("metric-critical", "", policy()).incident_key.as_str(), "eu-incident_5_77");
     assert_eq!(followed("metric-resolved", "", policy()).incident_key.as_str(), "eu-incident_5_77");
 }
 
@@ -138,7 +139,7 @@ fn the_prefix_keeps_several_sentrys_apart_for_issues_and_metric_alerts_alike() {
 fn routes_look_at_project_level_environment_rule_and_tags() {
     let matched = |name: &str, route: &str| {
         let routes = format!("{route},{KEY}");
-        queued(name, &routes, paging_on(Opening::ALL)).event.destination.key.expose() == KEY
+        queued(name, &routes, paging_on(Opening::ALL)).service_key.expose() == KEY
     };
     for (name, route) in [
         ("event-alert-9.1", "project,storefront"),
@@ -166,20 +167,26 @@ fn routes_look_at_project_level_environment_rule_and_tags() {
 
 /// What a fixture of the platform with this header becomes that comes at `received_at`.
 fn decided(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> Decision {
-    let name = format!("platform/{name}");
-    let fixture = fixtures::platform().into_iter().find(|fixture| fixture.name == name).unwrap();
-    let webhook = Webhook { sent_at, ..Webhook::of_body(&fixture.webhook, received_at) };
+    let webhook = body(name);
+    let webhook = Webhook { sent_at, ..Webhook::of_body(&webhook, received_at) };
     ingest_of("", Policy { acknowledge: true, ..paging_on(Opening::ALL) }).decide(&webhook)
+}
+
+/// When that happened, by Sentry's clock.
+#[track_caller]
+fn happened_at(decision: Decision) -> Option<DateTime<Utc>> {
+    match decision {
+        Decision::Enqueue(enqueue) => match *enqueue {
+            Enqueue::Event { happened_at, .. } => happened_at,
+            Enqueue::FollowUp(follow_up) => follow_up.happened_at,
+        },
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The time by Sentry's clock of an event with this name and header, before it came; zero where it tells none.
 fn age(name: &str, sent_at: Option<DateTime<Utc>>) -> TimeDelta {
-    let happened_at = match decided(name, sent_at, received_at()) {
-        Decision::Queue(prepared) => prepared.happened_at,
-        Decision::Follow(follow_up) => follow_up.happened_at,
-        other => panic!("{name}: {other:?}"),
-    };
-    happened_at.map_or(TimeDelta::zero(), |at| received_at() - at)
+    happened_at(decided(name, sent_at, received_at())).map_or(TimeDelta::zero(), |at| received_at() - at)
 }
 
 #[test]
@@ -198,12 +205,14 @@ fn a_change_of_an_issue_or_metric_alert_happens_when_sentry_says_that_it_sent_it
 
 #[test]
 fn what_opens_incidents_happens_when_its_event_did() {
-    let at = |name| match decided(name, None, received_at()) {
-        Decision::Queue(prepared) => match prepared.event.action {
+    let at = |name| {
+        opened(decided(name, None, received_at())).unwrap();
+        let body = body(name);
+        match ingest_of("", paging_on(Opening::ALL)).trigger_of(&Webhook::of_body(&body, received_at())).unwrap().action
+        {
             EventAction::Trigger(trigger) => trigger.details[HAPPENED_AT].clone(),
             other => panic!("{name}: {other:?}"),
-        },
-        other => panic!("{name}: {other:?}"),
+        }
     };
     let expected = [
         ("event-alert-26", "2026-09-30T07:08:09.000010Z"),
@@ -218,10 +227,7 @@ fn what_opens_incidents_happens_when_its_event_did() {
 #[test]
 fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_no_other_clock() {
     let taken: DateTime<Utc> = "2026-09-30T07:08:10.200Z".parse().unwrap();
-    let time = |sent_at, came| match decided("event-alert-26", sent_at, came) {
-        Decision::Queue(prepared) => prepared.happened_at,
-        other => panic!("{other:?}"),
-    };
+    let time = |sent_at, came| happened_at(decided("event-alert-26", sent_at, came));
     let later = |seconds| taken + TimeDelta::seconds(seconds);
     for sent_at in [None, Some(later(2)), Some(later(-60))] {
         assert_eq!(time(sent_at, later(3)), Some(taken), "the header says when it was sent and not when it happened");
@@ -229,20 +235,16 @@ fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_
     assert_eq!(time(Some(later(2)), later(-1)), None, "what is not yet cannot be");
     assert_eq!(time(Some(later(3_599)), later(3_600)), None, "nor is it known which clock is wrong by an hour");
     // An issue is created when Sentry says so; its event is dated by a client.
-    match decided("issue-created-26", Some(later(2)), later(3)) {
-        Decision::Queue(prepared) => assert_eq!(prepared.happened_at, Some(later(2))),
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(happened_at(decided("issue-created-26", Some(later(2)), later(3))), Some(later(2)));
 }
 
 #[test]
 fn a_template_makes_the_description_of_what_opens_an_incident_and_says_nothing_of_what_is_not_known() {
     let described = |name: &str, template: &str| {
         let description = Some(Template::parse(template).unwrap());
-        let prepared = queued(name, "", Policy { description, ..paging_on(Opening::ALL) });
-        prepared.event.description().unwrap().as_str().to_owned()
+        queued(name, "", Policy { description, ..paging_on(Opening::ALL) }).description
     };
-    let plain = queued("event-alert-26", "", Policy::default()).event.description().unwrap().as_str().to_owned();
+    let plain = queued("event-alert-26", "", Policy::default()).description;
     let alert = alert_of("event-alert-26");
     let (project, level) = (alert.project.slug.unwrap(), alert.level.unwrap());
     assert_eq!(described("event-alert-26", "{title}"), plain);
@@ -267,9 +269,9 @@ fn a_template_changes_no_resolve_and_no_acknowledge() {
 fn an_incident_may_stand_for_a_rule_or_a_project_but_a_metric_alert_has_one_of_its_own() {
     let keys = |name: &str, incident_scope| {
         let policy = Policy { incident_scope, incident_key_prefix: "eu-".to_owned(), ..paging_on(Opening::ALL) };
-        let prepared = queued(name, "", policy);
+        let envelope = queued(name, "", policy);
         let text = |key: &IncidentKey| key.as_str().to_owned();
-        (text(&prepared.event.incident_key), prepared.issue_key.as_ref().map(text))
+        (text(&envelope.incident_key), envelope.issue_key.as_ref().map(text))
     };
     let own = keys("event-alert-26", IncidentScope::Issue);
     let alert = alert_of("event-alert-26");

@@ -4,7 +4,7 @@ use sentry_pagerduty_bridge::ingest::{Decision, Policy, Webhook};
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, Recording};
-use crate::{ingest_of, received_at};
+use crate::{ingest_of, opened, received_at};
 
 /// Everything at its default but for `BRIDGE_ACKNOWLEDGE`, so that the three kinds of events are seen.
 fn policy() -> Policy {
@@ -19,17 +19,16 @@ fn decision(recording: &Recording, resource: Option<&str>) -> Decision {
 }
 
 fn event_of(recording: &Recording) -> Value {
-    match decision(recording, recording.resource.as_deref()) {
-        Decision::Queue(prepared) => serde_json::from_slice(&prepared.rendered.bytes).unwrap(),
-        other => panic!("{} does not page: {other:?}", recording.name),
+    match opened(decision(recording, recording.resource.as_deref())) {
+        Ok(envelope) => serde_json::from_slice(&envelope.body).unwrap(),
+        Err(other) => panic!("{} does not page: {other:?}", recording.name),
     }
 }
 
 /// The answer as the index writes it; resolves and acknowledges are for wherever the incident is open.
 fn answer(decision: &Decision) -> String {
     match decision {
-        Decision::Queue(prepared) => format!("{} {}", prepared.event.event_type(), prepared.event.incident_key),
-        Decision::Follow(follow_up) => format!("{} {}", follow_up.event_type(), follow_up.incident_key),
+        Decision::Enqueue(enqueue) => format!("{} {}", enqueue.event_type(), enqueue.incident_key()),
         Decision::Ignored(_) => "ignored".to_owned(),
         Decision::Rejected(rejection) => format!("422 {rejection}"),
     }
@@ -126,8 +125,8 @@ fn an_issue_whose_webhook_holds_no_address_has_no_link_and_is_told_by_its_short_
     ] {
         let recording = fixtures::recording(name);
         let webhook = Webhook { resource: Some("issue"), ..Webhook::of_body(&recording.webhook, received_at()) };
-        let Decision::Queue(prepared) = ingest_of("", policy.clone()).decide(&webhook) else { panic!("{name}") };
-        let event: Value = serde_json::from_slice(&prepared.rendered.bytes).unwrap();
+        let Ok(envelope) = opened(ingest_of("", policy.clone()).decide(&webhook)) else { panic!("{name}") };
+        let event: Value = serde_json::from_slice(&envelope.body).unwrap();
         assert!(event.get("contexts").is_none() && event.get("client_url").is_none(), "{event}");
         assert_eq!(event["details"]["url"], Value::Null, "{name}");
         assert_eq!(event["details"]["short_id"], short_id, "{name}");

@@ -1,10 +1,10 @@
 //! What is redacted reaches nobody.
 
-use sentry_pagerduty_bridge::ingest::{Decision, Policy, Prepared, Webhook};
+use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::redaction::Redaction;
 use serde_json::{Value, json};
 
-use crate::{ingest_of, received_at};
+use crate::{ingest_of, opened, received_at};
 
 const KEY: &str = "0000000000000000000000000000000a";
 
@@ -27,22 +27,24 @@ fn body() -> String {
 }
 
 fn event(redact: &str, routes: &str) -> Value {
-    serde_json::from_slice(&prepared(redact, routes).rendered.bytes).unwrap()
+    serde_json::from_slice(&opened(ingest_by(redact, routes).decide(&webhook(&body()))).unwrap().body).unwrap()
 }
 
-fn prepared(redact: &str, routes: &str) -> Prepared {
-    let policy = Policy { redaction: Redaction::parse(redact), ..Policy::default() };
-    match ingest_of(routes, policy).decide(&Webhook::of_body(body().as_bytes(), received_at())) {
-        Decision::Queue(prepared) => *prepared,
-        other => panic!("{other:?}"),
-    }
+fn ingest_by(redact: &str, routes: &str) -> Ingest {
+    ingest_of(routes, Policy { redaction: Redaction::parse(redact), ..Policy::default() })
+}
+
+fn webhook(body: &str) -> Webhook<'_> {
+    Webhook::of_body(body.as_bytes(), received_at())
 }
 
 #[test]
 fn every_detail_and_text_can_be_taken_out() {
     let all = "message,title,event_id,project,release,platform,culprit,url,level,environment,logger,server_name,\
                transaction,rules,user,exception,frames,evidence,subtitle,customer";
-    let printed = format!("{:?}", prepared(all, ""));
+    let (ingest, body) = (ingest_by(all, ""), body());
+    let webhook = webhook(&body);
+    let printed = format!("{:?} {:?}", ingest.decide(&webhook), ingest.trigger_of(&webhook));
     assert!(!printed.contains("HIDDEN"), "{printed}");
     let event = event(all, "");
     assert!(!event.to_string().contains("HIDDEN"), "{event}");
@@ -91,14 +93,9 @@ fn what_people_filled_into_the_form_of_an_action_can_be_taken_out_by_name_or_who
     let data = json!({ "event": { "issue_id": "42", "title": "x" }, "issue_alert": alert });
     let body = json!({ "action": "triggered", "data": data }).to_string();
     let settings = |redact: &str| {
-        let policy = Policy { redaction: Redaction::parse(redact), ..Policy::default() };
-        match ingest_of("", policy).decide(&Webhook::of_body(body.as_bytes(), received_at())) {
-            Decision::Queue(prepared) => {
-                let event: Value = serde_json::from_slice(&prepared.rendered.bytes).unwrap();
-                event["details"].get("settings").cloned()
-            }
-            other => panic!("{other:?}"),
-        }
+        let envelope = opened(ingest_by(redact, "").decide(&webhook(&body))).unwrap();
+        let event: Value = serde_json::from_slice(&envelope.body).unwrap();
+        event["details"].get("settings").cloned()
     };
     assert_eq!(settings(""), Some(json!({ "customer": "HIDDEN", "team": "shop" })));
     assert_eq!(settings("customer"), Some(json!({ "team": "shop" })));

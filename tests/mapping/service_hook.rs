@@ -3,7 +3,7 @@
 use sentry_pagerduty_bridge::ingest::{Decision, Rejection};
 use serde_json::{Value, json};
 
-use crate::{decide, event, fixtures, ingest};
+use crate::{decide, event, fixtures, ingest, opened};
 
 fn hook(name: &str) -> Vec<u8> {
     let name = format!("legacy-other/{name}");
@@ -50,13 +50,13 @@ fn the_message_of_a_service_hook_is_the_log_message_and_not_the_text_that_sentry
 
 #[test]
 fn the_issue_of_a_service_hook_is_found_wherever_it_is_named_and_refused_where_it_is_not() {
-    let key = |group: Value, event: Value| match decide(
+    let key = |group: Value, event: Value| match opened(decide(
         &ingest("", "", None),
         json!({"project": {"slug": "a"}, "group": group, "event": event}).to_string().as_bytes(),
-    ) {
-        Decision::Queue(prepared) => Ok(prepared.event.incident_key.to_string()),
-        Decision::Rejected(rejection) => Err(rejection),
-        other => panic!("{other:?}"),
+    )) {
+        Ok(envelope) => Ok(envelope.incident_key.to_string()),
+        Err(Decision::Rejected(rejection)) => Err(rejection),
+        Err(other) => panic!("{other:?}"),
     };
     let found = || Ok("5".to_owned());
     assert_eq!(key(json!({"id": "5"}), json!({})), found());

@@ -1,17 +1,20 @@
 //! Alerts that Sentry gave no title: what they are called instead.
 
+use sentry_pagerduty_bridge::envelope::Enqueue;
 use sentry_pagerduty_bridge::ingest::{Decision, Webhook};
 use serde_json::{Value, json};
 
-use crate::{fixtures, ingest_of, platform, received_at};
+use crate::{fixtures, ingest_of, opened, platform, received_at};
 
 /// The event of a body of the integration platform with everything paged for.
 #[track_caller]
 fn event_of(resource: &str, body: &[u8]) -> Value {
     let webhook = Webhook { resource: Some(resource), ..Webhook::of_body(body, received_at()) };
     match ingest_of("", platform::everything()).decide(&webhook) {
-        Decision::Queue(prepared) => serde_json::from_slice(&prepared.rendered.bytes).unwrap(),
-        Decision::Follow(follow_up) => platform::json_of(&follow_up.event_for(platform::destination())),
+        Decision::Enqueue(enqueue) => match *enqueue {
+            Enqueue::Event { envelope, .. } => serde_json::from_slice(&envelope.body).unwrap(),
+            Enqueue::FollowUp(follow_up) => platform::json_of(&follow_up.event_for(platform::destination())),
+        },
         other => panic!("{other:?}"),
     }
 }
@@ -103,8 +106,8 @@ fn no_webhook_calls_its_incident_untitled() {
     for recording in fixtures::recordings() {
         let webhook =
             Webhook { resource: recording.resource.as_deref(), ..Webhook::of_body(&recording.webhook, received_at()) };
-        if let Decision::Queue(prepared) = ingest_of("", platform::everything()).decide(&webhook) {
-            assert!(!prepared.event.description().unwrap().as_str().contains("<untitled>"), "{}", recording.name);
+        if let Ok(envelope) = opened(ingest_of("", platform::everything()).decide(&webhook)) {
+            assert!(!envelope.description.contains("<untitled>"), "{}", recording.name);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What of the queue wants somebody's attention, and what it knows of one incident. On real files.
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::ingest::{Dedup, FollowUp};
+use sentry_pagerduty_bridge::envelope::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::EventAction;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, KeyApis, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
@@ -50,6 +50,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
     let follow_up = FollowUp {
         incident_key: incident(name),
         action: EventAction::Resolve(None),
+        received_at: at(seconds),
         happened_at: Some(at(seconds)),
         fallback: None,
         reopening: None,
@@ -57,7 +58,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
         shared_key: None,
         dedup: Dedup::default(),
     };
-    queue.enqueue(Enqueue::follow_up(follow_up, at(seconds))).await.unwrap()
+    queue.enqueue(Enqueue::FollowUp(Box::new(follow_up))).await.unwrap()
 }
 
 async fn attempt(queue: &Queue, id: EventId, settlement: Disposition, seconds: i64) {

@@ -44,8 +44,7 @@ impl Change {
         let sent_at = Some(at(self.sentry));
         let webhook = Webhook { resource: Some(resource), sent_at, ..Webhook::of_body(body.as_bytes(), came) };
         match ingest.decide(&webhook) {
-            Decision::Queue(prepared) => Enqueue::trigger(*prepared, came),
-            Decision::Follow(follow_up) => Enqueue::follow_up(*follow_up, came),
+            Decision::Enqueue(enqueue) => *enqueue,
             other => panic!("{other:?}"),
         }
     }

@@ -107,10 +107,10 @@ async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whic
     for api in [ApiVersion::V1, ApiVersion::V2] {
         let (database, queue) = open().await;
         let ingest = Ingest::new(Routes::from_lines(key(), Vec::new(), api), Policy::default());
-        let Decision::Queue(prepared) = ingest.decide(&Webhook::of_body(body, at(0))) else {
+        let Decision::Enqueue(enqueue) = ingest.decide(&Webhook::of_body(body, at(0))) else {
             panic!("it is an alert");
         };
-        queue.enqueue(Enqueue::trigger(*prepared, at(0))).await.unwrap();
+        queue.enqueue(enqueue).await.unwrap();
         let webhook = Rejected {
             resource: None,
             idempotency_key: None,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
-use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
-use sentry_pagerduty_bridge::pagerduty::ServiceKey;
+use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Ingest, Policy, Webhook};
+use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     Disposition, Editor, Enqueue, Enqueued, EventId, Queue, Rejected, Retention, State,
 };
@@ -35,8 +35,7 @@ fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i6
     let body = body.to_string();
     let sent_at = Some(at(sent));
     match ingest.decide(&Webhook { resource, sent_at, ..Webhook::of_body(body.as_bytes(), at(came)) }) {
-        Decision::Queue(prepared) => Enqueue::trigger(*prepared, at(came)),
-        Decision::Follow(follow_up) => Enqueue::follow_up(*follow_up, at(came)),
+        Decision::Enqueue(enqueue) => *enqueue,
         other => panic!("{other:?}"),
     }
 }
@@ -130,6 +129,10 @@ async fn settle(queue: &Queue, settlement: &Disposition, seconds: i64) {
     }
 }
 
+fn nothing_open(event_type: EventType) -> Enqueued {
+    Enqueued::Ignored(Ignored::NothingOpen(event_type))
+}
+
 async fn deliver(queue: &Queue) {
     settle(queue, &Disposition::Delivered { note: None }, 0).await;
 }
@@ -140,8 +143,8 @@ fn signed_resolve(events: u32, came: i64) -> Enqueue {
     let ingest = Ingest::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
     let body = body.to_string();
     let webhook = Webhook { resource: Some("issue"), is_signed: true, ..Webhook::of_body(body.as_bytes(), at(came)) };
-    let Decision::Follow(follow_up) = ingest.decide(&webhook) else { panic!("no follow-up") };
-    Enqueue::follow_up(*follow_up, at(came))
+    let Decision::Enqueue(follow_up) = ingest.decide(&webhook) else { panic!("no follow-up") };
+    *follow_up
 }
 
 #[tokio::test]
@@ -155,17 +158,17 @@ async fn a_follow_up_goes_wherever_the_incident_is_open_also_after_a_restart() {
     assert_eq!(receive(&queue, issue("resolved", 3)).await.len(), 2);
     assert_eq!(waiting(&queue).await, ["b trigger", "a acknowledge", "b acknowledge", "a resolve", "b resolve"]);
     // A resolve that waits counts as well as one that was taken.
-    assert_eq!(queue.enqueue(issue("resolved", 4)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 4)).await.unwrap(), nothing_open(EventType::Resolve));
     deliver(&queue).await;
     let queue = reopen(queue, &database).await;
-    assert_eq!(queue.enqueue(issue("resolved", 5)).await.unwrap(), Enqueued::NothingOpen);
-    assert_eq!(queue.enqueue(issue("assigned", 5)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 5)).await.unwrap(), nothing_open(EventType::Resolve));
+    assert_eq!(queue.enqueue(issue("assigned", 5)).await.unwrap(), nothing_open(EventType::Acknowledge));
 }
 
 #[tokio::test]
 async fn an_issue_that_comes_back_opens_its_incident_wherever_it_was_and_only_there() {
     let (_database, queue) = open().await;
-    assert_eq!(queue.enqueue(issue("unresolved", 0)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 0)).await.unwrap(), nothing_open(EventType::Trigger));
     receive(&queue, alert("a", 1, 1)).await;
     receive(&queue, issue("resolved", 2)).await;
     deliver(&queue).await;
@@ -179,10 +182,10 @@ async fn an_issue_that_comes_back_opens_its_incident_wherever_it_was_and_only_th
 async fn a_resolve_of_an_unknown_incident_goes_to_the_default_key_and_makes_none_known() {
     let (_database, queue) = open().await;
     assert_eq!(receive(&queue, resolve_anyway(0)).await.len(), 1);
-    assert_eq!(queue.enqueue(issue("unresolved", 1)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 1)).await.unwrap(), nothing_open(EventType::Trigger));
     assert_eq!(waiting(&queue).await, ["default resolve"]);
     deliver(&queue).await;
-    assert_eq!(queue.enqueue(issue("unresolved", 2)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 2)).await.unwrap(), nothing_open(EventType::Trigger));
 
     receive(&queue, alert("a", 100, 100)).await;
     receive(&queue, resolve_anyway(101)).await;
@@ -231,7 +234,7 @@ async fn everything_new_in_line_is_announced_and_what_was_folded_is_not() {
 #[tokio::test]
 async fn a_trigger_that_a_resolve_of_the_last_minute_overtook_is_resolved_also_after_a_restart() {
     let (database, queue) = open().await;
-    assert_eq!(queue.enqueue(issue("resolved", 100)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 100)).await.unwrap(), nothing_open(EventType::Resolve));
     let queue = reopen(queue, &database).await;
     assert_eq!(receive(&queue, alert("a", 99, 159)).await.len(), 2);
     assert_eq!(receive(&queue, alert("b", 98, 160)).await.len(), 2);
@@ -254,7 +257,7 @@ async fn a_trigger_that_happened_after_a_resolve_stays_open_whatever_comes_late(
 async fn an_issue_that_comes_back_before_any_alert_of_it_leaves_the_late_alert_open() {
     let (_database, queue) = open().await;
     receive(&queue, issue("resolved", 100)).await;
-    assert_eq!(queue.enqueue(issue("unresolved", 101)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("unresolved", 101)).await.unwrap(), nothing_open(EventType::Trigger));
     receive(&queue, alert("a", 99, 102)).await;
     assert_eq!(waiting(&queue).await, ["a trigger"]);
 }
@@ -296,7 +299,7 @@ async fn an_old_webhook_that_is_read_again_takes_nothing_from_a_newer_resolve() 
     let id = queue.reject(rejected).await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
     let readmitted = editor.readmit(id, issue("resolved", 0)).await.unwrap();
-    assert_eq!(readmitted, Some(Enqueued::NothingOpen));
+    assert_eq!(readmitted, Some(nothing_open(EventType::Resolve)));
     editor.close().await.unwrap();
     assert_eq!(receive(&queue, alert("a", DAY - 1, DAY + 1)).await.len(), 2);
 }
@@ -306,10 +309,11 @@ async fn what_was_told_is_repeated_within_a_commit_and_after_it_and_not_for_ever
     let (_database, queue) = open().await;
     let all = [event_alert("a", 0, 0), event_alert("a", 0, 0), alert("a", 0, 0), event_alert("b", 0, 0)];
     let (receptions, _) = at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
-    let repeated: Vec<_> = receptions.into_iter().map(|reception| reception.unwrap() == Enqueued::Repeated).collect();
+    let repeated: Vec<_> =
+        receptions.into_iter().map(|reception| reception.unwrap() == Enqueued::Ignored(Ignored::Repeated)).collect();
     assert_eq!(repeated, [false, true, true, false]);
     assert_eq!(waiting(&queue).await, ["a trigger", "b trigger"]);
-    assert_eq!(queue.enqueue(alert("a", 0, 1_199)).await.unwrap(), Enqueued::Repeated);
+    assert_eq!(queue.enqueue(alert("a", 0, 1_199)).await.unwrap(), Enqueued::Ignored(Ignored::Repeated));
     assert_eq!(receive(&queue, alert("a", 0, 1_200)).await.len(), 1);
 }
 
@@ -323,7 +327,7 @@ async fn what_could_not_be_committed_may_come_again() {
     }
     database.allow().await;
     assert_eq!(receive(&queue, event_alert("a", 0, 1)).await.len(), 1);
-    assert_eq!(queue.enqueue(event_alert("a", 0, 2)).await.unwrap(), Enqueued::Repeated);
+    assert_eq!(queue.enqueue(event_alert("a", 0, 2)).await.unwrap(), Enqueued::Ignored(Ignored::Repeated));
 }
 
 #[tokio::test]
@@ -350,7 +354,11 @@ async fn an_incident_is_known_for_longer_than_the_events_that_opened_it() {
     assert_eq!(receive(&queue, issue("resolved", 181 * DAY)).await.len(), 1, "what is open is not forgotten by age");
     settle(&queue, &Disposition::Delivered { note: None }, 181 * DAY).await;
     queue.prune(history, at(362 * DAY)).await.unwrap();
-    assert_eq!(queue.enqueue(issue("unresolved", 362 * DAY)).await.unwrap(), Enqueued::NothingOpen, "it was closed");
+    assert_eq!(
+        queue.enqueue(issue("unresolved", 362 * DAY)).await.unwrap(),
+        nothing_open(EventType::Trigger),
+        "it was closed"
+    );
 }
 
 #[tokio::test]
@@ -359,8 +367,8 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     let dead = Disposition::Dead { reason: "no such service key".to_owned() };
     let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
     settle(&queue, &dead, 1).await;
-    assert_eq!(queue.enqueue(issue("resolved", 100)).await.unwrap(), Enqueued::NothingOpen);
-    assert_eq!(queue.enqueue(issue("unresolved", 200)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 100)).await.unwrap(), nothing_open(EventType::Resolve));
+    assert_eq!(queue.enqueue(issue("unresolved", 200)).await.unwrap(), nothing_open(EventType::Trigger));
 
     let mut editor = Editor::open(&database).await.unwrap();
     editor.revive(&[trigger]).await.unwrap();
@@ -377,7 +385,7 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     deliver(&queue).await;
     let [trigger] = receive(&queue, alert("b", 500, 500)).await[..] else { panic!("no single event") };
     editor.discard(State::Waiting, &[trigger]).await.unwrap();
-    assert_eq!(queue.enqueue(issue("resolved", 501)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(issue("resolved", 501)).await.unwrap(), nothing_open(EventType::Resolve));
 }
 
 #[tokio::test]
@@ -464,13 +472,13 @@ async fn after_the_machines_clock_was_set_back_resolves_close_what_was_opened_be
 async fn after_the_machines_clock_was_set_back_no_new_alert_is_taken_for_a_repetition_of_the_future() {
     let (_database, queue) = open().await;
     receive(&queue, event_alert("a", 0, 7_200)).await;
-    assert_eq!(queue.enqueue(event_alert("a", 0, 7_260)).await.unwrap(), Enqueued::Repeated);
+    assert_eq!(queue.enqueue(event_alert("a", 0, 7_260)).await.unwrap(), Enqueued::Ignored(Ignored::Repeated));
     assert_eq!(
         receive(&queue, event_alert("a", 0, 60)).await.len(),
         1,
         "nobody knows what the clock showed in between"
     );
-    assert_eq!(queue.enqueue(event_alert("a", 0, 120)).await.unwrap(), Enqueued::Repeated);
+    assert_eq!(queue.enqueue(event_alert("a", 0, 120)).await.unwrap(), Enqueued::Ignored(Ignored::Repeated));
 }
 
 #[tokio::test]
@@ -549,7 +557,11 @@ async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_cloc
     let (database, queue) = open().await;
     receive(&queue, signed_resolve(1, 0)).await;
     for came in [1, 100 * DAY, -100 * DAY] {
-        assert_eq!(queue.enqueue(signed_resolve(1, came)).await.unwrap(), Enqueued::Replayed, "at second {came}");
+        assert_eq!(
+            queue.enqueue(signed_resolve(1, came)).await.unwrap(),
+            Enqueued::Ignored(Ignored::Replayed),
+            "at second {came}"
+        );
     }
     let queue = reopen(queue, &database).await;
     let others = |first: u32, last: u32| {
@@ -562,11 +574,15 @@ async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_cloc
     };
     database.meddle(&others(1, 199_998)).await;
     receive(&queue, signed_resolve(2, 2)).await;
-    assert_eq!(queue.enqueue(signed_resolve(1, 3)).await.unwrap(), Enqueued::Replayed, "the 200,000th from the end");
+    assert_eq!(
+        queue.enqueue(signed_resolve(1, 3)).await.unwrap(),
+        Enqueued::Ignored(Ignored::Replayed),
+        "the 200,000th from the end"
+    );
     receive(&queue, signed_resolve(3, 4)).await;
     queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(4)).await.unwrap();
-    assert_eq!(queue.enqueue(signed_resolve(1, 5)).await.unwrap(), Enqueued::NothingOpen, "it is forgotten");
-    assert_eq!(queue.enqueue(signed_resolve(3, 5)).await.unwrap(), Enqueued::Replayed);
+    assert_eq!(queue.enqueue(signed_resolve(1, 5)).await.unwrap(), nothing_open(EventType::Resolve), "it is forgotten");
+    assert_eq!(queue.enqueue(signed_resolve(3, 5)).await.unwrap(), Enqueued::Ignored(Ignored::Replayed));
 }
 
 #[tokio::test]
@@ -589,8 +605,7 @@ fn shop(default: &str, incident_scope: IncidentScope) -> Ingest {
 fn decided(ingest: &Ingest, resource: Option<&str>, body: &Value, came: i64) -> Enqueue {
     let body = body.to_string();
     match ingest.decide(&Webhook { resource, sent_at: Some(at(came)), ..Webhook::of_body(body.as_bytes(), at(came)) }) {
-        Decision::Queue(prepared) => Enqueue::trigger(*prepared, at(came)),
-        Decision::Follow(follow_up) => Enqueue::follow_up(*follow_up, at(came)),
+        Decision::Enqueue(enqueue) => *enqueue,
         other => panic!("{other:?}"),
     }
 }
@@ -708,5 +723,5 @@ async fn an_issue_that_comes_back_opens_no_incident_by_a_key_that_no_setting_nam
     receive(&queue, changed(&after, 3, "unresolved", 31)).await;
     assert_eq!(delivered(&queue).await, ["default trigger 3"]);
     // An issue that opened no incident opens none now.
-    assert_eq!(queue.enqueue(changed(&after, 4, "unresolved", 32)).await.unwrap(), Enqueued::NothingOpen);
+    assert_eq!(queue.enqueue(changed(&after, 4, "unresolved", 32)).await.unwrap(), nothing_open(EventType::Trigger));
 }

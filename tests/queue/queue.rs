@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join, join_all};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Arrival, Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
+    Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
 };
 
 use crate::database::{TestDatabase, at_once};
@@ -116,12 +116,15 @@ async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
     let mut arrivals = queue.arrivals();
     let id = queue.accept(event(&key(2), "42", b"{}")).await.unwrap().id;
     assert!(id > unheard);
-    let expected = Arrival {
+    let expected = WaitingEvent {
         id,
         service_key: key(2),
         incident_key: IncidentKey::parse("42").unwrap(),
         event_type: EventType::Trigger,
         received_at: at(0),
+        attempts: 0,
+        last_attempt_at: None,
+        blamed: Duration::ZERO,
     };
     assert_eq!(arrivals.try_recv(), Some(expected));
     assert!(arrivals.try_recv().is_none());
@@ -176,6 +179,7 @@ async fn a_retry_stays_in_line_and_remembers_why() {
     let waiting = line(&queue, &key(1)).await;
     let expected = WaitingEvent {
         id,
+        service_key: key(1),
         incident_key: IncidentKey::parse("42").unwrap(),
         event_type: EventType::Trigger,
         received_at: at(0),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use sentry_pagerduty_bridge::delivery::Backoff;
 use sentry_pagerduty_bridge::pagerduty::outcome::Outcome;
-use sentry_pagerduty_bridge::queue::{Arrival, Disposition, EventId};
+use sentry_pagerduty_bridge::queue::{Disposition, EventId, WaitingEvent};
 
 use crate::bridge::Bridge;
 use crate::commits::Operation;
@@ -153,12 +153,15 @@ impl World {
 
     fn announced(&mut self, id: EventId) {
         let row = self.queue.row(id);
-        let arrival = Arrival {
+        let arrival = WaitingEvent {
             id,
             service_key: service_key(row.key),
             incident_key: incident_key(row.incident),
             event_type: row.event_type,
             received_at: utc(row.committed_at),
+            attempts: 0,
+            last_attempt_at: None,
+            blamed: Duration::ZERO,
         };
         self.bridge().outstanding -= 1;
         self.bridge().scheduler.arrived(&arrival);

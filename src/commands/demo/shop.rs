@@ -224,6 +224,7 @@ impl Issue {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::envelope::Enqueue;
     use crate::ingest::{Decision, Ingest, Webhook};
     use crate::pagerduty::SentryOrigin;
 
@@ -244,18 +245,20 @@ mod tests {
     #[test]
     fn every_alert_goes_to_its_service_with_all_that_people_want_to_see() {
         for issue in ISSUES {
-            let Decision::Queue(prepared) = decide(None, &issue.alert(1, Utc::now())) else {
+            let Decision::Enqueue(enqueue) = decide(None, &issue.alert(1, Utc::now())) else {
                 panic!("{} is not queued", issue.title());
             };
-            assert_eq!(prepared.event.destination.key.expose(), issue.service.key);
-            assert_eq!(prepared.event.incident_key.as_str(), issue.id);
-            assert_eq!(prepared.event.description().unwrap().as_str(), issue.title());
-            let origin = SentryOrigin::of_body(&prepared.rendered.bytes);
+            let Enqueue::Event { envelope, .. } = *enqueue else { panic!("{} opens nothing", issue.title()) };
+            assert_eq!(envelope.service_key.expose(), issue.service.key);
+            assert_eq!(envelope.incident_key.as_str(), issue.id);
+            assert_eq!(envelope.description, issue.title());
+            let origin = SentryOrigin::of_body(&envelope.body);
             assert_eq!(origin.project.as_deref(), Some(issue.service.name));
             assert_eq!(origin.environment.as_deref(), Some("production"));
             assert_eq!(origin.level.as_deref(), Some(issue.level));
             assert!(origin.link.unwrap().contains(issue.id));
-            assert!(matches!(decide(Some("issue"), &issue.resolved(Utc::now())), Decision::Follow(_)));
+            let Decision::Enqueue(resolve) = decide(Some("issue"), &issue.resolved(Utc::now())) else { panic!() };
+            assert!(matches!(*resolve, Enqueue::FollowUp(_)));
         }
     }
 }

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use log::warn;
 
 use super::Editor;
-use super::retry::is_in_queue;
+use super::retry::decide;
 use crate::config::ClientSecret;
-use crate::ingest::{CanaryId, Decision, Ignored, Ingest, Rejection, Webhook};
+use crate::ingest::{Decision, Ignored, Ingest, Rejection, Webhook};
 use crate::queue::held::{Held, HeldSummary};
 use crate::queue::{CanaryChange, Enqueue, Enqueued, HeldId, Queue, QueueError, Rejected};
 use crate::sentry::signature::Signature;
@@ -48,7 +48,7 @@ pub(super) async fn admit(
     held: &[HeldSummary],
 ) -> Result<Admitted, QueueError> {
     let mut admitted = Admitted::default();
-    let mut chunk = Chunk::default();
+    let (mut webhooks, mut bytes) = (Vec::new(), 0);
     for summary in held {
         let webhook = match editor.reader().held(summary.id).await {
             Ok(Some(webhook)) => webhook,
@@ -64,19 +64,29 @@ pub(super) async fn admit(
             admitted.held += 1;
             continue;
         }
-        let enqueue = match decide(editor, ingest, &webhook).await? {
-            Verdict::Enqueue(enqueue) => Some(*enqueue),
-            Verdict::Canary(id) => {
-                // Committed before the held webhook is deleted, as below; the second time changes nothing.
-                queue.record_canary(CanaryChange::Returned { id, at: webhook.received_at }).await?;
+        let decision = {
+            let webhook = Webhook {
+                resource: webhook.resource.as_deref(),
+                from_sentrys_pages: false,
+                idempotency_key: webhook.idempotency_key.as_deref(),
+                sent_at: webhook.sent_at,
+                body: &webhook.body,
+                is_signed: true,
+                received_at: webhook.received_at,
+            };
+            decide(editor.reader(), ingest, &webhook).await?
+        };
+        let enqueue = match decision {
+            Decision::Enqueue(enqueue) => Some(enqueue),
+            Decision::Ignored(reason) => {
+                if let Ignored::Canary(Some(id)) = reason {
+                    // Committed before the held webhook is deleted, as below; the second time changes nothing.
+                    queue.record_canary(CanaryChange::Returned { id, at: webhook.received_at }).await?;
+                }
                 admitted.ignored += 1;
                 None
             }
-            Verdict::Ignore => {
-                admitted.ignored += 1;
-                None
-            }
-            Verdict::Reject(rejection) => {
+            Decision::Rejected(rejection) => {
                 // Committed before the held webhook is deleted: after a crash in between it is kept twice, but never
                 // lost.
                 queue.reject(rejected(webhook, &rejection)).await?;
@@ -84,89 +94,49 @@ pub(super) async fn admit(
                 None
             }
         };
-        chunk.webhooks.push((summary.id, enqueue));
-        chunk.bytes += summary.size;
-        if chunk.webhooks.len() >= CHUNK || chunk.bytes >= CHUNK_BYTES {
-            std::mem::take(&mut chunk).commit(editor, &mut admitted).await?;
+        webhooks.push((summary.id, enqueue));
+        bytes += summary.size;
+        if webhooks.len() >= CHUNK || bytes >= CHUNK_BYTES {
+            commit(editor, std::mem::take(&mut webhooks), &mut admitted).await?;
+            bytes = 0;
         }
     }
-    chunk.commit(editor, &mut admitted).await?;
+    commit(editor, webhooks, &mut admitted).await?;
     Ok(admitted)
 }
 
-/// Webhooks that one commit admits.
-#[derive(Default)]
-struct Chunk {
-    /// Each with what it becomes, if it becomes anything.
-    webhooks: Vec<(HeldId, Option<Enqueue>)>,
-    bytes: u64,
-}
-
-impl Chunk {
-    async fn commit(self, editor: &mut Editor, admitted: &mut Admitted) -> Result<(), QueueError> {
-        if self.webhooks.is_empty() {
-            return Ok(());
-        }
-        let mut outcomes = try_admit(editor, &self.webhooks).await?;
-        if outcomes.is_none() {
-            // Another bridge has admitted or deleted one of them. The others may not be among those that it admits.
-            for webhook in self.webhooks.chunks(1) {
-                outcomes.get_or_insert_default().extend(try_admit(editor, webhook).await?.into_iter().flatten());
-            }
-        }
-        for outcome in outcomes.unwrap_or_default() {
-            match outcome {
-                Enqueued::Queued(_) => admitted.queued += 1,
-                Enqueued::Repeated
-                | Enqueued::Replayed
-                | Enqueued::Outdated
-                | Enqueued::StaysOpen
-                | Enqueued::NothingOpen => {
-                    admitted.ignored += 1;
-                }
-            }
-        }
-        Ok(())
+/// Admits `webhooks`, each with what it becomes, if it becomes anything, and counts the outcomes.
+async fn commit(
+    editor: &mut Editor,
+    webhooks: Vec<(HeldId, Option<Box<Enqueue>>)>,
+    admitted: &mut Admitted,
+) -> Result<(), QueueError> {
+    if webhooks.is_empty() {
+        return Ok(());
     }
+    let mut outcomes = try_admit(editor, &webhooks).await?;
+    if outcomes.is_none() {
+        // Another bridge has admitted or deleted one of them. The others may not be among those that it admits.
+        for webhook in webhooks.chunks(1) {
+            outcomes.get_or_insert_default().extend(try_admit(editor, webhook).await?.into_iter().flatten());
+        }
+    }
+    for outcome in outcomes.unwrap_or_default() {
+        match outcome {
+            Enqueued::Queued(_) => admitted.queued += 1,
+            Enqueued::Ignored(_) => admitted.ignored += 1,
+        }
+    }
+    Ok(())
 }
 
 /// Admits all of `webhooks`, or none of them if one is no longer held: then it returns `None`.
 async fn try_admit(
     editor: &mut Editor,
-    webhooks: &[(HeldId, Option<Enqueue>)],
+    webhooks: &[(HeldId, Option<Box<Enqueue>>)],
 ) -> Result<Option<Vec<Enqueued>>, QueueError> {
     let ids: Vec<_> = webhooks.iter().map(|(id, _)| *id).collect();
-    editor.admit_held(&ids, webhooks.iter().filter_map(|(_, enqueue)| enqueue.as_ref()).collect()).await
-}
-
-/// What to do with a verified webhook.
-enum Verdict {
-    Enqueue(Box<Enqueue>),
-    Canary(CanaryId),
-    Ignore,
-    Reject(Rejection),
-}
-
-/// Decides on a held webhook by the current settings, with the time at which it was received.
-async fn decide(editor: &Editor, ingest: &Ingest, held: &Held) -> Result<Verdict, QueueError> {
-    let received_at = held.received_at;
-    let decision = ingest.decide(&Webhook {
-        resource: held.resource.as_deref(),
-        from_sentrys_pages: false,
-        idempotency_key: held.idempotency_key.as_deref(),
-        sent_at: held.sent_at,
-        body: &held.body,
-        is_signed: true,
-        received_at,
-    });
-    Ok(match decision {
-        Decision::Queue(prepared) if is_in_queue(editor.reader(), &prepared, received_at).await? => Verdict::Ignore,
-        Decision::Queue(prepared) => Verdict::Enqueue(Box::new(Enqueue::trigger(*prepared, received_at))),
-        Decision::Follow(follow_up) => Verdict::Enqueue(Box::new(Enqueue::follow_up(*follow_up, received_at))),
-        Decision::Ignored(Ignored::Canary(Some(id))) => Verdict::Canary(id),
-        Decision::Ignored(_) => Verdict::Ignore,
-        Decision::Rejected(rejection) => Verdict::Reject(rejection),
-    })
+    editor.admit_held(&ids, webhooks.iter().filter_map(|(_, enqueue)| enqueue.as_deref()).collect()).await
 }
 
 fn rejected(held: Held, rejection: &Rejection) -> Rejected {
@@ -219,12 +189,12 @@ mod tests {
         }
         let ids: Vec<_> = queue.recount_held().await.unwrap().into_iter().map(|held| held.id).collect();
         let mut editor = queue.editor().await.unwrap();
-        let enqueues = [Some(enqueue("t1", 0)), None, Some(enqueue("t3", 2))];
-        let chunk = Chunk { webhooks: ids.iter().copied().zip(enqueues).collect(), bytes: 6 };
+        let enqueues = [Some(Box::new(enqueue("t1", 0))), None, Some(Box::new(enqueue("t3", 2)))];
+        let webhooks = ids.iter().copied().zip(enqueues).collect();
         assert!(editor.discard_held(&ids[..1]).await.unwrap());
 
         let mut admitted = Admitted::default();
-        chunk.commit(&mut editor, &mut admitted).await.unwrap();
+        commit(&mut editor, webhooks, &mut admitted).await.unwrap();
         assert_eq!(admitted.queued, 1);
         assert_eq!(queue.recount_held().await.unwrap(), []);
         editor.close().await.unwrap();

@@ -3,13 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, Utc};
-
 use super::{Editor, Outcomes, sorted};
-use crate::ingest::{Decision, Ignored, Ingest, Prepared, Rejection, Webhook};
+use crate::ingest::{Decision, Ignored, Ingest, Rejection, Webhook};
 use crate::pagerduty::{EventType, IncidentKey, SentryOrigin};
 use crate::queue::decide::dedup_window::WINDOW;
-use crate::queue::{Enqueue, Enqueued, EventId, ItemId, QueueError, Reader, RejectedId, State};
+use crate::queue::{Enqueue, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, State};
 
 /// The outcome of retrying a dead letter or a rejected webhook.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,29 +121,17 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
     let Some(webhook) = editor.reader().rejected(id).await? else {
         return Ok(Retried::NotThere);
     };
-    let received_at = webhook.received_at;
-    let decision = ingest.decide(&Webhook {
+    let webhook = Webhook {
         resource: webhook.resource.as_deref(),
         from_sentrys_pages: webhook.from_sentrys_pages,
         idempotency_key: webhook.idempotency_key.as_deref(),
         sent_at: webhook.sent_at,
         body: &webhook.body,
         is_signed: webhook.is_signed,
-        received_at,
-    });
-    match decision {
-        Decision::Queue(prepared) if is_in_queue(editor.reader(), &prepared, received_at).await? => {
-            editor.discard_rejected(id).await?;
-            Ok(Retried::Ignored(Ignored::Repeated))
-        }
-        Decision::Queue(prepared) => {
-            let incident_key = prepared.event.incident_key.clone();
-            readmit(editor, id, Enqueue::trigger(*prepared, received_at), incident_key).await
-        }
-        Decision::Follow(follow_up) => {
-            let incident_key = follow_up.incident_key.clone();
-            readmit(editor, id, Enqueue::follow_up(*follow_up, received_at), incident_key).await
-        }
+        received_at: webhook.received_at,
+    };
+    match decide(editor.reader(), ingest, &webhook).await? {
+        Decision::Enqueue(enqueue) => readmit(editor, id, *enqueue).await,
         Decision::Ignored(reason) => {
             editor.discard_rejected(id).await?;
             Ok(Retried::Ignored(reason))
@@ -157,36 +143,37 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
     }
 }
 
-async fn readmit(
-    editor: &mut Editor,
-    id: RejectedId,
-    enqueue: Enqueue,
-    incident_key: IncidentKey,
-) -> Result<Retried, QueueError> {
+async fn readmit(editor: &mut Editor, id: RejectedId, enqueue: Enqueue) -> Result<Retried, QueueError> {
+    let incident_key = enqueue.incident_key().clone();
     Ok(match editor.readmit(id, enqueue).await? {
         Some(Enqueued::Queued(events)) => {
             Retried::Queued { incident_key, events: events.into_iter().map(|event| event.id).collect() }
         }
-        Some(Enqueued::Repeated) => Retried::Ignored(Ignored::Repeated),
-        Some(Enqueued::Replayed) => Retried::Ignored(Ignored::Replayed),
-        Some(Enqueued::Outdated) => Retried::Ignored(Ignored::Outdated),
-        Some(Enqueued::StaysOpen) => Retried::Ignored(Ignored::StaysOpen),
-        Some(Enqueued::NothingOpen) => Retried::NothingOpen(incident_key),
+        Some(Enqueued::Ignored(Ignored::NothingOpen(_))) => Retried::NothingOpen(incident_key),
+        Some(Enqueued::Ignored(reason)) => Retried::Ignored(reason),
         None => Retried::Changed,
     })
 }
 
-/// Whether the queue already has the Sentry event of an alert that was received at `received_at`, whichever webhook
-/// brought it: in a trigger that was received within the dedup window around that time and waits, is dead or was
-/// delivered.
-pub(super) async fn is_in_queue(
-    reader: &Reader,
-    prepared: &Prepared,
-    received_at: DateTime<Utc>,
-) -> Result<bool, QueueError> {
-    let Some(event_id) = event_id_of(&prepared.rendered.bytes) else { return Ok(false) };
-    let event = &prepared.event;
-    let bodies = reader.triggers_around(&event.destination.key, &event.incident_key, received_at, WINDOW).await?;
+/// Decides on a webhook that came earlier, by this version and the current settings. An alert whose Sentry event is in
+/// the queue by now, whichever webhook brought it, is a repetition.
+pub(super) async fn decide(reader: &Reader, ingest: &Ingest, webhook: &Webhook<'_>) -> Result<Decision, QueueError> {
+    let decision = ingest.decide(webhook);
+    if let Decision::Enqueue(enqueue) = &decision
+        && let Enqueue::Event { envelope, .. } = &**enqueue
+        && is_in_queue(reader, envelope).await?
+    {
+        return Ok(Decision::Ignored(Ignored::Repeated));
+    }
+    Ok(decision)
+}
+
+/// Whether the queue already has the Sentry event of a trigger: in another trigger that was received within the dedup
+/// window around the same time and waits, is dead or was delivered.
+async fn is_in_queue(reader: &Reader, trigger: &Envelope) -> Result<bool, QueueError> {
+    let Envelope { service_key, incident_key, body, received_at, .. } = trigger;
+    let Some(event_id) = event_id_of(body) else { return Ok(false) };
+    let bodies = reader.triggers_around(service_key, incident_key, *received_at, WINDOW).await?;
     Ok(bodies.iter().any(|body| event_id_of(body).is_some_and(|other| other == event_id)))
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Decider, Settle};
 use crate::pagerduty::{ApiSet, ApiVersion, EventType};
-use crate::queue::envelope::with_counts_of;
+use crate::queue::event::with_counts_of;
 use crate::queue::leases::Fence;
 use crate::queue::store::{
     Attempted, Begin, Editable, IncidentQueue, IncidentUpdate, NotBegun, Plan, Settled, Settling,

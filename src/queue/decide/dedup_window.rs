@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::ingest::{Dedup, DedupKey};
+use crate::envelope::{Dedup, DedupKey};
 
 /// The length of the window. Sentry repeats a delivery three times, five minutes apart.
 pub(in crate::queue) const WINDOW: TimeDelta = TimeDelta::minutes(20);
@@ -55,7 +55,7 @@ pub(super) fn is_recent(came: DateTime<Utc>, now: DateTime<Utc>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::dedup;
+    use crate::envelope::dedup;
 
     fn at(minutes: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)

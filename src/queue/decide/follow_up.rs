@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{Decider, Planned, QueueRef, times};
-use crate::ingest::{DedupKey, FollowUp, Reopening};
-use crate::pagerduty::{ApiSet, ApiVersion, Destination, Event, EventType, IncidentKey, ServiceKey, render};
+use super::{Decider, QueueRef, times};
+use crate::envelope::{DedupKey, Envelope, FollowUp, Reopening};
+use crate::ingest::Ignored;
+use crate::pagerduty::{ApiSet, ApiVersion, Destination, Event, EventType, IncidentKey, ServiceKey};
+use crate::queue::Enqueued;
 use crate::queue::store::{IncidentChange, Resolve};
-use crate::queue::{Enqueued, Envelope};
 
 /// The incident queues that a follow-up goes to, each with the APIs to use.
 struct Recipients<'b> {
@@ -21,21 +22,20 @@ struct Recipients<'b> {
 }
 
 impl<'b> Decider<'b> {
-    pub(super) fn follow_up(&mut self, follow_up: &'b FollowUp, received_at: DateTime<Utc>, is_late: bool) -> Planned {
+    pub(super) fn follow_up(&mut self, follow_up: &'b FollowUp, is_late: bool) -> Enqueued<usize> {
         if self.is_replayed(follow_up) {
-            return Planned::NotQueued(Enqueued::Replayed);
+            return Enqueued::Ignored(Ignored::Replayed);
         }
-        let now = if is_late { self.times.until } else { received_at };
-        let Recipients { queues: mut recipients, is_outdated, stays_open } =
-            self.recipients(follow_up, received_at, now);
+        let now = if is_late { self.times.until } else { follow_up.received_at };
+        let Recipients { queues: mut recipients, is_outdated, stays_open } = self.recipients(follow_up, now);
         match follow_up.event_type() {
             EventType::Trigger => self.reopen(follow_up),
             EventType::Resolve => {
-                self.mark_resolved(&follow_up.incident_key, None, follow_up, received_at, now);
+                self.mark_resolved(&follow_up.incident_key, None, follow_up, now);
                 // If the incident is already open again, a remembered resolve would close a trigger that arrives late,
                 // and hide that the incident is open.
                 if !is_outdated {
-                    self.remember_resolve(follow_up, received_at);
+                    self.remember_resolve(follow_up);
                 }
             }
             EventType::Acknowledge => {}
@@ -46,25 +46,25 @@ impl<'b> Decider<'b> {
             recipients.extend(fallback.map(|key| ((incident_key, key), ApiSet::only(self::api(follow_up, key)))));
         }
         if recipients.is_empty() {
-            return Planned::NotQueued(match (is_outdated, stays_open) {
-                (true, _) => Enqueued::Outdated,
-                (false, true) => Enqueued::StaysOpen,
-                (false, false) => Enqueued::NothingOpen,
+            return Enqueued::Ignored(match (is_outdated, stays_open) {
+                (true, _) => Ignored::Outdated,
+                (false, true) => Ignored::StaysOpen,
+                (false, false) => Ignored::NothingOpen(follow_up.event_type()),
             });
         }
-        let mut places = Vec::with_capacity(recipients.len());
+        let mut accepted = Vec::with_capacity(recipients.len());
         let destinations = recipients.into_iter().flat_map(|(queue, apis)| apis.iter().map(move |api| (queue, api)));
         for (queue, api) in destinations {
             let event = Event {
                 incident_key: queue.0.clone(),
                 ..follow_up.event_for(Destination { api, key: queue.1.clone() })
             };
-            let envelope = Envelope::new(&event, render(&event), received_at);
+            let envelope = Envelope::new(&event, follow_up.received_at);
             let is_trigger = follow_up.event_type() == EventType::Trigger;
             let issue_key = Some(&follow_up.incident_key).filter(|key| is_trigger && *key != queue.0);
-            self.queue(queue, issue_key, Cow::Owned(envelope), follow_up.happened_at, &mut places);
+            self.queue(queue, issue_key, Cow::Owned(envelope), follow_up.happened_at, &mut accepted);
         }
-        Planned::Queued(places)
+        Enqueued::Queued(accepted)
     }
 
     /// Returns the integrations that a follow-up goes to, each with the APIs to use: those where its incident is open
@@ -73,12 +73,7 @@ impl<'b> Decider<'b> {
     ///
     /// A trigger is sent by the API that is now configured for the integration; everything else by the APIs that opened
     /// the incident, whatever is configured now.
-    fn recipients(
-        &mut self,
-        follow_up: &'b FollowUp,
-        received_at: DateTime<Utc>,
-        now: DateTime<Utc>,
-    ) -> Recipients<'b> {
+    fn recipients(&mut self, follow_up: &'b FollowUp, now: DateTime<Utc>) -> Recipients<'b> {
         if follow_up.event_type() == EventType::Trigger {
             let queues = self.reopened(follow_up).into_iter();
             let queues = queues.map(|queue| (queue, ApiSet::only(api(follow_up, queue.1)))).collect();
@@ -96,7 +91,7 @@ impl<'b> Decider<'b> {
             }
         }
         let mut found = Recipients { queues: recipients, is_outdated, stays_open: false };
-        self.add_shared(follow_up, received_at, now, &mut found);
+        self.add_shared(follow_up, now, &mut found);
         found
     }
 
@@ -116,13 +111,7 @@ impl<'b> Decider<'b> {
 
     /// Adds the open incidents that the issue shares with others to `found`. A resolve goes to those that no issue keeps
     /// open any more.
-    fn add_shared(
-        &mut self,
-        follow_up: &'b FollowUp,
-        received_at: DateTime<Utc>,
-        now: DateTime<Utc>,
-        found: &mut Recipients<'b>,
-    ) {
+    fn add_shared(&mut self, follow_up: &'b FollowUp, now: DateTime<Utc>, found: &mut Recipients<'b>) {
         let issue_key = &follow_up.incident_key;
         for (queue, member) in self.members.of(issue_key) {
             match follow_up.event_type() {
@@ -139,7 +128,7 @@ impl<'b> Decider<'b> {
                         found.stays_open = true;
                     } else {
                         found.queues.push((queue, self.open_apis(follow_up, queue)));
-                        self.mark_resolved(queue.0, Some(queue.1), follow_up, received_at, now);
+                        self.mark_resolved(queue.0, Some(queue.1), follow_up, now);
                     }
                 }
                 EventType::Trigger | EventType::Acknowledge | EventType::Resolve => {}
@@ -156,8 +145,9 @@ impl<'b> Decider<'b> {
 
     /// Remembers a resolve for the triggers that it overtook, if it is known when Sentry sent it. A late resolve, such
     /// as a rejected webhook that is retried, never sets back the times that are already known.
-    fn remember_resolve(&mut self, follow_up: &'b FollowUp, received_at: DateTime<Utc>) {
+    fn remember_resolve(&mut self, follow_up: &'b FollowUp) {
         let Some(happened_at) = follow_up.happened_at else { return };
+        let received_at = follow_up.received_at;
         let before = self.resolve_of(&follow_up.incident_key).unwrap_or(Resolve { happened_at, received_at });
         let latest = Resolve {
             happened_at: happened_at.max(before.happened_at),
@@ -174,10 +164,9 @@ impl<'b> Decider<'b> {
         incident_key: &'b IncidentKey,
         service_key: Option<&'b ServiceKey>,
         follow_up: &'b FollowUp,
-        received_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) {
-        let sent_at = follow_up.happened_at;
+        let (sent_at, received_at) = (follow_up.happened_at, follow_up.received_at);
         for row in self.plan.rows.iter_mut().filter(|row| row.envelope.is_trigger()) {
             let is_there = row.envelope.incident_key == *incident_key
                 && service_key.is_none_or(|key| row.envelope.service_key == *key);

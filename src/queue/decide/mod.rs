@@ -27,11 +27,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::Fence;
-use super::envelope::{Accepted, Begun, Content, Disposition, Enqueue, Enqueued, Envelope, EventId};
+use super::event::{Accepted, Begun, Disposition, Enqueued, EventId};
 use super::held::Held;
 use super::item::Rejected;
 use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
-use crate::ingest::{Dedup, DedupKey};
+use crate::envelope::{Dedup, DedupKey, Enqueue, Envelope};
+use crate::ingest::Ignored;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use dedup_window::{DedupWindow, is_recent};
 pub(super) use edit::Edit;
@@ -80,46 +81,12 @@ pub struct Settle {
 #[derive(Debug, Default)]
 pub(super) struct Decision<'b> {
     pub(super) plan: Plan<'b>,
-    pub(super) enqueued: Vec<Planned>,
+    pub(super) enqueued: Vec<Enqueued<usize>>,
     /// Whether each event was still waiting.
     pub(super) settled: Vec<bool>,
     pub(super) begun: Vec<Result<Begun, NotBegun>>,
     /// What to add to the dedup window once the plan is committed.
     pub(super) said: Vec<(&'b Dedup, DateTime<Utc>)>,
-}
-
-/// The outcome of an [`Enqueue`] before its new rows have numbers.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Planned {
-    /// The events are in these rows.
-    Queued(Vec<Place>),
-    /// Nothing was queued.
-    NotQueued(Enqueued),
-}
-
-/// The row of an event.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Place {
-    pub(super) row: usize,
-    /// How many alerts the row stood for at that point.
-    pub(super) count: u32,
-    pub(super) event_type: EventType,
-}
-
-impl Planned {
-    /// Replaces the rows by their numbers; `rows` has the number of each row of the plan.
-    pub(super) fn numbered(self, rows: &[EventId]) -> Enqueued {
-        match self {
-            Self::NotQueued(enqueued) => enqueued,
-            Self::Queued(places) => {
-                let accepted = |place: Place| {
-                    let id = *rows.get(place.row)?;
-                    Some(Accepted { id, count: place.count, event_type: place.event_type })
-                };
-                Enqueued::Queued(places.into_iter().filter_map(accepted).collect())
-            }
-        }
-    }
 }
 
 /// What has to be loaded to decide a batch.
@@ -128,13 +95,13 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     let (mut seen, mut said) = (BTreeSet::new(), BTreeSet::new());
     let (mut issues, mut shared) = (BTreeSet::new(), BTreeSet::new());
     for enqueue in &batch.enqueues {
-        match &enqueue.content {
-            Content::Event { envelope, .. } => {
+        match enqueue {
+            Enqueue::Event { envelope, .. } => {
                 queues.insert(queue_of(envelope));
                 issues.extend(&envelope.issue_key);
                 shared.extend(envelope.issue_key.is_some().then(|| queue_of(envelope)));
             }
-            Content::FollowUp(follow_up) => {
+            Enqueue::FollowUp(follow_up) => {
                 incidents.extend([&follow_up.incident_key].into_iter().chain(&follow_up.shared_key));
                 issues.insert(&follow_up.incident_key);
                 let reopening = follow_up.reopening.as_ref().map(|reopening| &reopening.service_key);
@@ -143,11 +110,12 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
                 }
             }
         }
-        seen.extend(&enqueue.dedup.once);
+        let dedup = enqueue.dedup();
+        seen.extend(&dedup.once);
         if batch.is_late {
-            seen.extend(&enqueue.dedup.seen_if);
+            seen.extend(&dedup.seen_if);
         } else if batch.is_shared {
-            said.extend(&enqueue.dedup.seen_if);
+            said.extend(&dedup.seen_if);
         }
     }
     let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
@@ -198,7 +166,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     let repeated = repeated(batch, known, window);
     let fresh =
         || batch.enqueues.iter().zip(&repeated).filter(|(_, repeated)| !**repeated).map(|(enqueue, _)| *enqueue);
-    let newest = fresh().map(|enqueue| enqueue.received_at).max().unwrap_or_default();
+    let newest = fresh().map(Enqueue::received_at).max().unwrap_or_default();
     let times = if batch.is_late { Window::since(newest) } else { Window::around(newest) };
     let mut decider = Decider::new(batch, known, times);
     if !batch.is_late && fresh().any(resolves_something) {
@@ -210,12 +178,15 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     }
     decider.record(batch.unrecorded);
     for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
-        let planned =
-            if *is_repeated { Planned::NotQueued(Enqueued::Repeated) } else { decider.enqueue(enqueue, batch.is_late) };
-        if !is_repeated && !batch.is_late && !enqueue.dedup.records.is_empty() {
-            decision.said.push((&enqueue.dedup, enqueue.received_at));
+        let dedup = enqueue.dedup();
+        if !is_repeated && !batch.is_late && !dedup.records.is_empty() {
+            decision.said.push((dedup, enqueue.received_at()));
         }
-        decision.enqueued.push(planned);
+        decision.enqueued.push(if *is_repeated {
+            Enqueued::Ignored(Ignored::Repeated)
+        } else {
+            decider.enqueue(enqueue, batch.is_late)
+        });
     }
     decision.settled = batch.settles.iter().map(|settle| decider.settle(settle)).collect();
     decision.begun = batch.begins.iter().map(|begin| decider.begin(begin)).collect();
@@ -234,10 +205,11 @@ fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -> Vec<bool>
     let mut said: HashSet<&DedupKey> = HashSet::new();
     let was_said = |key, now| known.said.get(key).is_some_and(|came| is_recent(*came, now));
     let mut repeated = Vec::with_capacity(batch.enqueues.len());
-    for Enqueue { dedup, received_at, .. } in &batch.enqueues {
+    for enqueue in &batch.enqueues {
+        let (dedup, received_at) = (enqueue.dedup(), enqueue.received_at());
         let is_repeated = !batch.is_late
-            && (window.knows(dedup, *received_at)
-                || dedup.seen_if.iter().any(|key| said.contains(key) || was_said(key, *received_at)));
+            && (window.knows(dedup, received_at)
+                || dedup.seen_if.iter().any(|key| said.contains(key) || was_said(key, received_at)));
         if !is_repeated {
             said.extend(&dedup.records);
         }
@@ -259,7 +231,7 @@ fn said<'b>(webhooks: &[(&'b Dedup, DateTime<Utc>)]) -> Vec<(&'b DedupKey, DateT
 }
 
 fn resolves_something(enqueue: &Enqueue) -> bool {
-    matches!(&enqueue.content, Content::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
+    matches!(enqueue, Enqueue::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
 }
 
 /// The keys that identify an incident queue.
@@ -352,9 +324,9 @@ impl<'b> Decider<'b> {
                 }
             }
         }
-        let incidents = batch.enqueues.iter().filter_map(|enqueue| match &enqueue.content {
-            Content::FollowUp(follow_up) => Some(&follow_up.incident_key),
-            Content::Event { .. } => None,
+        let incidents = batch.enqueues.iter().filter_map(|enqueue| match enqueue {
+            Enqueue::FollowUp(follow_up) => Some(&follow_up.incident_key),
+            Enqueue::Event { .. } => None,
         });
         let stored = |key| known.incidents.get(key).map(KnownIncident::after_delivery).unwrap_or_default();
         // Incidents that issues share were loaded because of those issues.
@@ -374,23 +346,24 @@ impl<'b> Decider<'b> {
         }
     }
 
-    fn enqueue(&mut self, enqueue: &'b Enqueue, is_late: bool) -> Planned {
+    fn enqueue(&mut self, enqueue: &'b Enqueue, is_late: bool) -> Enqueued<usize> {
         if is_late {
+            let dedup = enqueue.dedup();
             // Another rejected webhook may have become the same event before.
-            if enqueue.dedup.seen_if.iter().any(|key| self.was_seen(key)) {
-                return Planned::NotQueued(Enqueued::Repeated);
+            if dedup.seen_if.iter().any(|key| self.was_seen(key)) {
+                return Enqueued::Ignored(Ignored::Repeated);
             }
             let (incident_key, event_type) = (enqueue.incident_key(), enqueue.event_type());
-            self.plan.seen.extend(enqueue.dedup.records.iter().map(|key| (key, incident_key, event_type)));
+            self.plan.seen.extend(dedup.records.iter().map(|key| (key, incident_key, event_type)));
         }
-        match &enqueue.content {
-            Content::Event { envelope, happened_at } => {
-                let mut places = Vec::with_capacity(1);
+        match enqueue {
+            Enqueue::Event { envelope, happened_at, .. } => {
+                let mut accepted = Vec::with_capacity(1);
                 let issue_key = envelope.issue_key.as_ref();
-                self.queue(queue_of(envelope), issue_key, Cow::Borrowed(envelope), *happened_at, &mut places);
-                Planned::Queued(places)
+                self.queue(queue_of(envelope), issue_key, Cow::Borrowed(envelope), *happened_at, &mut accepted);
+                Enqueued::Queued(accepted)
             }
-            Content::FollowUp(follow_up) => self.follow_up(follow_up, enqueue.received_at, is_late),
+            Enqueue::FollowUp(follow_up) => self.follow_up(follow_up, is_late),
         }
     }
 
@@ -403,7 +376,7 @@ impl<'b> Decider<'b> {
         issue_key: Option<&'b IncidentKey>,
         envelope: Cow<'b, Envelope>,
         happened_at: Option<DateTime<Utc>>,
-        places: &mut Vec<Place>,
+        accepted: &mut Vec<Accepted<usize>>,
     ) {
         let is_overtaken = self.is_overtaken(issue_key.unwrap_or(queue.0), envelope.is_trigger(), happened_at);
         if let Some(issue_key) = issue_key {
@@ -415,11 +388,11 @@ impl<'b> Decider<'b> {
         }
         let stays_open = issue_key.is_some() && self.members.keep_open(queue);
         let resolve = (is_overtaken && !stays_open).then(|| envelope.resolved());
-        let place = self.place(queue, envelope, happened_at);
-        places.push(place);
+        let trigger = self.place(queue, envelope, happened_at);
+        accepted.push(trigger);
         if let Some(resolve) = resolve {
-            self.plan.rows[place.row].resolved_at = Some(self.times.now);
-            places.push(self.place(queue, Cow::Owned(resolve), happened_at));
+            self.plan.rows[trigger.id].resolved_at = Some(self.times.now);
+            accepted.push(self.place(queue, Cow::Owned(resolve), happened_at));
         }
     }
 
@@ -427,7 +400,12 @@ impl<'b> Decider<'b> {
     ///
     /// Folding changes neither the order nor what PagerDuty is sent about the incident, and the queue grows with the
     /// number of incidents instead of the number of alerts.
-    fn place(&mut self, queue: QueueRef<'b>, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Place {
+    fn place(
+        &mut self,
+        queue: QueueRef<'b>,
+        envelope: Cow<'b, Envelope>,
+        sentry_at: Option<DateTime<Utc>>,
+    ) -> Accepted<usize> {
         let (event_type, api, is_trigger) = (envelope.event_type, envelope.api, envelope.is_trigger());
         let rows = &mut self.plan.rows;
         let row = match self.ends.remove(&queue).filter(|_| is_trigger) {
@@ -452,7 +430,7 @@ impl<'b> Decider<'b> {
         if let Some(incidents) = self.incidents.get_mut(queue.0) {
             wait(incidents, queue.1, event_type, api, row_sentry_at);
         }
-        Place { row, count, event_type }
+        Accepted { id: row, count, event_type }
     }
 
     /// The last resolve of an incident, if it still counts.

@@ -4,7 +4,7 @@
 //! Sentry.
 
 use super::*;
-use crate::ingest::{Dedup, FollowUp, dedup};
+use crate::envelope::{FollowUp, dedup};
 use crate::pagerduty::event::{AlertSource, Details, EventAction, Trigger};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
@@ -44,10 +44,9 @@ fn envelope(word: &str, second: i64) -> Envelope {
 pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
     let (word, second) = text.split_once('@').map_or((text, place), |(word, second)| (word, second.parse().unwrap()));
     let (kind, name) = word.split_at(1);
-    let received_at = at(place);
     if "tr".contains(kind) {
-        let content = Content::Event { envelope: envelope(word, place), happened_at: Some(at(second)) };
-        return Enqueue { content, received_at, dedup: Dedup::default() };
+        let (envelope, happened_at) = (envelope(word, place), Some(at(second)));
+        return Enqueue::Event { envelope, happened_at, dedup: Dedup::default() };
     }
     let note = Description::new(word);
     let action = match kind {
@@ -67,13 +66,14 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
         incident_key: incident(name),
         action,
         happened_at: Some(at(second)),
+        received_at: at(place),
         fallback: None,
         reopening: None,
         apis: KeyApis::default(),
         shared_key: None,
         dedup: Dedup { once: Some(dedup::key_of(text)), ..Dedup::default() },
     };
-    Enqueue::follow_up(follow_up, received_at)
+    Enqueue::FollowUp(Box::new(follow_up))
 }
 
 fn enqueues(words: &str) -> Vec<Enqueue> {
@@ -95,10 +95,11 @@ fn rows(plan: &Plan<'_>) -> String {
 }
 
 /// The outcome of each word: its rows, or why there are none.
-fn outcomes(enqueued: &[Planned]) -> String {
-    let outcome = |planned: &Planned| match planned {
-        Planned::Queued(places) => places.iter().map(|place| place.row.to_string()).collect::<Vec<_>>().join("+"),
-        Planned::NotQueued(reason) => format!("{reason:?}").to_lowercase(),
+fn outcomes(enqueued: &[Enqueued<usize>]) -> String {
+    let outcome = |enqueued: &Enqueued<usize>| match enqueued {
+        Enqueued::Queued(accepted) => accepted.iter().map(|event| event.id.to_string()).collect::<Vec<_>>().join("+"),
+        Enqueued::Ignored(Ignored::NothingOpen(_)) => "nothingopen".to_owned(),
+        Enqueued::Ignored(reason) => format!("{reason:?}").to_lowercase(),
     };
     enqueued.iter().map(outcome).collect::<Vec<_>>().join(" ")
 }
@@ -149,8 +150,8 @@ fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
     assert_eq!(rows(&decision.plan), "r1 t2x3=8 t1");
     assert_eq!(decision.plan.rows[1].first_seen, at(-9));
     let counts = decision.enqueued.iter().map(|planned| match planned {
-        Planned::Queued(places) => places[0].count,
-        Planned::NotQueued(_) => 0,
+        Enqueued::Queued(accepted) => accepted[0].count,
+        Enqueued::Ignored(_) => 0,
     });
     assert_eq!(counts.collect::<Vec<_>>(), [1, 2, 3, 1]);
 
@@ -381,10 +382,10 @@ fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_
     let said = |text: &str, second| {
         let keys = vec![dedup::key_of(text)];
         let dedup = Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() };
-        Enqueue { dedup, ..enqueue("t1", second) }
+        Enqueue::Event { envelope: envelope("t1", second), happened_at: Some(at(second)), dedup }
     };
     let mut window = DedupWindow::default();
-    window.remember(&said("a", 0).dedup, at(0));
+    window.remember(said("a", 0).dedup(), at(0));
     let enqueues = [said("a", 1), said("b", 1), said("b", 2)];
     let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
     let nothing = Known::default();
@@ -401,9 +402,9 @@ fn an_incident_is_acknowledged_and_resolved_by_every_api_that_triggered_it_and_t
     let by = |words: &str, api: ApiVersion| -> Vec<Enqueue> {
         let mut enqueues = enqueues(words);
         for enqueue in &mut enqueues {
-            match &mut enqueue.content {
-                Content::Event { envelope, .. } => envelope.api = api,
-                Content::FollowUp(follow_up) => follow_up.apis = KeyApis::new(api, BTreeMap::new()),
+            match enqueue {
+                Enqueue::Event { envelope, .. } => envelope.api = api,
+                Enqueue::FollowUp(follow_up) => follow_up.apis = KeyApis::new(api, BTreeMap::new()),
             }
         }
         enqueues
@@ -465,7 +466,7 @@ fn an_attempt_is_made_by_the_api_of_its_bytes() {
 /// Triggers of issues that share the incident 9: `s1` is one of issue 1.
 fn sharing(words: &str) -> Vec<Enqueue> {
     let share = |mut enqueue: Enqueue| {
-        if let Content::Event { envelope, .. } = &mut enqueue.content {
+        if let Enqueue::Event { envelope, .. } = &mut enqueue {
             envelope.issue_key = Some(std::mem::replace(&mut envelope.incident_key, incident("9")));
         }
         enqueue

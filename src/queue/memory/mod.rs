@@ -16,14 +16,14 @@ use chrono::{DateTime, Utc};
 
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Edit};
-use super::envelope::with_counts_of;
+use super::event::with_counts_of;
 use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
 use super::store::{Incident, IncidentQueue, Member, Resolve, Seen};
 use super::writer::not_begun;
 use super::{
     Begin, Begun, Enqueue, Enqueued, EventId, HeldId, QueueError, Record, RejectedId, Settle, State, WaitingEvent,
 };
-use crate::ingest::DedupKey;
+use crate::envelope::DedupKey;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 
 /// A queue in memory. Several bridges may share it: every operation is a transaction by itself.
@@ -179,6 +179,7 @@ impl MemoryQueue {
             .take(limit)
             .map(|Record { summary, last_attempt_at, blamed, .. }| WaitingEvent {
                 id: summary.id,
+                service_key: summary.service_key.clone(),
                 incident_key: summary.incident_key.clone(),
                 event_type: summary.event_type,
                 received_at: summary.received_at,

@@ -9,7 +9,7 @@ use temporary_postgres::PostgresCluster;
 
 use super::*;
 use crate::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
-use crate::ingest::dedup;
+use crate::envelope::dedup::key_of;
 use crate::pagerduty::{ApiVersion, KeyApis};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::tests::{OTHER, at, enqueue, key};
@@ -18,7 +18,7 @@ use crate::queue::leases::{BridgeId, Fence, LeaseName, LeaseStore};
 use crate::queue::postgres::{PostgresEngine, PostgresLeases};
 use crate::queue::sqlite::Engine;
 use crate::queue::store::Store;
-use crate::queue::{Content, Disposition, Held, HeldSender, Reader, Rejected};
+use crate::queue::{Disposition, Held, HeldSender, Reader, Rejected};
 
 /// A random enqueue for one of a few incidents, some of them late by Sentry's clock.
 fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
@@ -27,14 +27,14 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
     let sent = second - rng.random_range(0..4);
     let mut enqueue = enqueue(&format!("{kind}{incident}@{sent}"), second);
     let api = if rng.random_bool(0.3) { ApiVersion::V2 } else { ApiVersion::V1 };
-    if let Content::FollowUp(follow_up) = &mut enqueue.content {
+    if let Enqueue::FollowUp(follow_up) = &mut enqueue {
         follow_up.apis = KeyApis::new(api, BTreeMap::new());
         if kind.starts_with('U') && rng.random_bool(0.3) {
             follow_up.shared_key = IncidentKey::parse("rule/1");
             follow_up.fallback = Some(key(OTHER));
         }
     }
-    if let Content::Event { envelope, happened_at } = &mut enqueue.content {
+    if let Enqueue::Event { envelope, happened_at, .. } = &mut enqueue {
         envelope.api = api;
         if kind.starts_with('t') && rng.random_bool(0.4) {
             let shared = IncidentKey::parse(&format!("rule/{}", rng.random_range(1..=2))).unwrap();
@@ -45,11 +45,15 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
         }
         happened_at.take_if(|_| rng.random_bool(0.2));
     }
-    enqueue.dedup.renews = rng.random_bool(0.1);
+    let dedup = match &mut enqueue {
+        Enqueue::Event { dedup, .. } => dedup,
+        Enqueue::FollowUp(follow_up) => &mut follow_up.dedup,
+    };
+    dedup.renews = rng.random_bool(0.1);
     if rng.random_bool(0.3) {
-        let said = dedup::key_of(&format!("{incident} {}", rng.random_range(0..3)));
-        enqueue.dedup.seen_if.push(said.clone());
-        enqueue.dedup.records.push(said);
+        let said = key_of(&format!("{incident} {}", rng.random_range(0..3)));
+        dedup.seen_if.push(said.clone());
+        dedup.records.push(said);
     }
     enqueue
 }

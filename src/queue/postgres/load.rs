@@ -15,7 +15,7 @@ use super::rows::{
     api, apis, event_type, id, incident_key, issue_key, number, numbers, optional_time, rows, service_key, time,
     waiting,
 };
-use crate::ingest::DedupKey;
+use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
 use crate::queue::store::{

@@ -19,6 +19,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::ingest::Ignored;
 use crate::logging::throttle;
 use crate::metrics::PersistedMetrics;
 
@@ -28,8 +29,8 @@ use super::external::SentryNotes;
 use super::held::Held;
 use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
 use super::{
-    Arrival, Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError,
-    Rejected, RejectedId,
+    Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError, Rejected,
+    RejectedId, WaitingEvent,
 };
 use status::{Commit, WriterStatus};
 
@@ -300,7 +301,8 @@ impl<S: Store> Writer<S> {
             self.window.remember(dedup, received_at);
         }
         let enqueued: Vec<_> = decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect();
-        let takes_alerts = batch.probe || enqueued.iter().any(|enqueued| *enqueued != Enqueued::Repeated);
+        let takes_alerts =
+            batch.probe || enqueued.iter().any(|enqueued| *enqueued != Enqueued::Ignored(Ignored::Repeated));
         let arrivals = arrivals(&decision.plan, &committed);
         self.status.report(&Commit::Done {
             took: begun_at.elapsed(),
@@ -443,14 +445,17 @@ pub(super) fn not_begun(id: EventId, reason: NotBegun) -> QueueError {
 }
 
 /// The events of a plan that are new in the queue, in its order.
-fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<Arrival> {
+fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<WaitingEvent> {
     let new = plan.rows.iter().zip(&committed.rows).filter(|(row, _)| row.replaces.is_none());
-    new.map(|(row, &id)| Arrival {
+    new.map(|(row, &id)| WaitingEvent {
         id,
         service_key: row.envelope.service_key.clone(),
         incident_key: row.envelope.incident_key.clone(),
         event_type: row.envelope.event_type,
         received_at: row.first_seen,
+        attempts: 0,
+        last_attempt_at: None,
+        blamed: Duration::ZERO,
     })
     .collect()
 }
@@ -459,9 +464,7 @@ fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<Arrival> {
 fn folded(enqueued: &[Enqueued]) -> u64 {
     let accepted = enqueued.iter().flat_map(|enqueued| match enqueued {
         Enqueued::Queued(accepted) => accepted.as_slice(),
-        Enqueued::Repeated | Enqueued::Replayed | Enqueued::Outdated | Enqueued::StaysOpen | Enqueued::NothingOpen => {
-            &[]
-        }
+        Enqueued::Ignored(_) => &[],
     });
     accepted.filter(|accepted| accepted.is_folded()).count() as u64
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::queue::Arrival;
+use crate::queue::WaitingEvent;
 use crate::queue::arrivals::{self, Announcer, Arrivals};
 
 /// The outcome of a commit, for [`Queue::observe`](crate::queue::Queue::observe).
@@ -16,7 +16,7 @@ pub enum Commit<'a> {
         /// How long it took.
         took: Duration,
         /// The events that are new in the queue.
-        arrivals: &'a [Arrival],
+        arrivals: &'a [WaitingEvent],
         /// How many alerts were folded into waiting events.
         folded: u64,
         /// How many rejected webhooks were kept.
@@ -94,7 +94,7 @@ impl WriterStatus {
 
     /// Records a commit. Only one as large as an alert shows that alerts can be committed: a full disk may still have
     /// room for a small one.
-    pub(in crate::queue) fn committed(&self, takes_alerts: bool, arrivals: impl Iterator<Item = Arrival>) {
+    pub(in crate::queue) fn committed(&self, takes_alerts: bool, arrivals: impl Iterator<Item = WaitingEvent>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         if takes_alerts {
             self.well.store(true, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use super::overview::{GLANCE, Lists, Status};
 use super::request::{Form, UiError, Visit, own_path, page, redirect};
 use super::{assets, detail, forms, lists, overview, services};
 use crate::monitor::{self, Health};
-use crate::pagerduty::{SentryOrigin, ServiceKey, render, test_page};
+use crate::pagerduty::{SentryOrigin, ServiceKey, test_page};
 use crate::queue::admin::{BULK, BulkKind, Discarded, Resolved};
 use crate::queue::{
     Enqueue, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, Search, State,
@@ -129,7 +129,7 @@ pub(super) async fn send_test(visit: Visit, form: Form<TestPage>, state: Data<Ap
     let events = test_page(&destination, prefix, "bridge-test", visit.at, "the status page");
     let mut ids = Vec::new();
     for event in events.ok_or_else(unknown)? {
-        let envelope = Envelope::new(&event, render(&event), visit.at);
+        let envelope = Envelope::new(&event, visit.at);
         let enqueued =
             state.queue.enqueue(Enqueue::event(envelope)).await.map_err(|error| visit.queue_error(&error))?;
         if let Enqueued::Queued(accepted) = enqueued {

@@ -41,8 +41,8 @@ impl Bench {
     }
 
     fn arrives_for(&mut self, key: usize, id: i64, incident: &str) {
-        let WaitingEvent { id, incident_key, event_type, received_at, .. } = waiting(id, incident);
-        self.scheduler.arrived(&Arrival { id, service_key: service_key(key), incident_key, event_type, received_at });
+        let service_key = service_key(key);
+        self.scheduler.arrived(&WaitingEvent { service_key, ..waiting(id, incident) });
     }
 
     /// Returns the events that are sent now.
@@ -123,6 +123,7 @@ fn service_key(number: usize) -> ServiceKey {
 fn waiting(id: i64, incident: &str) -> WaitingEvent {
     WaitingEvent {
         id: EventId::new(id),
+        service_key: service_key(0),
         incident_key: IncidentKey::parse(incident).unwrap(),
         event_type: EventType::Trigger,
         received_at: chrono::DateTime::UNIX_EPOCH,

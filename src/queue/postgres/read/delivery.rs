@@ -52,13 +52,13 @@ impl DeliveryReads for PostgresReads {
         limit: u32,
     ) -> Result<Vec<WaitingEvent>, QueueError> {
         let query = sqlx::query(WAITING).bind(key.expose()).bind(number(after)).bind(i64::from(limit));
-        self.delivery_query(query, waiting_event).await
+        self.delivery_query(query, |columns| waiting_event(columns, key)).await
     }
 
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
         let query = sqlx::query(WAITING).bind(key.expose()).bind(number(after)).bind(i64::from(limit));
         // A row with a value that the bridge does not write must not keep the others from being read.
-        let rows = self.delivery_query(query, |row| Ok((row.id()?, waiting_event(row)))).await?;
+        let rows = self.delivery_query(query, |row| Ok((row.id()?, waiting_event(row, key)))).await?;
         let mut page = Page {
             end: rows.last().map(|(id, _)| *id),
             last: rows.len() < usize::try_from(limit).unwrap_or(usize::MAX),
@@ -96,8 +96,7 @@ impl DeliveryReads for PostgresReads {
     async fn recheck(&self, id: EventId) -> Result<Recheck, QueueError> {
         let read = |row: &PgRow| {
             row.bytes("body")?;
-            waiting_event(row)?;
-            row.service_key()
+            Ok(waiting_event(row, &row.service_key()?)?.service_key)
         };
         match self.delivery_query(sqlx::query(EVENT).bind(id.get()), read).await {
             Ok(mut found) => Ok(found.pop().map_or(Recheck::Gone, Recheck::Readable)),

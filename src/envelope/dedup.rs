@@ -35,7 +35,7 @@ impl Dedup {
     /// action and URL. Its deliveries have an `Idempotency-Key`, and those of the plugin have none.
     ///
     /// `rule` is the rule that the alert's incident stands for, if it stands for one.
-    pub(super) fn of_trigger(
+    pub(crate) fn of_trigger(
         alert: &Alert,
         opening: Opening,
         generation: Generation,
@@ -60,7 +60,7 @@ impl Dedup {
 
     /// Returns the keys of a webhook about an open incident. It is a repetition of a delivery with the same
     /// `Idempotency-Key` or, if its body is `signed`, of one with the same body.
-    pub(super) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>, signed: Option<&[u8]>) -> Self {
+    pub(crate) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>, signed: Option<&[u8]>) -> Self {
         let delivery: Vec<_> = idempotency_key.map(|key| DedupKey::of_delivery(alert, key)).into_iter().collect();
         let reopens = matches!(alert.action, Action::Reopen(_));
         // `regressed` and `escalating` come with a new event, which is counted in the body of the next resolve.
