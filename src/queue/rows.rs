@@ -121,6 +121,18 @@ fn known<T>(column: &'static str, decoded: sqlx::Result<T>) -> Result<T, ColumnE
     })
 }
 
+/// Selects the columns of a [`Summary`] from `events`; `$events` is all that follows `FROM`.
+macro_rules! summaries_from {
+    ($events:literal) => {
+        concat!(
+            "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
+             received_at, first_seen, next_attempt_at, finished_at, reason FROM ",
+            $events
+        )
+    };
+}
+pub(super) use summaries_from;
+
 pub(super) fn summary(row: &impl TypedRow) -> Result<Summary, ColumnError> {
     Ok(Summary {
         id: row.id()?,

@@ -18,11 +18,12 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::QueueError;
 use super::postgres::PostgresTransfer;
+use super::rows::TypedRow;
 use super::sqlite::SqliteTransfer;
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::printable;
@@ -36,7 +37,7 @@ const PAGE: usize = 500;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum ColumnKind {
     Integer,
     Text,
     Flag,
@@ -47,13 +48,41 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) name: &'static str,
-    pub(super) columns: &'static [(&'static str, Kind)],
+    pub(super) columns: &'static [(&'static str, ColumnKind)],
     /// How many of the columns are the key, by which the table is read page by page; 0: the table is small and read at
     /// once.
     pub(super) key: usize,
 }
 
-use Kind::{Bytes, Flag, Integer, Text};
+use ColumnKind::{Bytes, Flag, Integer, Text};
+
+impl Table {
+    /// The statement that reads rows in the order of their key; `after` are the placeholders of the key to read after, for
+    /// all pages but the first.
+    pub(super) fn select(&self, after: Option<String>, limit: usize) -> String {
+        let columns: Vec<_> = self.columns.iter().map(|(name, _)| *name).collect();
+        let (columns, key, name) = (columns.join(", "), columns[..self.key].join(", "), self.name);
+        if self.key == 0 {
+            return format!("SELECT {columns} FROM {name} ORDER BY {columns}");
+        }
+        let condition = after.map_or_else(String::new, |after| format!("WHERE ({key}) > ({after})"));
+        format!("SELECT {columns} FROM {name} {condition} ORDER BY {key} LIMIT {limit}")
+    }
+
+    /// The values of a row that [`select`](Self::select) reads.
+    pub(super) fn cells(&self, row: &impl TypedRow) -> sqlx::Result<Vec<Cell>> {
+        let cell = |(column, kind): &(&'static str, ColumnKind)| {
+            let cell = match kind {
+                Integer => row.decode_integer(column)?.map(Cell::Integer),
+                Flag => row.decode_flag(column)?.map(|flag| Cell::Integer(flag.into())),
+                Text => row.decode_text(column)?.map(|text| Cell::Text(text.into_owned())),
+                Bytes => row.decode_bytes(column)?.map(Cell::Bytes),
+            };
+            Ok(cell.unwrap_or(Cell::Null))
+        };
+        self.columns.iter().map(cell).collect()
+    }
+}
 
 /// All tables that are moved. Tallies follow from the events; the dedup keys of the last minutes are not moved.
 pub(super) const TABLES: &[Table] = &[
@@ -246,9 +275,6 @@ pub(super) const TABLES: &[Table] = &[
     Table { name: "lately_delivered", columns: &[("service_key", Text), ("at", Integer)], key: 0 },
 ];
 
-/// Tables whose numbers are never used twice.
-pub(super) const NUMBERED: [&str; 4] = ["events", "rejected", "seen_webhooks", "held"];
-
 /// A value of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cell {
@@ -258,8 +284,23 @@ pub(super) enum Cell {
     Bytes(Vec<u8>),
 }
 
-/// The last numbers that were assigned, in the order of [`NUMBERED`].
-pub(super) type Numbers = [i64; 4];
+/// The last numbers that were assigned to the rows of the tables whose numbers are never used twice.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LastNumbers {
+    events: i64,
+    rejected: i64,
+    seen_webhooks: i64,
+    held: i64,
+}
+
+impl LastNumbers {
+    /// Each table with its number.
+    pub(super) fn by_table(&mut self) -> [(&'static str, &mut i64); 4] {
+        let Self { events, rejected, seen_webhooks, held } = self;
+        [("events", events), ("rejected", rejected), ("seen_webhooks", seen_webhooks), ("held", held)]
+    }
+}
 
 /// A database that nothing else writes to meanwhile.
 #[async_trait]
@@ -268,13 +309,13 @@ pub(super) trait Transfer: Send {
     async fn read(&mut self, table: &Table, after: Option<&[Cell]>, limit: usize)
     -> Result<Vec<Vec<Cell>>, QueueError>;
 
-    async fn numbers(&mut self) -> Result<Numbers, QueueError>;
+    async fn numbers(&mut self) -> Result<LastNumbers, QueueError>;
 
     /// Adds rows. Nothing is committed before [`finish`](Self::finish).
     async fn write(&mut self, table: &Table, rows: &[Vec<Cell>]) -> Result<(), QueueError>;
 
     /// Makes sure that no number up to these is assigned again, commits all that was written, and closes the database.
-    async fn finish(self: Box<Self>, numbers: Numbers) -> Result<(), QueueError>;
+    async fn finish(self: Box<Self>, numbers: LastNumbers) -> Result<(), QueueError>;
 
     /// Closes a database that was only read.
     async fn close(self: Box<Self>) -> Result<(), QueueError>;
@@ -313,23 +354,7 @@ pub enum TransferError {
 struct Head {
     format: String,
     version: u32,
-    numbers: NumbersByName,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct NumbersByName {
-    events: i64,
-    rejected: i64,
-    seen_webhooks: i64,
-    held: i64,
-}
-
-/// The last line of the file.
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Tail {
-    rows: u64,
+    numbers: LastNumbers,
 }
 
 async fn open(config: &DatabaseConfig, creates: bool) -> Result<Box<dyn Transfer>, QueueError> {
@@ -346,8 +371,7 @@ async fn open(config: &DatabaseConfig, creates: bool) -> Result<Box<dyn Transfer
 /// When the database cannot be read, a bridge runs on it, or `out` cannot be written.
 pub async fn export(config: &DatabaseConfig, out: &mut impl Write) -> Result<u64, TransferError> {
     let mut database = open(config, false).await?;
-    let [events, rejected, seen_webhooks, held] = database.numbers().await?;
-    let numbers = NumbersByName { events, rejected, seen_webhooks, held };
+    let numbers = database.numbers().await?;
     write_line(out, &Head { format: FORMAT.to_owned(), version: VERSION, numbers })?;
     let mut rows = 0;
     for table in TABLES {
@@ -367,7 +391,7 @@ pub async fn export(config: &DatabaseConfig, out: &mut impl Write) -> Result<u64
         }
     }
     database.close().await?;
-    write_line(out, &Tail { rows })?;
+    write_line(out, &json!({ "rows": rows }))?;
     out.flush()?;
     Ok(rows)
 }
@@ -412,8 +436,9 @@ pub async fn import(config: &DatabaseConfig, file: &mut impl BufRead) -> Result<
         }
         current = table;
         let Some((_, row)) = parsed else {
-            let tail: Tail = serde_json::from_value(line).map_err(|_| lines.error("not a valid last line"))?;
-            if tail.rows != total || lines.next::<Value>()?.is_some() {
+            let rows = line.as_object().filter(|line| line.len() == 1).and_then(|line| line.get("rows")?.as_u64());
+            let rows = rows.ok_or_else(|| lines.error("not a valid last line"))?;
+            if rows != total || lines.next::<Value>()?.is_some() {
                 return Err(lines.error("not the end: rows are missing, or there are too many"));
             }
             break;
@@ -421,8 +446,7 @@ pub async fn import(config: &DatabaseConfig, file: &mut impl BufRead) -> Result<
         total += 1;
         page.push(row);
     }
-    let NumbersByName { events, rejected, seen_webhooks, held } = head.numbers;
-    database.finish([events, rejected, seen_webhooks, held]).await?;
+    database.finish(head.numbers).await?;
     Ok(total)
 }
 
@@ -463,12 +487,12 @@ fn parse_row(line: &Value) -> Option<(&'static Table, Vec<Cell>)> {
     (values.len() == table.columns.len()).then_some((table, cells))
 }
 
-fn parse_cell(kind: Kind, value: &Value) -> Option<Cell> {
+fn parse_cell(kind: ColumnKind, value: &Value) -> Option<Cell> {
     Some(match (kind, value) {
         (_, Value::Null) => Cell::Null,
-        (Kind::Integer | Kind::Flag, Value::Number(number)) => Cell::Integer(number.as_i64()?),
-        (Kind::Text, Value::String(text)) => Cell::Text(text.clone()),
-        (Kind::Bytes, Value::String(text)) => Cell::Bytes(STANDARD.decode(text).ok()?),
+        (Integer | Flag, Value::Number(number)) => Cell::Integer(number.as_i64()?),
+        (Text, Value::String(text)) => Cell::Text(text.clone()),
+        (Bytes, Value::String(text)) => Cell::Bytes(STANDARD.decode(text).ok()?),
         _ => return None,
     })
 }

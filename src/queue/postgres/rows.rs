@@ -15,14 +15,14 @@ use crate::queue::{EventId, State};
 
 const SUBSTITUTE: char = '\u{1a}';
 
-type Query<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
+pub(super) type PgQuery<'q> = sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments>;
 
-pub(super) async fn rows(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
+pub(super) async fn rows(query: PgQuery<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
     query.fetch_all(connection).await
 }
 
 /// Returns the rows whose event is still waiting.
-pub(super) async fn waiting(query: Query<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
+pub(super) async fn waiting(query: PgQuery<'_>, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
     let mut found = rows(query, connection).await?;
     found.retain(|row| row.try_get::<&str, _>("state").is_ok_and(|state| state == State::Waiting.as_str()));
     Ok(found)

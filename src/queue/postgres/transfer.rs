@@ -1,16 +1,13 @@
 //! All rows of a database, for a move to another one.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgArguments;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::rows::{restored, stored};
+use super::rows::{PgQuery, stored};
 use super::{Server, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::QueueError;
-use crate::queue::transfer::{Cell, Kind, NUMBERED, Numbers, Table, Transfer};
-
-type Query = sqlx::query::Query<'static, Postgres, PgArguments>;
+use crate::queue::transfer::{Cell, ColumnKind, LastNumbers, Table, Transfer};
 
 /// The database, on which no bridge runs meanwhile. Everything is done in one transaction.
 #[derive(Debug)]
@@ -19,7 +16,7 @@ pub(in crate::queue) struct PostgresTransfer {
     connection: PgConnection,
 }
 
-/// The sequences that assign the numbers of each table of [`NUMBERED`].
+/// The sequences that assign the numbers, in the order of [`LastNumbers::by_table`].
 const SEQUENCES: [&str; 4] = ["event_ids", "rejected_id_seq", "seen_webhooks_id_seq", "held_id_seq"];
 
 /// Whether any bridge is running: each one updates its row every few seconds, and deletes it when it has given up its
@@ -43,7 +40,7 @@ impl PostgresTransfer {
         Ok(Self { server, connection })
     }
 
-    async fn execute(&mut self, query: Query) -> Result<(), QueueError> {
+    async fn execute(&mut self, query: PgQuery<'static>) -> Result<(), QueueError> {
         let done = query.execute(&mut self.connection).await;
         done.map(drop).map_err(|error| self.server.error(error))
     }
@@ -62,21 +59,22 @@ async fn refuse_bridges(connection: &mut PgConnection, server: &Server) -> Resul
     Ok(())
 }
 
-fn bind(query: Query, kind: Kind, cell: &Cell) -> Query {
+fn bind<'q>(query: PgQuery<'q>, kind: ColumnKind, cell: &Cell) -> PgQuery<'q> {
     match (kind, cell) {
-        (Kind::Flag, Cell::Integer(number)) => query.bind(*number != 0),
+        (ColumnKind::Flag, Cell::Integer(number)) => query.bind(*number != 0),
         (_, Cell::Integer(number)) => query.bind(*number),
         (_, Cell::Text(text)) => query.bind(stored(text).into_owned()),
         (_, Cell::Bytes(bytes)) => query.bind(bytes.clone()),
-        (Kind::Integer, Cell::Null) => query.bind(None::<i64>),
-        (Kind::Flag, Cell::Null) => query.bind(None::<bool>),
-        (Kind::Text, Cell::Null) => query.bind(None::<String>),
-        (Kind::Bytes, Cell::Null) => query.bind(None::<Vec<u8>>),
+        (ColumnKind::Integer, Cell::Null) => query.bind(None::<i64>),
+        (ColumnKind::Flag, Cell::Null) => query.bind(None::<bool>),
+        (ColumnKind::Text, Cell::Null) => query.bind(None::<String>),
+        (ColumnKind::Bytes, Cell::Null) => query.bind(None::<Vec<u8>>),
     }
 }
 
-fn places(from: usize, number: usize) -> String {
-    (from..from + number).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
+/// The first `number` parameters of a statement.
+fn places(number: usize) -> String {
+    (1..=number).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
 }
 
 #[async_trait]
@@ -87,38 +85,17 @@ impl Transfer for PostgresTransfer {
         after: Option<&[Cell]>,
         limit: usize,
     ) -> Result<Vec<Vec<Cell>>, QueueError> {
-        let columns: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
-        let (columns, key) = (columns.join(", "), columns[..table.key].join(", "));
-        let order = if table.key == 0 { &columns } else { &key };
-        let condition = after.map_or_else(String::new, |_| format!("WHERE ({key}) > ({})", places(1, table.key)));
-        let limit = if table.key == 0 { "ALL".to_owned() } else { limit.to_string() };
-        let sql = format!("SELECT {columns} FROM {} {condition} ORDER BY {order} LIMIT {limit}", table.name);
+        let sql = table.select(after.map(|_| places(table.key)), limit);
         let keys = after.unwrap_or_default().iter().zip(table.columns);
         let query = keys.fold(sqlx::query(AssertSqlSafe(sql)), |query, (cell, (_, kind))| bind(query, *kind, cell));
-        let read = async {
-            let rows = query.fetch_all(&mut self.connection).await?;
-            let row = |row: &sqlx::postgres::PgRow| {
-                let cells = table.columns.iter().enumerate().map(|(place, (_, kind))| {
-                    Ok(match kind {
-                        Kind::Integer => row.try_get::<Option<i64>, _>(place)?.map(Cell::Integer),
-                        Kind::Flag => row.try_get::<Option<bool>, _>(place)?.map(|flag| Cell::Integer(flag.into())),
-                        Kind::Text => {
-                            row.try_get::<Option<&str>, _>(place)?.map(|text| Cell::Text(restored(text).into_owned()))
-                        }
-                        Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(place)?.map(Cell::Bytes),
-                    }
-                    .unwrap_or(Cell::Null))
-                });
-                cells.collect::<sqlx::Result<Vec<_>>>()
-            };
-            rows.iter().map(row).collect::<sqlx::Result<Vec<_>>>()
-        };
-        read.await.map_err(|error| self.server.error(error))
+        let rows = query.fetch_all(&mut self.connection).await;
+        let cells = rows.and_then(|rows| rows.iter().map(|row| table.cells(row)).collect());
+        cells.map_err(|error| self.server.error(error))
     }
 
-    async fn numbers(&mut self) -> Result<Numbers, QueueError> {
-        let mut numbers = Numbers::default();
-        for (number, sequence) in numbers.iter_mut().zip(SEQUENCES) {
+    async fn numbers(&mut self) -> Result<LastNumbers, QueueError> {
+        let mut numbers = LastNumbers::default();
+        for ((_, number), sequence) in numbers.by_table().into_iter().zip(SEQUENCES) {
             let sql = format!("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}");
             let query = sqlx::query_scalar(AssertSqlSafe(sql));
             *number = query.fetch_one(&mut self.connection).await.map_err(|error| self.server.error(error))?;
@@ -135,7 +112,7 @@ impl Transfer for PostgresTransfer {
                 columns.iter().enumerate().map(|(place, name)| format!("{name} = ${}", place + 1)).collect();
             format!("UPDATE lately SET {}", set.join(", "))
         } else {
-            format!("INSERT INTO {} ({}) VALUES ({})", table.name, columns.join(", "), places(1, number))
+            format!("INSERT INTO {} ({}) VALUES ({})", table.name, columns.join(", "), places(number))
         };
         for row in rows {
             let cells = row.iter().zip(table.columns);
@@ -145,10 +122,11 @@ impl Transfer for PostgresTransfer {
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>, numbers: Numbers) -> Result<(), QueueError> {
-        for ((number, sequence), _) in numbers.into_iter().zip(SEQUENCES).zip(NUMBERED) {
+    async fn finish(mut self: Box<Self>, mut numbers: LastNumbers) -> Result<(), QueueError> {
+        for ((_, number), sequence) in numbers.by_table().into_iter().zip(SEQUENCES) {
             // A sequence that has not assigned any number begins with 1.
-            let query = sqlx::query("SELECT setval($1::regclass, GREATEST($2, 1), $2 > 0)").bind(sequence).bind(number);
+            let query =
+                sqlx::query("SELECT setval($1::regclass, GREATEST($2, 1), $2 > 0)").bind(sequence).bind(*number);
             self.execute(query).await?;
         }
         self.execute(sqlx::query("SELECT set_config('synchronous_commit', 'on', true)")).await?;

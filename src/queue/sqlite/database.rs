@@ -55,6 +55,9 @@ mod code {
     pub(super) const NOTADB: i32 = 26;
 }
 
+/// A statement of a reader or of a move to another database.
+pub(super) type SqliteQuery<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
 /// A database file, as the operator wrote its path.
 #[derive(Clone, Debug)]
 pub(super) struct Database {

@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
-use super::database::Database;
+use super::database::{Database, SqliteQuery};
 use super::files::Files;
 use super::schema;
 use crate::queue::QueueError;
-use crate::queue::transfer::{Cell, Kind, NUMBERED, Numbers, Table, Transfer};
-
-type Query = sqlx::query::Query<'static, Sqlite, SqliteArguments>;
+use crate::queue::transfer::{Cell, LastNumbers, Table, Transfer};
 
 /// The file, which no bridge has open meanwhile. Everything is done in one transaction.
 #[derive(Debug)]
@@ -38,19 +35,23 @@ impl SqliteTransfer {
         Ok(Self { database, connection, _files: files })
     }
 
-    async fn execute(&mut self, query: Query) -> Result<(), QueueError> {
+    async fn execute(&mut self, query: SqliteQuery<'static>) -> Result<(), QueueError> {
         let done = query.execute(&mut self.connection).await;
         done.map(drop).map_err(|error| self.database.error(error))
     }
 }
 
-fn bind(query: Query, cell: &Cell) -> Query {
+fn bind<'q>(query: SqliteQuery<'q>, cell: &Cell) -> SqliteQuery<'q> {
     match cell {
         Cell::Null => query.bind(None::<i64>),
         Cell::Integer(number) => query.bind(*number),
         Cell::Text(text) => query.bind(text.clone()),
         Cell::Bytes(bytes) => query.bind(bytes.clone()),
     }
+}
+
+fn places(number: usize) -> String {
+    vec!["?"; number].join(", ")
 }
 
 #[async_trait]
@@ -61,35 +62,16 @@ impl Transfer for SqliteTransfer {
         after: Option<&[Cell]>,
         limit: usize,
     ) -> Result<Vec<Vec<Cell>>, QueueError> {
-        let columns: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
-        let (columns, key) = (columns.join(", "), columns[..table.key].join(", "));
-        let order = if table.key == 0 { &columns } else { &key };
-        let places = vec!["?"; table.key].join(", ");
-        let condition = after.map_or_else(String::new, |_| format!("WHERE ({key}) > ({places})"));
-        let limit = if table.key == 0 { i64::MAX } else { i64::try_from(limit).unwrap_or(i64::MAX) };
-        let sql = format!("SELECT {columns} FROM {} {condition} ORDER BY {order} LIMIT {limit}", table.name);
+        let sql = table.select(after.map(|_| places(table.key)), limit);
         let query = after.unwrap_or_default().iter().fold(sqlx::query(AssertSqlSafe(sql)), bind);
-        let read = async {
-            let rows = query.fetch_all(&mut self.connection).await?;
-            let row = |row: &sqlx::sqlite::SqliteRow| {
-                let cells = table.columns.iter().enumerate().map(|(place, (_, kind))| {
-                    Ok(match kind {
-                        Kind::Integer | Kind::Flag => row.try_get::<Option<i64>, _>(place)?.map(Cell::Integer),
-                        Kind::Text => row.try_get::<Option<String>, _>(place)?.map(Cell::Text),
-                        Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(place)?.map(Cell::Bytes),
-                    }
-                    .unwrap_or(Cell::Null))
-                });
-                cells.collect::<sqlx::Result<Vec<_>>>()
-            };
-            rows.iter().map(row).collect::<sqlx::Result<Vec<_>>>()
-        };
-        read.await.map_err(|error| self.database.error(error))
+        let rows = query.fetch_all(&mut self.connection).await;
+        let cells = rows.and_then(|rows| rows.iter().map(|row| table.cells(row)).collect());
+        cells.map_err(|error| self.database.error(error))
     }
 
-    async fn numbers(&mut self) -> Result<Numbers, QueueError> {
-        let mut numbers = Numbers::default();
-        for (number, table) in numbers.iter_mut().zip(NUMBERED) {
+    async fn numbers(&mut self) -> Result<LastNumbers, QueueError> {
+        let mut numbers = LastNumbers::default();
+        for (table, number) in numbers.by_table() {
             let query = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = ?").bind(table);
             let found: Option<i64> =
                 query.fetch_optional(&mut self.connection).await.map_err(|error| self.database.error(error))?;
@@ -100,7 +82,7 @@ impl Transfer for SqliteTransfer {
 
     async fn write(&mut self, table: &Table, rows: &[Vec<Cell>]) -> Result<(), QueueError> {
         let columns: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
-        let (columns, places) = (columns.join(", "), vec!["?"; columns.len()].join(", "));
+        let (columns, places) = (columns.join(", "), places(columns.len()));
         for row in rows {
             let sql = format!("INSERT OR REPLACE INTO {} ({columns}) VALUES ({places})", table.name);
             self.execute(row.iter().fold(sqlx::query(AssertSqlSafe(sql)), bind)).await?;
@@ -108,10 +90,10 @@ impl Transfer for SqliteTransfer {
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>, numbers: Numbers) -> Result<(), QueueError> {
-        for (number, table) in numbers.into_iter().zip(NUMBERED) {
+    async fn finish(mut self: Box<Self>, mut numbers: LastNumbers) -> Result<(), QueueError> {
+        for (table, number) in numbers.by_table() {
             self.execute(sqlx::query("DELETE FROM sqlite_sequence WHERE name = ?").bind(table)).await?;
-            let insert = sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)").bind(table).bind(number);
+            let insert = sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)").bind(table).bind(*number);
             self.execute(insert).await?;
         }
         self.execute(sqlx::query("COMMIT")).await?;

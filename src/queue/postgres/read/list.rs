@@ -10,22 +10,11 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::postgres::rows::{numbers, stored};
 use crate::queue::reader::ListReads;
 use crate::queue::reader::{Search, like};
-use crate::queue::rows::{self, ColumnError, TypedRow as _};
+use crate::queue::rows::{self, ColumnError, TypedRow as _, summaries_from};
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
 
 /// How many events one statement reads.
 const PAGE: usize = 500;
-
-/// Selects the columns of a [`Summary`] from `events`; `$events` is all that follows `FROM`.
-macro_rules! summaries_from {
-    ($events:literal) => {
-        concat!(
-            "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
-             received_at, first_seen, next_attempt_at, finished_at, reason FROM ",
-            $events
-        )
-    };
-}
 
 const RECENT: &str = summaries_from!("events WHERE id < $1 ORDER BY id DESC LIMIT $2");
 

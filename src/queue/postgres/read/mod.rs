@@ -11,17 +11,15 @@ mod status;
 use std::borrow::Cow;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Postgres, Row as _};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
-use super::rows::restored;
+use super::rows::{PgQuery, restored};
 use super::{ReadPool, Server, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::reader::Reads;
 use crate::queue::rows::{ColumnError, TypedRow};
 use crate::queue::{EventId, QueueError};
-
-type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
 /// A query that begins with a table `keys` of the service keys that have waiting events. Its last row is null.
 ///
@@ -73,7 +71,7 @@ impl PostgresReads {
     /// Runs `query` on the connections for people, and reads its rows.
     async fn query<T>(
         &self,
-        query: Query<'_>,
+        query: PgQuery<'_>,
         read: impl Fn(&PgRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         self.all(&self.people, query, read).await
@@ -82,7 +80,7 @@ impl PostgresReads {
     /// The same on the connections of the deliveries.
     async fn delivery_query<T>(
         &self,
-        query: Query<'_>,
+        query: PgQuery<'_>,
         read: impl Fn(&PgRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         self.all(&self.deliveries, query, read).await
@@ -91,7 +89,7 @@ impl PostgresReads {
     async fn all<T>(
         &self,
         pool: &ReadPool,
-        query: Query<'_>,
+        query: PgQuery<'_>,
         read: impl Fn(&PgRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         let rows = pool.with(async |connection| query.fetch_all(connection).await).await?;

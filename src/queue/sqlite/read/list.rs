@@ -9,23 +9,12 @@ use super::{Pool, SqliteReads};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::ListReads;
 use crate::queue::reader::{Search, like};
-use crate::queue::rows::{self, TypedRow as _};
+use crate::queue::rows::{self, TypedRow as _, summaries_from};
 use crate::queue::sqlite::numbers;
 use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
 
 /// How many events one statement reads.
 const PAGE: usize = 500;
-
-/// Selects the columns of a [`Summary`] from `events`; `$events` is all that follows `FROM`.
-macro_rules! summaries_from {
-    ($events:literal) => {
-        concat!(
-            "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
-             received_at, first_seen, next_attempt_at, finished_at, reason FROM ",
-            $events
-        )
-    };
-}
 
 /// The first waiting event after the number `$after`, over all service keys.
 macro_rules! next_in_line {
@@ -170,11 +159,9 @@ impl ListReads for SqliteReads {
         let mut summaries = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
             // `wanted.key` is the place of a number in the list, and keeps the order of the list.
-            let query = sqlx::query(
-                "SELECT events.id, state, service_key, incident_key, event_type, description, count, attempts, \
-                 received_at, first_seen, next_attempt_at, finished_at, reason \
-                 FROM json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key",
-            )
+            let query = sqlx::query(summaries_from!(
+                "json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key"
+            ))
             .bind(numbers(page));
             summaries.append(&mut match self.query(query, rows::summary).await {
                 Err(error) if error.is_damage() => {

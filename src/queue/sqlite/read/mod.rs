@@ -17,13 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqlitePoolOptions, SqliteRow};
-use sqlx::{Row as _, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::time::timeout;
 
-use super::database::Database;
+use super::database::{Database, SqliteQuery};
 use super::schema;
 use crate::queue::reader::Reads;
 use crate::queue::rows::{ColumnError, TypedRow};
@@ -190,7 +189,7 @@ impl SqliteReads {
     /// Runs `query` on the connections for people, and reads its rows.
     async fn query<T>(
         &self,
-        query: Query<'_, Sqlite, SqliteArguments>,
+        query: SqliteQuery<'_>,
         read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         self.all(Pool::People, query, read).await
@@ -199,7 +198,7 @@ impl SqliteReads {
     /// The same on the connections of the deliveries.
     async fn delivery_query<T>(
         &self,
-        query: Query<'_, Sqlite, SqliteArguments>,
+        query: SqliteQuery<'_>,
         read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         self.all(Pool::Deliveries, query, read).await
@@ -208,7 +207,7 @@ impl SqliteReads {
     async fn all<T>(
         &self,
         who: Pool,
-        query: Query<'_, Sqlite, SqliteArguments>,
+        query: SqliteQuery<'_>,
         read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         let pools = self.pools.read().await;

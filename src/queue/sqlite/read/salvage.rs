@@ -6,15 +6,14 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
-use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::{Pool, SqliteReads};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads as _;
-use crate::queue::rows::{self, ColumnError, TypedRow as _};
-use crate::queue::{EventId, FirstInLine, QueueError, Summary};
+use crate::queue::rows::{self, ColumnError, TypedRow as _, summaries_from};
+use crate::queue::sqlite::database::SqliteQuery;
+use crate::queue::{EventId, FirstInLine, QueueError, RecentAttempts, Summary};
 
 /// How many events with the same invalid service key are read one by one at most, and how many attempts are read after a
 /// restart.
@@ -39,8 +38,7 @@ pub(super) const WHOLE_EVENT: &str = "SELECT id, service_key, incident_key, even
 const FIRST_SEEN: &str = "SELECT id, service_key, first_seen, revived_at, reason FROM events WHERE state = 'waiting' AND id = ? \
      AND incident_key NOT IN (SELECT value FROM json_each(?))";
 
-const SUMMARY: &str = "SELECT id, state, service_key, incident_key, event_type, description, count, attempts, \
-     received_at, first_seen, next_attempt_at, finished_at, reason FROM events WHERE id = ?";
+const SUMMARY: &str = summaries_from!("events WHERE id = ?");
 
 pub(super) const TALLIED_KEYS: &str = "SELECT service_key FROM tallies WHERE state = 'waiting' AND events > 0";
 
@@ -51,15 +49,6 @@ const ATTEMPT: &str = "SELECT id, service_key, last_attempt_at, attempts FROM ev
 
 const DISCARDED: &str = "SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at >= ? \
      ORDER BY last_attempt_at DESC LIMIT ?";
-
-pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
-
-/// The last attempt of an event: its service key, when it was made, and how many attempts of the event there were.
-pub(super) type Attempted = (ServiceKey, DateTime<Utc>, u32);
-
-fn attempted(row: &SqliteRow) -> Result<Attempted, ColumnError> {
-    rows::attempt(row, 0)
-}
 
 impl SqliteReads {
     /// The numbers of the waiting events whose stored service key is `key`, which may be invalid.
@@ -81,12 +70,12 @@ impl SqliteReads {
     }
 
     /// The attempts since `since` that can be read, at most `most` of each service key, earliest first.
-    pub(super) async fn readable_attempts(&self, since: i64, most: u32) -> Result<Vec<Attempted>, QueueError> {
+    pub(super) async fn readable_attempts(&self, since: i64, most: u32) -> Result<RecentAttempts, QueueError> {
         let ids = sqlx::query(ATTEMPTED).bind(since).bind(MOST);
         let ids = self.all(Pool::Deliveries, ids, |row| row.id()).await?;
-        let mut attempts = self.readable(Pool::Deliveries, ids, ATTEMPT, attempted).await?;
+        let mut attempts = self.readable(Pool::Deliveries, ids, ATTEMPT, |row| rows::attempt(row, 0)).await?;
         let discarded = sqlx::query(DISCARDED).bind(since).bind(MOST);
-        let discarded = self.all(Pool::Deliveries, discarded, |row| Ok(attempted(row).ok())).await?;
+        let discarded = self.all(Pool::Deliveries, discarded, |row| Ok(rows::attempt(row, 0).ok())).await?;
         attempts.extend(discarded.into_iter().flatten());
         // The newest of each key are kept.
         attempts.sort_by_key(|(_, at, _)| std::cmp::Reverse(*at));
@@ -126,7 +115,7 @@ impl SqliteReads {
     }
 
     /// The summaries that can be read of the events that `ids` finds by an index, in its order.
-    pub(super) async fn readable_summaries(&self, ids: Statement) -> Result<Vec<Summary>, QueueError> {
+    pub(super) async fn readable_summaries(&self, ids: SqliteQuery<'_>) -> Result<Vec<Summary>, QueueError> {
         let ids = self.all(Pool::People, ids, |row| row.id()).await?;
         self.readable(Pool::People, ids, SUMMARY, rows::summary).await
     }
@@ -154,7 +143,7 @@ impl SqliteReads {
     pub(super) async fn one<T>(
         &self,
         pool: Pool,
-        query: Statement,
+        query: SqliteQuery<'static>,
         read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Option<T>, QueueError> {
         Ok(self.all(pool, query, read).await?.pop())
