@@ -243,7 +243,8 @@ impl Severity {
 }
 
 /// What became of an event that PagerDuty accepted: a success response does not prove that the event took effect.
-#[derive(Clone, Copy, Debug, EnumString, Eq, IntoStaticStr, PartialEq, VariantArray)]
+#[derive(Clone, Copy, Debug, EnumString, Eq, IntoStaticStr, PartialEq, Serialize, VariantArray)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ProofState {
     /// A trigger: its incident exists. A resolve: its incident is resolved.

@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 use strum::{EnumString, IntoStaticStr};
 
 use super::writer::Maintenance;
@@ -93,18 +94,22 @@ pub(super) const SHOWN_FOR: TimeDelta = TimeDelta::hours(1);
 /// The maximum time for which a failure is shown.
 pub(super) const FORGOTTEN_AFTER: TimeDelta = TimeDelta::days(1);
 
-/// What is known of a delivered event.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// What PagerDuty shows of a delivered event. What JSON shows of it is a contract.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Proof {
     /// The event.
+    #[serde(skip)]
     pub event: EventId,
     /// The integration it went to.
+    #[serde(skip)]
     pub service_key: ServiceKey,
     /// What became of it.
     pub state: ProofState,
     /// When PagerDuty accepted it.
+    #[serde(skip)]
     pub delivered_at: DateTime<Utc>,
     /// When it was decided what became of it.
+    #[serde(skip)]
     pub judged_at: DateTime<Utc>,
     /// The number of its incident, where there is one.
     pub incident_number: Option<u64>,

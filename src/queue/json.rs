@@ -6,9 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::item::{RejectedSummary, Summary};
-use super::{Proof, Record};
-use super::{Rejected, RejectedId};
+use super::{Proof, Record, Rejected, RejectedId, RejectedSummary, Summary};
 use crate::pagerduty::ServiceKey;
 
 /// The state of rejected webhooks, which are not events.
@@ -45,27 +43,7 @@ pub struct ItemSummary {
     pub service: Option<String>,
     /// What PagerDuty shows of a delivered event; left out where it was not looked up.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub proof: Option<ProofSummary>,
-}
-
-/// What PagerDuty shows of a delivered event.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct ProofSummary {
-    /// `confirmed`, `suppressed`, `not_opened`, `resent` or `left_open`.
-    pub state: &'static str,
-    /// The number of its incident.
-    pub incident_number: Option<u64>,
-    /// The URL of its incident.
-    pub incident_url: Option<String>,
-    /// Why PagerDuty did not do what the event asks for, as far as that is known.
-    pub reason: Option<String>,
-}
-
-impl From<Proof> for ProofSummary {
-    fn from(proof: Proof) -> Self {
-        let Proof { state, incident_number, incident_url, reason, .. } = proof;
-        Self { state: state.name(), incident_number, incident_url, reason }
-    }
+    pub proof: Option<Proof>,
 }
 
 impl ItemSummary {
@@ -112,7 +90,7 @@ impl ItemSummary {
     /// Adds the name of its service key, and what PagerDuty shows of it.
     #[must_use]
     pub fn with_pagerduty(self, service: Option<String>, proof: Option<Proof>) -> Self {
-        Self { service, proof: proof.map(ProofSummary::from), ..self }
+        Self { service, proof, ..self }
     }
 }
 
@@ -151,20 +129,12 @@ pub enum ItemKind {
         /// The header `Sentry-Hook-Resource`.
         resource: Option<String>,
         /// The body as it was received.
-        #[serde(flatten)]
-        body: RejectedBody,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        body: Option<String>,
+        /// The body in Base64, if it is not valid UTF-8.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        body_base64: Option<String>,
     },
-}
-
-/// A body as it was received.
-#[derive(Debug, Serialize)]
-pub enum RejectedBody {
-    /// As text.
-    #[serde(rename = "body")]
-    Text(String),
-    /// In Base64, if it is not valid UTF-8.
-    #[serde(rename = "body_base64")]
-    Base64(String),
 }
 
 impl ItemDetails {
@@ -190,13 +160,13 @@ impl ItemDetails {
     pub fn of_rejected(id: RejectedId, webhook: Rejected, keys: &[ServiceKey]) -> Self {
         let size = webhook.body.len() as u64;
         let summary = RejectedSummary { id, received_at: webhook.received_at, reason: webhook.reason, size };
-        let body = match String::from_utf8(webhook.body) {
-            Ok(text) => RejectedBody::Text(keys.iter().fold(text, |text, key| key.mask(text))),
-            Err(error) => RejectedBody::Base64(STANDARD.encode(error.as_bytes())),
+        let (body, body_base64) = match String::from_utf8(webhook.body) {
+            Ok(text) => (Some(keys.iter().fold(text, |text, key| key.mask(text))), None),
+            Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
         };
         Self {
             summary: ItemSummary::of_rejected(summary),
-            kind: ItemKind::Webhook { resource: webhook.resource, body },
+            kind: ItemKind::Webhook { resource: webhook.resource, body, body_base64 },
         }
     }
 }

@@ -13,7 +13,8 @@
 //! - `writer`: one task that commits together all operations that have piled up (one fsync for many)
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: the interface of a storage engine; `sqlite` and `postgres`: the only modules that contain SQL
-//! - `rows`: what both engines read, as types; `migrations`: the tables of both engines
+//! - `tables`: the tables of both engines and their columns; `migrations`: how they came to be; `rows`: what is read of them,
+//!   as types
 //! - [`memory`]: the queue in memory, for tests and for the simulation
 //! - [`retention`]: how long delivered events are kept, and what the metrics need after a restart
 //! - [`transfer`]: moves a whole queue to another database
@@ -38,6 +39,7 @@ pub mod retention;
 mod rows;
 mod sqlite;
 mod store;
+mod tables;
 #[cfg(test)]
 mod tests;
 pub mod transfer;

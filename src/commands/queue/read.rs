@@ -14,7 +14,7 @@ use crate::config::DatabaseConfig;
 use crate::exit_code::ExitCode;
 use crate::pagerduty::KeyNames;
 use crate::printable;
-use crate::queue::json::{ItemDetails, ItemKind, ItemSummary, RejectedBody, ServiceKeys};
+use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{ItemId, QueueError, Reader, State};
 
 /// The states that are listed and exported by default; what needs attention comes first.
@@ -248,18 +248,16 @@ fn print_details(out: &mut impl Write, details: &ItemDetails) -> anyhow::Result<
             writeln!(out, "{:<16} {text}", name.replace('_', " "))?;
         }
     }
-    match (&details.kind, last) {
-        (ItemKind::Event { .. }, Some((_, event))) => {
-            writeln!(out, "event\n{}", printable::json(&serde_json::to_string_pretty(&event)?))?;
-        }
-        (ItemKind::Webhook { body: RejectedBody::Text(text), .. }, _) => {
+    match last {
+        Some((name, Value::String(text))) if name == "body" => {
             writeln!(out, "body")?;
             for line in text.lines() {
                 writeln!(out, "{}", printable::block(line))?;
             }
         }
-        (ItemKind::Webhook { body: RejectedBody::Base64(text), .. }, _) => writeln!(out, "body, in Base64\n{text}")?,
-        (ItemKind::Event { .. }, None) => {}
+        Some((name, Value::String(text))) if name == "body_base64" => writeln!(out, "body, in Base64\n{text}")?,
+        Some((_, event)) => writeln!(out, "event\n{}", printable::json(&serde_json::to_string_pretty(&event)?))?,
+        None => {}
     }
     Ok(())
 }

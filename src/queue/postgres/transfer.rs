@@ -7,7 +7,8 @@ use super::rows::{PgQuery, stored};
 use super::{Server, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::QueueError;
-use crate::queue::transfer::{Cell, ColumnKind, LastNumbers, Table, Transfer};
+use crate::queue::tables::{Cell, ColumnKind, LastNumbers, Table};
+use crate::queue::transfer::Transfer;
 
 /// The database, on which no bridge runs meanwhile. Everything is done in one transaction.
 #[derive(Debug)]

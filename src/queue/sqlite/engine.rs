@@ -10,9 +10,9 @@ use log::{error, info, warn};
 use rusqlite::Connection;
 
 use super::database::{CHECKPOINT, Database};
-use super::files::{Change, Files, Found};
+use super::files::{FileChange, FileCheck, Files};
 use super::load::{Loaded, load};
-use super::recovery::Kept;
+use super::recovery::Saved;
 use super::write::{self, run};
 use super::{SqliteReads, maintenance, recovery, schema};
 use crate::metrics::PersistedMetrics;
@@ -43,7 +43,7 @@ pub(in crate::queue) struct Engine {
     reads: SqliteReads,
     broken: Option<Broken>,
     /// What was saved of files that were taken away, until others are open.
-    kept: Kept,
+    kept: Saved,
     /// The events that were accepted since the log began.
     recent: VecDeque<EventId>,
     /// The newest number that was assigned to an event.
@@ -61,7 +61,7 @@ struct Transaction {
 /// Files that have to be opened again.
 #[derive(Debug)]
 struct Broken {
-    change: Change,
+    change: FileChange,
     error: QueueError,
     not_before: Instant,
     pause: Duration,
@@ -84,7 +84,7 @@ impl Engine {
             files,
             reads,
             broken: None,
-            kept: Kept::Nothing,
+            kept: Saved::Nothing,
             recent: VecDeque::new(),
             last: None,
         })
@@ -162,22 +162,22 @@ impl Engine {
     async fn check_files(&mut self) -> Result<(), QueueError> {
         if self.broken.is_none() {
             let found = match self.files.check()? {
-                Found::LogEmptied => self.test_log()?,
+                FileCheck::LogEmptied => self.test_log()?,
                 found => found,
             };
             if self.files.log_began() {
                 self.recent.clear();
             }
             match found {
-                Found::Changed(change) => drop(self.mark_broken(change)),
-                Found::Same | Found::LogEmptied => return Ok(()),
+                FileCheck::Changed(change) => drop(self.mark_broken(change)),
+                FileCheck::Same | FileCheck::LogEmptied => return Ok(()),
             }
         }
         let Some(mut broken) = self.broken.take() else { return Ok(()) };
         match self.files.check() {
             // For example, a folder was moved away and back.
-            Ok(Found::Same) if self.connection.is_some() => return Ok(()),
-            Ok(Found::Changed(change)) => broken.change = change,
+            Ok(FileCheck::Same) if self.connection.is_some() => return Ok(()),
+            Ok(FileCheck::Changed(change)) => broken.change = change,
             _ => {}
         }
         if Instant::now() < broken.not_before {
@@ -201,7 +201,7 @@ impl Engine {
         if !self.files.has_log() {
             self.files.adopt(true);
         }
-        if let Found::Changed(change) = self.files.check()? {
+        if let FileCheck::Changed(change) = self.files.check()? {
             return Err(self.mark_broken(change));
         }
         if self.files.log_began() {
@@ -214,7 +214,7 @@ impl Engine {
         Ok(())
     }
 
-    fn mark_broken(&mut self, change: Change) -> QueueError {
+    fn mark_broken(&mut self, change: FileChange) -> QueueError {
         if self.connection.is_none() {
             self.connection = self.spare.take();
         }
@@ -228,7 +228,7 @@ impl Engine {
     /// Finds out whether an empty log was emptied by a checkpoint: if so, SQLite starts it over with the next commit;
     /// otherwise it continues after the frames that are no longer there. No checkpoint may run meanwhile, because it
     /// would copy those missing frames into the database.
-    fn test_log(&mut self) -> Result<Found, QueueError> {
+    fn test_log(&mut self) -> Result<FileCheck, QueueError> {
         self.attempt(|connection| {
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
             run(connection, "UPDATE heartbeat SET beats = beats + 1", [])?;
@@ -240,7 +240,7 @@ impl Engine {
     }
 
     /// Opens the files again, and saves what can be saved of those that were taken away.
-    async fn reopen(&mut self, change: Change) -> Result<(), QueueError> {
+    async fn reopen(&mut self, change: FileChange) -> Result<(), QueueError> {
         let reads = self.reads.clone();
         // No reader may be active meanwhile: connections within one process share more than the path.
         let mut readers = reads.pause().await;
@@ -251,14 +251,14 @@ impl Engine {
         Ok(())
     }
 
-    async fn replace_files(&mut self, change: Change) -> Result<(), QueueError> {
+    async fn replace_files(&mut self, change: FileChange) -> Result<(), QueueError> {
         if self.connection.is_some() {
             self.kept = recovery::save(change, &self.database, &self.files, &mut self.connection)?;
         }
         self.connection = None;
         self.files.forget();
-        let is_another = matches!(change, Change::DatabaseGone | Change::DatabaseReplaced);
-        if is_another || matches!(self.kept, Kept::All) {
+        let is_another = matches!(change, FileChange::DatabaseGone | FileChange::DatabaseReplaced);
+        if is_another || matches!(self.kept, Saved::All) {
             self.database.create()?;
             self.files.open_anew()?;
         }
@@ -267,7 +267,7 @@ impl Engine {
         recovery::restore(change, &self.database, &mut connection, &self.kept, self.last, &recent)?;
         self.files.adopt(false);
         self.connection = Some(connection);
-        self.kept = Kept::Nothing;
+        self.kept = Saved::Nothing;
         Ok(())
     }
 }

@@ -40,7 +40,7 @@ impl FileId {
 
 /// What happened to the files of a running bridge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Change {
+pub(super) enum FileChange {
     /// There is no file at the path.
     DatabaseGone,
     /// There is another file at the path.
@@ -55,7 +55,7 @@ pub(super) enum Change {
     IndexReplaced,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for FileChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DatabaseGone => "was deleted or moved away",
@@ -72,29 +72,27 @@ impl fmt::Display for Change {
 
 /// What a check of the files found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Found {
+pub(super) enum FileCheck {
     Same,
     /// The log is empty and was not before. Either another program made a checkpoint, or someone truncated the file;
     /// which of them it was shows only after another commit.
     LogEmptied,
-    Changed(Change),
+    Changed(FileChange),
 }
 
 /// The state of the log when it was seen last.
 #[derive(Debug)]
-struct Log {
+struct OpenLog {
     file: File,
     id: FileId,
     head: Vec<u8>,
     size: u64,
     /// The offset and the header of the last frame, as it was seen last. A log that was truncated and written to since
     /// is as long as before, with a hole where this frame was.
-    end: Option<(u64, FrameHead)>,
+    end: Option<(u64, [u8; FRAME_HEAD])>,
     /// Whether the last frame is never overwritten. One that a failed commit left behind is.
     is_end_trusted: bool,
 }
-
-type FrameHead = [u8; FRAME_HEAD];
 
 /// The files of an open database.
 #[derive(Debug)]
@@ -108,7 +106,7 @@ pub(super) struct Files {
     database_size: u64,
     lock: File,
     lock_id: FileId,
-    log: Option<Log>,
+    log: Option<OpenLog>,
     /// Whether the log was started over since the last call of `log_began`: everything that was in it is in the
     /// database then.
     log_began: bool,
@@ -170,7 +168,7 @@ impl Files {
             && let Ok(metadata) = file.metadata()
         {
             let (id, size, is_end_trusted) = (FileId::of(&metadata), metadata.len(), !after_failure);
-            let mut log = Log { id, size, head: Vec::new(), end: None, is_end_trusted, file };
+            let mut log = OpenLog { id, size, head: Vec::new(), end: None, is_end_trusted, file };
             log.head = log.read_head();
             log.end = log.read_end();
             self.log = Some(log);
@@ -188,24 +186,24 @@ impl Files {
     /// # Errors
     ///
     /// When the files at the paths cannot be examined, or another bridge took the lock file.
-    pub(super) fn check(&mut self) -> Result<Found, QueueError> {
+    pub(super) fn check(&mut self) -> Result<FileCheck, QueueError> {
         let Some(metadata) = self.metadata(&self.database.path())? else {
-            return Ok(Found::Changed(Change::DatabaseGone));
+            return Ok(FileCheck::Changed(FileChange::DatabaseGone));
         };
         if FileId::of(&metadata) != self.database_id {
-            return Ok(Found::Changed(Change::DatabaseReplaced));
+            return Ok(FileCheck::Changed(FileChange::DatabaseReplaced));
         }
         if metadata.len() < self.database_size && !self.is_whole(metadata.len()) {
-            return Ok(Found::Changed(Change::DatabaseTruncated));
+            return Ok(FileCheck::Changed(FileChange::DatabaseTruncated));
         }
         self.database_size = metadata.len();
         self.keep_locked()?;
         if self.index.is_some() && self.metadata(&self.beside("-shm"))?.map(|found| FileId::of(&found)) != self.index {
-            return Ok(Found::Changed(Change::IndexReplaced));
+            return Ok(FileCheck::Changed(FileChange::IndexReplaced));
         }
         let log = match &self.log {
             Some(_) => self.metadata(&self.beside("-wal"))?,
-            None => return Ok(Found::Same),
+            None => return Ok(FileCheck::Same),
         };
         match (&mut self.log, log) {
             (Some(log), Some(metadata)) if FileId::of(&metadata) == log.id => {
@@ -213,7 +211,7 @@ impl Files {
                 self.log_began |= began;
                 Ok(found)
             }
-            _ => Ok(Found::Changed(Change::LogReplaced)),
+            _ => Ok(FileCheck::Changed(FileChange::LogReplaced)),
         }
     }
 
@@ -282,11 +280,11 @@ impl Files {
     }
 }
 
-impl Log {
+impl OpenLog {
     /// Checks the log, which is `size` bytes long now. Also returns whether it was started over.
-    fn check(&mut self, size: u64) -> (Found, bool) {
+    fn check(&mut self, size: u64) -> (FileCheck, bool) {
         if size == 0 {
-            return (if self.size == 0 { Found::Same } else { Found::LogEmptied }, false);
+            return (if self.size == 0 { FileCheck::Same } else { FileCheck::LogEmptied }, false);
         }
         let mut head = self.read_head();
         for _ in 1..READS {
@@ -298,13 +296,13 @@ impl Log {
         // A log that is started over has another header, and may be shorter.
         let is_cut = head == self.head && (size < self.size || !self.has_end());
         if is_cut || log_page_size(&head).is_none() {
-            return (Found::Changed(Change::LogTruncated), false);
+            return (FileCheck::Changed(FileChange::LogTruncated), false);
         }
         let began = head != self.head;
         self.is_end_trusted |= began;
         (self.head, self.size) = (head, size);
         self.end = self.read_end();
-        (Found::Same, began)
+        (FileCheck::Same, began)
     }
 
     /// Whether the frame that was the last one at the previous check is unchanged.
@@ -314,7 +312,7 @@ impl Log {
 
     /// Returns the last frame if it ends a commit of this log; after the last commit there may be frames of an older
     /// log, which are overwritten later.
-    fn read_end(&self) -> Option<(u64, FrameHead)> {
+    fn read_end(&self) -> Option<(u64, [u8; FRAME_HEAD])> {
         let frame = FRAME_HEAD as u64 + u64::from(log_page_size(&self.head).filter(|_| self.is_end_trusted)?);
         let frames = self.size.checked_sub(LOG_HEAD as u64)? / frame;
         let at = LOG_HEAD as u64 + frames.checked_sub(1)? * frame;
@@ -323,7 +321,7 @@ impl Log {
         (commit != [0; 4] && *salt == self.head[16..24]).then_some((at, end))
     }
 
-    fn read_frame_head(&self, at: u64) -> Option<FrameHead> {
+    fn read_frame_head(&self, at: u64) -> Option<[u8; FRAME_HEAD]> {
         let mut head = [0; FRAME_HEAD];
         self.file.read_exact_at(&mut head, at).ok().map(|()| head)
     }
@@ -448,11 +446,11 @@ mod tests {
             files.check().unwrap()
         };
         for _ in 0..20 {
-            assert_eq!(write("INSERT INTO numbers VALUES (1)"), Found::Same);
+            assert_eq!(write("INSERT INTO numbers VALUES (1)"), FileCheck::Same);
         }
         let log = OpenOptions::new().write(true).open(beside(&path, "-wal")).unwrap();
         log.set_len(20_000).unwrap();
         // SQLite continues to write where the log ended before.
-        assert_eq!(write("INSERT INTO numbers VALUES (2)"), Found::Changed(Change::LogTruncated));
+        assert_eq!(write("INSERT INTO numbers VALUES (2)"), FileCheck::Changed(FileChange::LogTruncated));
     }
 }

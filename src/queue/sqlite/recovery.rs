@@ -14,9 +14,9 @@ use log::{error, info, warn};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::database::Database;
-use super::files::{Change, Files};
+use super::files::{FileChange, Files};
 use super::numbers;
-use crate::queue::transfer::TABLES;
+use crate::queue::tables::TABLES;
 use crate::queue::{EventId, QueueError};
 
 /// How many lost events are listed in the log at most.
@@ -28,7 +28,7 @@ const BACKFILL_ATTEMPTED: u64 = 128;
 
 /// What was saved.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Kept {
+pub(super) enum Saved {
     /// Nothing, or the file itself.
     #[default]
     Nothing,
@@ -45,14 +45,14 @@ pub(super) enum Kept {
 ///
 /// When that cannot be done yet, for example on a full disk. The connection is still there then, and has what it had.
 pub(super) fn save(
-    change: Change,
+    change: FileChange,
     database: &Database,
     files: &Files,
     connection: &mut Option<Connection>,
-) -> Result<Kept, QueueError> {
-    let Some(open) = connection else { return Ok(Kept::Nothing) };
+) -> Result<Saved, QueueError> {
+    let Some(open) = connection else { return Ok(Saved::Nothing) };
     match change {
-        Change::DatabaseGone => {
+        FileChange::DatabaseGone => {
             // If the path was a link that is gone, too, the file is written where the link was.
             let is_link_there = fs::symlink_metadata(database.path()).is_ok();
             let target = if is_link_there { files.beside("") } else { database.absolute() };
@@ -67,9 +67,9 @@ pub(super) fn save(
                 .and_then(|()| sync_folder(&target))
                 .map_err(|error| database.unopened(&error))?;
             close(connection);
-            Ok(Kept::All)
+            Ok(Saved::All)
         }
-        Change::DatabaseReplaced => {
+        FileChange::DatabaseReplaced => {
             let suffix = format!("-replaced-{}", Utc::now().format("%Y%m%dT%H%M%SZ"));
             let copy = copy(open, database, &files.beside(&suffix))?;
             if files.owns_log() {
@@ -79,9 +79,9 @@ pub(super) fn save(
             }
             close(connection);
             warn!("what was in the database {} is kept as {}", database.path().display(), copy.display());
-            Ok(Kept::Copy(copy))
+            Ok(Saved::Copy(copy))
         }
-        Change::LogReplaced | Change::IndexReplaced => {
+        FileChange::LogReplaced | FileChange::IndexReplaced => {
             // The log that is open still has everything.
             let busy: bool = open
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
@@ -89,20 +89,20 @@ pub(super) fn save(
             if busy {
                 return Err(QueueError::Locked { database: database.name() });
             }
-            Ok(Kept::Nothing)
+            Ok(Saved::Nothing)
         }
-        Change::LogTruncated => {
+        FileChange::LogTruncated => {
             let log = files.beside("-wal");
             save_log(&log, files, connection).map_err(|error| database.unopened(&error))?;
-            Ok(Kept::Nothing)
+            Ok(Saved::Nothing)
         }
-        Change::DatabaseTruncated => {
+        FileChange::DatabaseTruncated => {
             // What is no longer in the file may be in the log or in memory; of a small database, this may even be
             // everything.
             let target = files.beside("");
             let copy = match copy(open, database, &with(&target, "-restored")) {
                 Ok(copy) => copy,
-                Err(error) if error.is_damage() => return Ok(Kept::Nothing),
+                Err(error) if error.is_damage() => return Ok(Saved::Nothing),
                 // For example, the disk is full. This is tried again.
                 Err(error) => return Err(error),
             };
@@ -113,7 +113,7 @@ pub(super) fn save(
                 remove(&with(&target, suffix)).map_err(|error| database.unopened(&error))?;
             }
             close(connection);
-            Ok(Kept::All)
+            Ok(Saved::All)
         }
     }
 }
@@ -139,15 +139,15 @@ fn save_log(log: &Path, files: &Files, connection: &mut Option<Connection>) -> i
 
 /// Prepares the database that was just opened for the running bridge, and logs what is lost.
 pub(super) fn restore(
-    change: Change,
+    change: FileChange,
     database: &Database,
     connection: &mut Connection,
-    kept: &Kept,
+    kept: &Saved,
     last: Option<EventId>,
     recent: &[EventId],
 ) -> Result<(), QueueError> {
     let path = database.path();
-    if matches!(change, Change::LogTruncated | Change::DatabaseTruncated) {
+    if matches!(change, FileChange::LogTruncated | FileChange::DatabaseTruncated) {
         let found: String = connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
             .map_err(|error| database.write_error(error))?;
@@ -157,7 +157,7 @@ pub(super) fn restore(
     }
     number_on(connection, last).map_err(|error| database.write_error(error))?;
     match (change, kept) {
-        (_, Kept::Copy(copy)) => match take_over(connection, copy).map_err(|error| database.write_error(error)) {
+        (_, Saved::Copy(copy)) => match take_over(connection, copy).map_err(|error| database.write_error(error)) {
             Ok(taken) => warn!(
                 "the database {} was replaced: the previous file is kept as {}, and {taken} waiting events and dead letters \
                  that only it had are taken over",
@@ -173,11 +173,11 @@ pub(super) fn restore(
             // For example, the disk is full or another program has a lock. This is tried again.
             Err(error) => return Err(error),
         },
-        (_, Kept::All) => info!("all that was in the database {} was written to its path again", path.display()),
-        (Change::DatabaseGone | Change::DatabaseReplaced, _) => {
+        (_, Saved::All) => info!("all that was in the database {} was written to its path again", path.display()),
+        (FileChange::DatabaseGone | FileChange::DatabaseReplaced, _) => {
             error!("the waiting events of the database that was at {} before are lost", path.display());
         }
-        (Change::LogTruncated | Change::DatabaseTruncated, _) => {
+        (FileChange::LogTruncated | FileChange::DatabaseTruncated, _) => {
             tell_lost(connection, database, recent).map_err(|error| database.write_error(error))?;
         }
         _ => {}

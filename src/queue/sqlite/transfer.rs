@@ -9,7 +9,8 @@ use super::database::{Database, SqliteQuery};
 use super::files::Files;
 use super::schema;
 use crate::queue::QueueError;
-use crate::queue::transfer::{Cell, LastNumbers, Table, Transfer};
+use crate::queue::tables::{Cell, LastNumbers, Table};
+use crate::queue::transfer::Transfer;
 
 /// The file, which no bridge has open meanwhile. Everything is done in one transaction.
 #[derive(Debug)]
