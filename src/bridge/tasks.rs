@@ -1,0 +1,169 @@
+//! The background tasks of a bridge that run only where the settings ask for them.
+
+use log::info;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::canary::{CanaryTask, Pace};
+use crate::catch_up::{CatchUpStatus, CatchUpTask, Ours};
+use crate::cluster::Cluster;
+use crate::config::{CatchUpMode, Config, ResolveScope};
+use crate::ingest::Ingest;
+use crate::issue_status::IssueStatusTask;
+use crate::metrics::Metrics;
+use crate::pagerduty::KeyNames;
+use crate::pagerduty_api::Client as PagerDutyApi;
+use crate::proof::ProofTask;
+use crate::queue::Queue;
+use crate::reload::LiveConfig;
+use crate::sentry_api::SentryClient;
+use crate::sentry_api::address::BridgeAddress;
+use crate::sentry_api::audit::{AuditSettings, AuditTask};
+use crate::supervision::Tasks;
+use crate::tls::TlsError;
+use crate::two_way::TwoWayTask;
+
+/// Whether this bridge is the leader, which does what only one of several bridges on a queue has to do.
+pub(super) type IsLeader = Box<dyn Fn() -> bool>;
+
+/// What tasks are made of.
+pub(super) struct TaskParts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) live: &'a mut LiveConfig,
+    pub(super) ingest: &'a Ingest,
+    pub(super) queue: &'a Queue,
+    pub(super) metrics: &'a Metrics,
+    pub(super) cluster: &'a Cluster,
+}
+
+/// The tasks; each is `None` unless it is configured.
+pub(super) struct OptionalTasks {
+    pub(super) canary: Option<CanaryTask<IsLeader>>,
+    pub(super) audit: Option<AuditTask<SentryClient, IsLeader>>,
+    catch_up: Option<CatchUpTask<SentryClient, IsLeader>>,
+    pub(super) catch_up_status: Option<watch::Receiver<CatchUpStatus>>,
+    issue_status: Option<IssueStatusTask<SentryClient, IsLeader>>,
+    two_way: Option<TwoWayTask<SentryClient, IsLeader>>,
+    pub(super) proof: Option<ProofTask<PagerDutyApi, IsLeader>>,
+}
+
+impl OptionalTasks {
+    /// Prepares the tasks that are configured. `names` are those of the service keys.
+    ///
+    /// # Errors
+    ///
+    /// When the certificate authorities of a client cannot be used.
+    pub(super) fn new(mut parts: TaskParts<'_>, names: &KeyNames) -> Result<Self, TlsError> {
+        let audit = parts.audit()?;
+        let canary = parts.canary()?;
+        if parts.sentry_client()?.is_none() {
+            info!(
+                "Sentry is not asked for alerts and resolves that never came: BRIDGE_SENTRY_URL, BRIDGE_SENTRY_ORG and \
+                 BRIDGE_SENTRY_API_TOKEN are not all set"
+            );
+        }
+        let (status, catch_up_status) = watch::channel(CatchUpStatus::new(parts.config.catch_up));
+        let catch_up = parts.catch_up(status)?;
+        Ok(Self {
+            canary,
+            audit,
+            catch_up_status: catch_up.is_some().then_some(catch_up_status),
+            catch_up,
+            issue_status: parts.issue_status()?,
+            two_way: parts.two_way()?,
+            proof: parts.proof(names)?,
+        })
+    }
+
+    /// Starts the tasks, and returns the handles that abort them at a shutdown.
+    pub(super) fn spawn(self, tasks: &mut Tasks) -> Vec<AbortHandle> {
+        let handles = [
+            self.canary.map(|task| tasks.spawn("the canary", task.run())),
+            self.audit.map(|task| tasks.spawn("the audit", task.run())),
+            self.catch_up.map(|task| tasks.spawn("catch-up", task.run())),
+            self.issue_status.map(|task| tasks.spawn("the polling of issues", task.run())),
+            self.two_way.map(|task| tasks.spawn("the updates of issues", task.run())),
+            self.proof.map(|task| tasks.spawn("the look-ups in PagerDuty", task.run())),
+        ];
+        handles.into_iter().flatten().collect()
+    }
+}
+
+impl TaskParts<'_> {
+    fn is_leader(&self) -> IsLeader {
+        let cluster = self.cluster.clone();
+        Box::new(move || cluster.is_leader())
+    }
+
+    /// Returns a client for Sentry's API that always uses the newest token; `None` if the API is not configured.
+    fn sentry_client(&mut self) -> Result<Option<SentryClient>, TlsError> {
+        let (Some(url), Some(organization)) = (&self.config.sentry_url, &self.config.sentry_org) else {
+            return Ok(None);
+        };
+        let Some(tokens) = self.live.follow_set(|config| config.sentry_api_token.clone()) else { return Ok(None) };
+        let token = tokens.borrow().clone();
+        let client = SentryClient::new(url, organization, token, self.config.sentry_ca_file.as_deref())?;
+        Ok(Some(client.with_tokens(tokens)))
+    }
+
+    fn canary(&mut self) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
+        let Some(dsn) = self.live.follow_set(|config| config.canary_dsn.clone()) else { return Ok(None) };
+        let (pace, ca_file) = (Pace::new(self.config.canary_every), self.config.sentry_ca_file.as_deref());
+        let (ingest, queue, metrics) = (self.ingest.clone(), self.queue.clone(), self.metrics.clone());
+        CanaryTask::new(dsn, ca_file, ingest, queue, metrics, pace, self.is_leader()).map(Some)
+    }
+
+    fn audit(&mut self) -> Result<Option<AuditTask<SentryClient, IsLeader>>, TlsError> {
+        let Some(client) = self.sentry_client()? else { return Ok(None) };
+        let settings = self.live.follow(AuditSettings::of);
+        Ok(Some(AuditTask::new(client, settings, self.is_leader())))
+    }
+
+    fn catch_up(
+        &mut self,
+        status: watch::Sender<CatchUpStatus>,
+    ) -> Result<Option<CatchUpTask<SentryClient, IsLeader>>, TlsError> {
+        if self.config.catch_up == CatchUpMode::Off {
+            return Ok(None);
+        }
+        let Some(client) = self.sentry_client()? else { return Ok(None) };
+        let ours = self.live.follow(|config| Ours {
+            bridge: BridgeAddress { root: None, tokens: config.webhook_token.clone() },
+            summary_key: config.alarm_key().clone(),
+        });
+        let (ingest, queue, metrics) = (self.ingest.clone(), self.queue.clone(), self.metrics.clone());
+        Ok(Some(CatchUpTask::new(client, ingest, queue, metrics, ours, status, self.is_leader())))
+    }
+
+    fn issue_status(&mut self) -> Result<Option<IssueStatusTask<SentryClient, IsLeader>>, TlsError> {
+        if self.config.resolve == ResolveScope::Off {
+            return Ok(None);
+        }
+        let Some(client) = self.sentry_client()? else { return Ok(None) };
+        let (ingest, queue, metrics) = (self.ingest.clone(), self.queue.clone(), self.metrics.clone());
+        Ok(Some(IssueStatusTask::new(client, ingest, queue, metrics, self.is_leader())))
+    }
+
+    fn two_way(&mut self) -> Result<Option<TwoWayTask<SentryClient, IsLeader>>, TlsError> {
+        if self.config.pagerduty_webhook_secret.is_empty() {
+            return Ok(None);
+        }
+        let Some(client) = self.sentry_client()? else { return Ok(None) };
+        let (queue, metrics, prefix) =
+            (self.queue.clone(), self.metrics.clone(), self.config.incident_key_prefix.clone());
+        Ok(Some(TwoWayTask::new(client, queue, metrics, prefix, self.is_leader())))
+    }
+
+    fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask<PagerDutyApi, IsLeader>>, TlsError> {
+        let Some((root, token)) = self.config.pagerduty_api() else {
+            info!("whether events open incidents in PagerDuty is not looked up: BRIDGE_PAGERDUTY_API_TOKEN is not set");
+            return Ok(None);
+        };
+        let mut client = PagerDutyApi::new(&root, token.clone(), self.config.pagerduty_ca_file.as_deref())?;
+        if let Some(tokens) = self.live.follow_set(|config| config.pagerduty_api_token.clone()) {
+            client = client.with_tokens(tokens);
+        }
+        let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
+        Ok(Some(ProofTask::new(client, queue, metrics, names.clone(), self.is_leader())))
+    }
+}
