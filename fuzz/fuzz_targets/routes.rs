@@ -12,7 +12,7 @@ use sentry_pagerduty_bridge::alert::{Action, Alert, IssueId, Opening, Project, S
 use sentry_pagerduty_bridge::config::KeyName;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, ServiceKey, Severity, Template};
 use sentry_pagerduty_bridge::redaction::Redaction;
-use sentry_pagerduty_bridge::routing::{Route, Routes, SeverityRule, SeverityRules};
+use sentry_pagerduty_bridge::routing::{Route, Routes, SeverityRule, severity, severity_rule};
 
 static DEFAULT: LazyLock<ServiceKey> =
     LazyLock::new(|| ServiceKey::parse("00000000000000000000000000000001").unwrap_or_else(|error| panic!("{error}")));
@@ -89,11 +89,10 @@ fn look_at_the_rest(text: &str) {
         Ok(rules) => {
             let alerts: Vec<_> =
                 rules.iter().take(20).map(|rule| tagged(rule.condition().name(), rule.condition().value())).collect();
-            let rules = SeverityRules::new(rules);
             for alert in alerts {
-                let severity = rules.severity(&alert);
+                let severity = severity(&rules, &alert);
                 assert_eq!(Severity::parse(severity.name()), Some(severity));
-                assert!(rules.rule_for(&alert).is_some());
+                assert!(severity_rule(&rules, &alert).is_some());
             }
         }
         Err(errors) => errors.iter().for_each(|error| check_error(text, &error.to_string())),

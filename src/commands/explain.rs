@@ -15,7 +15,7 @@ use crate::exit_code::ExitCode;
 use crate::ingest::{Decision, Ingest, Webhook};
 use crate::pagerduty::{ApiVersion, Destination, Event, Rendered, ServiceKey, Template, events_api, render};
 use crate::printable::{self, line};
-use crate::routing::{Routes, SeverityRules};
+use crate::routing::{self, Routes, SeverityRule};
 
 /// Explains every payload in turn.
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
@@ -26,7 +26,6 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     }
     let ingest = Ingest::from(&config);
     let routes = config.routes();
-    let severity = SeverityRules::new(config.severity.clone());
     let mut out = out();
     let mut exit = ExitCode::Done;
     for payload in &payloads {
@@ -39,7 +38,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         let show = Show {
             ingest: &ingest,
             routes: &routes,
-            severity: &severity,
+            severity: &config.severity,
             description,
             api: args.api,
             keys: args.show_keys,
@@ -57,7 +56,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 struct Show<'a> {
     ingest: &'a Ingest,
     routes: &'a Routes,
-    severity: &'a SeverityRules,
+    severity: &'a [SeverityRule],
     description: Option<&'a Template>,
     api: Option<ExplainApi>,
     keys: bool,
@@ -188,9 +187,9 @@ fn print_trigger(out: &mut impl Write, webhook: &Webhook<'_>, show: &Show<'_>) -
 }
 
 /// How severe the alert is for the Events API v2, and why.
-fn severity(alert: &Alert, rules: &SeverityRules) -> String {
-    let severity = rules.severity(alert);
-    let why = if let Some(rule) = rules.rule_for(alert) {
+fn severity(alert: &Alert, rules: &[SeverityRule]) -> String {
+    let severity = routing::severity(rules, alert);
+    let why = if let Some(rule) = routing::severity_rule(rules, alert) {
         format!("by line {} of BRIDGE_SEVERITY", rule.condition().number())
     } else {
         let level = alert.level.as_deref().map_or_else(|| "no level".to_owned(), |level| format!("the level {level}"));

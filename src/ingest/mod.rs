@@ -16,7 +16,7 @@ use crate::envelope::{Dedup, Enqueue, Envelope, FollowUp, Reopening};
 use crate::pagerduty::map::action_of;
 use crate::pagerduty::{Destination, Event, EventType, IncidentKey, ServiceKey, Template};
 use crate::redaction::Redaction;
-use crate::routing::{Routes, SeverityRules};
+use crate::routing::{self, Routes, SeverityRule};
 use crate::sentry::{NoAlert, NotAnAlert};
 
 pub use crate::sentry::{Generation, Rejection, Webhook};
@@ -63,7 +63,7 @@ pub struct Policy {
     /// The template for the descriptions of triggers; `None` for descriptions like those of Sentry's plugin.
     pub description: Option<Template>,
     /// The rules for the severity of alerts. The first that matches wins; without one, the severity is the alert's own.
-    pub severity: SeverityRules,
+    pub severity: Vec<SeverityRule>,
     /// The fields of an alert that are never stored or sent.
     pub redaction: Redaction,
 }
@@ -78,7 +78,7 @@ impl Default for Policy {
             resolve: ResolveScope::Opened,
             acknowledge: false,
             description: None,
-            severity: SeverityRules::default(),
+            severity: Vec::new(),
             redaction: Redaction::default(),
         }
     }
@@ -168,7 +168,7 @@ impl From<&Config> for Ingest {
             resolve: config.resolve,
             acknowledge: config.acknowledge,
             description: config.description.clone(),
-            severity: SeverityRules::new(config.severity.clone()),
+            severity: config.severity.clone(),
             redaction: config.redact.clone(),
         };
         Self::new(config.routes(), policy)
@@ -329,7 +329,7 @@ impl Ingest {
 
     /// The event of an alert that opens an incident, and the key of its issue if other issues share the incident.
     fn event(&self, mut alert: Alert, destination: Destination) -> (Event, Option<IncidentKey>) {
-        let severity = self.policy.severity.severity(&alert);
+        let severity = routing::severity(&self.policy.severity, &alert);
         let own_key = IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject);
         let (incident_key, issue_key) = match self.shared_key(&alert) {
             Some(shared_key) => (shared_key, Some(own_key)),
@@ -394,7 +394,7 @@ impl Ingest {
             Action::Acknowledge | Action::Resolve => None,
         };
         let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
-        let severity = self.policy.severity.severity(&alert);
+        let severity = routing::severity(&self.policy.severity, &alert);
         let shared_key = self.shared_key(&alert);
         self.policy.redaction.apply(&mut alert);
         let follow_up = FollowUp {

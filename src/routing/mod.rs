@@ -6,13 +6,14 @@
 //! rejects it, because an alert that goes to the wrong team is noticed too late. A fourth field says through which Events
 //! API the key takes events.
 
-mod explain;
 mod parse;
+
+use std::fmt;
 
 use crate::alert::Alert;
 use crate::pagerduty::{ApiVersion, Destination, KeyApis, ServiceKey, Severity};
+use crate::printable::line;
 
-pub use explain::Step;
 pub use parse::{Condition, Route, RouteError, RouteFault, SeverityRule};
 
 /// The routes in their order, and the key for alerts that none of them matches.
@@ -43,7 +44,7 @@ impl Routes {
     /// The key of the first line that matches, else the default key.
     #[must_use]
     pub fn key_for(&self, alert: &Alert) -> &ServiceKey {
-        let matches = |route: &&Route| explain::matches(route.condition(), alert);
+        let matches = |route: &&Route| matches(route.condition(), alert);
         self.lines.iter().find(matches).map_or(&self.default, Route::key)
     }
 
@@ -61,10 +62,10 @@ impl Routes {
 
     /// The lines that [`Routes::key_for`] tried. The last step is the one that matched, if any did.
     #[must_use]
-    pub fn explain<'a>(&'a self, alert: &'a Alert) -> Vec<Step<'a>> {
+    pub fn explain<'a>(&'a self, alert: &'a Alert) -> Vec<RouteStep<'a>> {
         let mut steps = Vec::new();
         for route in &self.lines {
-            let step = Step::new(route, alert);
+            let step = RouteStep::new(route, alert);
             let matched = step.matched;
             steps.push(step);
             if matched {
@@ -93,28 +94,78 @@ impl Routes {
     }
 }
 
-/// The operator's rules for the severity of alerts: the first one that matches wins.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SeverityRules(Vec<SeverityRule>);
+/// Whether one line matched an alert. `Display` is a sentence such as ``line 2: level is `error`, not `fatal` ``.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RouteStep<'a> {
+    /// The line that was tried.
+    pub route: &'a Route,
+    /// Whether it matched.
+    pub matched: bool,
+    /// The values that the alert has under the line's name, each once.
+    pub found: Vec<&'a str>,
+}
 
-impl SeverityRules {
-    /// These rules, in their order.
-    #[must_use]
-    pub fn new(rules: Vec<SeverityRule>) -> Self {
-        Self(rules)
+impl<'a> RouteStep<'a> {
+    fn new(route: &'a Route, alert: &'a Alert) -> Self {
+        let mut found = Vec::new();
+        for value in values(alert, route.condition().name()) {
+            // A field and the tag of the same name usually have the same value.
+            if !found.contains(&value) {
+                found.push(value);
+            }
+        }
+        Self { route, matched: matches(route.condition(), alert), found }
     }
+}
 
-    /// The first rule that matches an alert.
-    #[must_use]
-    pub fn rule_for(&self, alert: &Alert) -> Option<&SeverityRule> {
-        self.0.iter().find(|rule| explain::matches(rule.condition(), alert))
+impl fmt::Display for RouteStep<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { route, matched, found } = self;
+        let route = route.condition();
+        write!(f, "line {}: ", route.number())?;
+        if *matched {
+            return write!(f, "{} is {}", line(route.name()), quoted(route.value()));
+        }
+        if found.is_empty() {
+            return write!(f, "there is no {}", line(route.name()));
+        }
+        let found = found.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(" and ");
+        write!(f, "{} is {found}, not {}", line(route.name()), quoted(route.value()))
     }
+}
 
-    /// The severity of an alert: that of the first rule that matches, else [the alert's own](Severity::of).
-    #[must_use]
-    pub fn severity(&self, alert: &Alert) -> Severity {
-        self.rule_for(alert).map_or_else(|| Severity::of(alert), SeverityRule::severity)
-    }
+fn quoted(text: &str) -> String {
+    format!("`{}`", line(text))
+}
+
+/// Whether the alert has the line's value under the line's name.
+fn matches(condition: &Condition, alert: &Alert) -> bool {
+    values(alert, condition.name()).any(|value| value == condition.value())
+}
+
+/// The values that `name` has in an alert: the field first, then tags.
+fn values<'a>(alert: &'a Alert, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let (first, second, more) = match name {
+        "project" => (&alert.project.slug, &alert.project.name, alert.project.others.as_slice()),
+        "level" => (&alert.level, &None, [].as_slice()),
+        "environment" => (&alert.environment, &None, [].as_slice()),
+        "rule" => (&None, &None, alert.rules.as_slice()),
+        _ => (&None, &None, [].as_slice()),
+    };
+    let tags = alert.tags.iter().filter(move |(tag, _)| tag == name).map(|(_, value)| value);
+    first.iter().chain(second).chain(more).chain(tags).map(String::as_str)
+}
+
+/// The first of the operator's rules that matches an alert.
+#[must_use]
+pub fn severity_rule<'a>(rules: &'a [SeverityRule], alert: &Alert) -> Option<&'a SeverityRule> {
+    rules.iter().find(|rule| matches(rule.condition(), alert))
+}
+
+/// The severity of an alert: that of the first rule that matches, else [the alert's own](Severity::of).
+#[must_use]
+pub fn severity(rules: &[SeverityRule], alert: &Alert) -> Severity {
+    severity_rule(rules, alert).map_or_else(|| Severity::of(alert), SeverityRule::severity)
 }
 
 #[cfg(test)]
@@ -263,10 +314,13 @@ mod tests {
     #[test]
     fn the_first_severity_rule_that_matches_wins_and_the_alert_itself_says_the_rest() {
         let rules = "rule,Regressions,warning;level,error,critical;team,web,info";
-        let rules = SeverityRules::new(SeverityRule::parse_lines(rules).unwrap());
+        let rules = SeverityRule::parse_lines(rules).unwrap();
         let with = |level: &str, rule: &str, tags: &[(&str, &str)]| {
             let alert = Alert { rules: vec![rule.to_owned()], ..alert(level, None, tags) };
-            (rules.severity(&alert).name(), rules.rule_for(&alert).map(|rule| rule.condition().number()))
+            (
+                super::severity(&rules, &alert).name(),
+                severity_rule(&rules, &alert).map(|rule| rule.condition().number()),
+            )
         };
         assert_eq!(with("error", "Regressions", &[]), ("warning", Some(1)));
         assert_eq!(with("error", "other", &[("team", "web")]), ("critical", Some(2)));

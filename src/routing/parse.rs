@@ -190,14 +190,15 @@ fn parse_lines<T>(
 ) -> Result<Vec<T>, Vec<RouteError>> {
     let mut parsed = Vec::new();
     let mut errors = Vec::new();
-    for line in split(text) {
-        let text = line.text.trim();
-        if text.is_empty() || text.starts_with('#') {
-            continue;
-        }
-        match fields(&line).and_then(|record| parse(line.number, &record.iter().collect::<Vec<_>>())) {
+    for (number, line) in split(text) {
+        let result = match line.as_deref().map(str::trim) {
+            Ok(line) if line.is_empty() || line.starts_with('#') => continue,
+            Ok(line) => parse(number, &fields(line).iter().collect::<Vec<_>>()),
+            Err(fault) => Err(fault.clone()),
+        };
+        match result {
             Ok(line) => parsed.push(line),
-            Err(fault) => errors.push(RouteError { line: line.number, fault }),
+            Err(fault) => errors.push(RouteError { line: number, fault }),
         }
     }
     if errors.is_empty() { Ok(parsed) } else { Err(errors) }
@@ -214,25 +215,15 @@ fn condition(number: usize, name: &str, value: &str) -> Result<Condition, RouteF
 }
 
 /// The fields of one line.
-fn fields(line: &Line) -> Result<csv::StringRecord, RouteFault> {
-    if line.open_quote {
-        return Err(RouteFault::OpenQuote);
-    }
+fn fields(line: &str) -> csv::StringRecord {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .trim(csv::Trim::All)
         // Otherwise a lone carriage return would end the record and hide what follows.
         .terminator(csv::Terminator::Any(b'\n'))
-        .from_reader(line.text.trim().as_bytes());
-    Ok(reader.records().next().and_then(Result::ok).unwrap_or_default())
-}
-
-/// The text between two line ends or `;`.
-struct Line {
-    number: usize,
-    text: String,
-    open_quote: bool,
+        .from_reader(line.as_bytes());
+    reader.records().next().and_then(Result::ok).unwrap_or_default()
 }
 
 /// Where in a line [`split`] is, as the CSV reader sees it: a quote has a meaning only at the start of a field.
@@ -246,9 +237,9 @@ enum Position {
     QuoteClosed,
 }
 
-/// Splits at line ends and `;` outside quotes, which the CSV reader cannot do with its single terminator. It also drops
-/// white space before a field, because that reader would not recognise a quote after it.
-fn split(text: &str) -> Vec<Line> {
+/// Splits at line ends and `;` outside quotes, which the CSV reader cannot do with its single terminator, and numbers the
+/// lines. It also drops white space before a field, because that reader would not recognise a quote after it.
+fn split(text: &str) -> Vec<(usize, Result<String, RouteFault>)> {
     let text = text.trim_end();
     // People who write several lines count lines; people who write one line count routes.
     let counts_lines = text.contains('\n');
@@ -263,7 +254,7 @@ fn split(text: &str) -> Vec<Line> {
             line_ends += 1;
         }
         if !quoted && (character == '\n' || character == ';') {
-            lines.push(Line { number, text: std::mem::take(&mut current), open_quote: false });
+            lines.push((number, Ok(std::mem::take(&mut current))));
             number = if counts_lines { 1 + line_ends } else { number + 1 };
             position = Position::LineStart;
             continue;
@@ -283,7 +274,7 @@ fn split(text: &str) -> Vec<Line> {
         };
         current.push(character);
     }
-    lines.push(Line { number, text: current, open_quote: position == Position::Quoted });
+    lines.push((number, if position == Position::Quoted { Err(RouteFault::OpenQuote) } else { Ok(current) }));
     lines
 }
 
