@@ -28,7 +28,7 @@ use crate::delivery::{DeliveryLimits, Worker};
 use crate::ingest::Ingest;
 use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
-use crate::monitor::fallback::{FallbackTask, Webhook};
+use crate::monitor::fallback::{FallbackTask, FallbackWebhook};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::{EventsClient, KeyNames, ServiceKey};
@@ -359,10 +359,10 @@ fn key_names(config: &Config, live: &mut LiveConfig) -> KeyNames {
 }
 
 /// The webhook of `BRIDGE_FALLBACK_URL`, if that is set.
-fn fallback_webhook(config: &Config, live: &mut LiveConfig) -> Result<Option<Webhook>, TlsError> {
+fn fallback_webhook(config: &Config, live: &mut LiveConfig) -> Result<Option<FallbackWebhook>, TlsError> {
     let Some(urls) = live.follow_set(|config| config.fallback_url.clone()) else { return Ok(None) };
     let url = urls.borrow().clone();
-    Ok(Some(Webhook::new(url, config.fallback_ca_file.as_deref())?.with_urls(urls)))
+    Ok(Some(FallbackWebhook::new(url, config.fallback_ca_file.as_deref())?.with_urls(urls)))
 }
 
 /// Returns what the handler of PagerDuty's webhooks needs, if two-way is on.

@@ -15,7 +15,7 @@ use crate::cli::CheckArgs;
 use crate::config::{Config, DatabaseConfig, DatabaseUrl, FallbackUrl};
 use crate::descriptors;
 use crate::exit_code::ExitCode;
-use crate::monitor::fallback::{Message, Webhook};
+use crate::monitor::fallback::{FallbackWebhook, Message};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{ApiVersion, Destination, EventsClient, render, test_page};
 use crate::pagerduty_api;
@@ -205,7 +205,8 @@ fn commits_in(took: Duration) -> String {
 
 /// Sends a test message to the fallback webhook, if that is wanted.
 async fn check_fallback(config: &Config, url: &FallbackUrl, send: bool) -> Result<String, String> {
-    let webhook = Webhook::new(url.clone(), config.fallback_ca_file.as_deref()).map_err(|error| error.to_string())?;
+    let webhook =
+        FallbackWebhook::new(url.clone(), config.fallback_ca_file.as_deref()).map_err(|error| error.to_string())?;
     if !send {
         return Ok(format!("{url} is told when PagerDuty itself takes no events; --page sends it a test message"));
     }

@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use strum::VariantArray;
 
 use super::checks::{Cause, Limits, Trouble};
-use super::hysteresis::{Hysteresis, Phase};
+use super::hysteresis::{Assessment, Hysteresis, Phase};
 use super::snapshot::Snapshot;
 use crate::canary::Progress;
 use crate::pagerduty::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Trigger};
@@ -33,40 +33,27 @@ const REJECTED_TWICE: TimeDelta = TimeDelta::minutes(1);
 /// adds it to the incident while that is open.
 const REPEAT: Duration = Duration::from_mins(5);
 
-/// What a check found out about a cause.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Finding {
-    /// There is trouble.
-    Trouble(Trouble),
-    /// There is none.
-    Clear,
-    /// It cannot be known, such as when the queue cannot be read.
-    Unknown,
-}
-
-impl Finding {
-    /// Returns the finding for a cause, from a snapshot and the trouble that was found in it, if any. That no trouble
-    /// was found does not prove that there is none.
-    pub(super) fn of(cause: Cause, trouble: Option<Trouble>, snapshot: &Snapshot) -> Self {
-        let is_known = match cause {
-            Cause::Waiting | Cause::DeadLetters => snapshot.backlog.is_ok(),
-            // A crash loses the last seconds of the count of wrong signatures; only an authenticated webhook, or a held
-            // webhook that a secret verified, proves that there is no trouble.
-            Cause::Signatures => snapshot.metrics.since_webhook.is_some() || snapshot.metrics.is_verified,
-            Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
-            Cause::Canary => match &snapshot.sentry.canary {
-                Some(Ok(status)) => status.progress != Progress::Unknown,
-                Some(Err(_)) => false,
-                None => true,
-            },
-            Cause::Proof => snapshot.pagerduty.proof.as_ref().is_none_or(|proof| proof.failures.is_ok()),
-            Cause::Silence | Cause::Untrusted | Cause::Secrets | Cause::Bridges | Cause::Delivery => true,
-        };
-        match trouble {
-            Some(trouble) => Self::Trouble(trouble),
-            None if is_known => Self::Clear,
-            None => Self::Unknown,
-        }
+/// Assesses a cause, from a snapshot and the trouble that was found in it, if any. That no trouble was found does not prove
+/// that there is none.
+pub(super) fn assess(cause: Cause, trouble: Option<Trouble>, snapshot: &Snapshot) -> Assessment<Trouble> {
+    let is_known = match cause {
+        Cause::Waiting | Cause::DeadLetters => snapshot.backlog.is_ok(),
+        // A crash loses the last seconds of the count of wrong signatures; only an authenticated webhook, or a held
+        // webhook that a secret verified, proves that there is no trouble.
+        Cause::Signatures => snapshot.metrics.since_webhook.is_some() || snapshot.metrics.is_verified,
+        Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
+        Cause::Canary => match &snapshot.canary {
+            Some(Ok(status)) => status.progress != Progress::Unknown,
+            Some(Err(_)) => false,
+            None => true,
+        },
+        Cause::Proof => snapshot.proof.as_ref().is_none_or(|proof| proof.failures.is_ok()),
+        Cause::Silence | Cause::Untrusted | Cause::Secrets | Cause::Bridges | Cause::Delivery => true,
+    };
+    match trouble {
+        Some(trouble) => Assessment::Trouble(trouble),
+        None if is_known => Assessment::Clear,
+        None => Assessment::Unknown,
     }
 }
 
@@ -153,7 +140,7 @@ impl Alarms {
     pub(super) fn update(
         &mut self,
         cause: Cause,
-        finding: &Finding,
+        assessment: &Assessment<Trouble>,
         incident: IncidentStatus,
         now: Duration,
     ) -> Option<AlarmAction> {
@@ -161,23 +148,19 @@ impl Alarms {
         let is_shared = self.is_shared;
         let alarm = self.by_cause.get_mut(&cause)?;
         let resolve_after = alarm.resolve_after(cause, resolve_after, now);
-        match finding {
-            Finding::Trouble(_) => alarm.course.advance(true, pending_for, resolve_after, now),
-            Finding::Clear => alarm.course.advance(false, pending_for, resolve_after, now),
-            Finding::Unknown => {}
-        }
-        match (alarm.course.phase(), finding) {
+        alarm.course.advance(assessment, pending_for, resolve_after, now);
+        match (alarm.course.phase(), assessment) {
             // The queue does not know the trigger of the storage alarm, which is sent directly.
-            (Phase::Firing, Finding::Trouble(trouble))
+            (Phase::Firing, Assessment::Trouble(trouble))
                 if incident == IncidentStatus::Retry && cause != Cause::Storage =>
             {
                 Some(AlarmAction::Raise(trouble.clone()))
             }
             // Another bridge for which the storage works again may have resolved the incident, which all share.
-            (Phase::Firing, Finding::Trouble(trouble)) if is_shared && alarm.is_repeated(now) => {
+            (Phase::Firing, Assessment::Trouble(trouble)) if is_shared && alarm.is_repeated(now) => {
                 Some(AlarmAction::Raise(trouble.clone()))
             }
-            (Phase::Firing, Finding::Trouble(trouble)) if !alarm.is_raised => match incident {
+            (Phase::Firing, Assessment::Trouble(trouble)) if !alarm.is_raised => match incident {
                 // An earlier run raised it.
                 IncidentStatus::Open | IncidentStatus::Rejected => {
                     alarm.raised(now);
@@ -189,7 +172,7 @@ impl Alarms {
                     Some(AlarmAction::Raise(trouble.clone()))
                 }
             },
-            (Phase::Inactive(since), Finding::Clear) => {
+            (Phase::Inactive(since), Assessment::Clear) => {
                 let is_left_open = now.saturating_sub(since) >= resolve_after && incident == IncidentStatus::Open;
                 (alarm.is_raised || alarm.may_be_raised || is_left_open).then_some(AlarmAction::Resolve(cause))
             }

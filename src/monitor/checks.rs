@@ -1,12 +1,10 @@
 //! What is wrong with the bridge. Pure: a [`Snapshot`] goes in, [`Trouble`]s and the [`Health`] come out.
 //!
-//! - `held_up`: events that wait, and why
+//! - `receiving`: whether webhooks come from Sentry
+//! - `delivery`: whether events get through to PagerDuty, and why some wait
 
-pub(super) mod held_up;
-
-mod proof;
-
-mod signatures;
+pub(super) mod delivery;
+mod receiving;
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -15,14 +13,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use humantime::format_duration;
 use strum::{IntoStaticStr, VariantArray};
 
-use self::held_up::{delivery, named, waiting};
+use self::delivery::{dead_letters, delivery, proof, untrusted, waiting};
+use self::receiving::{canary, signatures, silence};
 use super::snapshot::Snapshot;
-use crate::canary::{CanaryLimits, Progress};
+use crate::canary::CanaryLimits;
 use crate::config::Config;
 use crate::delivery::UnreadableView;
 use crate::pagerduty::IncidentKey;
-use crate::queue::DeadLetters;
-use crate::sentry_api::connect::CANARY;
 
 /// The number of consecutive wrong signatures that is a trouble, even if earlier ones turned out to be a stranger's
 /// within the last day.
@@ -166,9 +163,9 @@ pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
     let mut troubles: Vec<_> = [
         storage(snapshot),
         untrusted(snapshot),
-        signatures::check(snapshot, limits),
+        signatures(snapshot, limits),
         waiting(snapshot, limits),
-        proof::check(snapshot),
+        proof(snapshot),
         canary(snapshot),
         silence(snapshot, limits),
         dead_letters(snapshot),
@@ -220,91 +217,11 @@ fn unreadable(unreadable: &UnreadableView) -> Option<String> {
     ))
 }
 
-fn untrusted(snapshot: &Snapshot) -> Option<Trouble> {
-    let reason = snapshot.delivery.untrusted.as_ref()?;
-    let sentence = format!(
-        "nothing is sent, because the TLS certificate at PagerDuty's address is not trusted ({reason}): check for a proxy \
-         in between, and check BRIDGE_PAGERDUTY_URL and BRIDGE_PAGERDUTY_CA_FILE"
-    );
-    Some(Trouble::failing(Cause::Untrusted, sentence))
-}
-
 /// The old secret stays in use, so this alone loses nothing.
 fn secrets(snapshot: &Snapshot) -> Option<Trouble> {
     let problems = snapshot.metrics.unusable_secrets.as_ref()?;
     let sentence = format!("a secret was read again and cannot be used, so the old one stays in use: {problems}");
     Some(Trouble::degraded(Cause::Secrets, sentence))
-}
-
-/// The sentence first says which half of the way is interrupted, because what to check differs.
-fn canary(snapshot: &Snapshot) -> Option<Trouble> {
-    let status = snapshot.sentry.canary.as_ref()?.as_ref().ok()?;
-    let last = status.last.map_or_else(
-        || "none has come back so far".to_owned(),
-        |last| format!("the last one came back {} ago", rounded(since(last.returned_at, snapshot.at))),
-    );
-    let sentence = match &status.progress {
-        Progress::Unknown | Progress::Returns => return None,
-        Progress::NotTaken { since: first, reason } => format!(
-            "Sentry does not take the canary's events, for {} now: {reason}; other events of applications may be lost as \
-             well, and {last}",
-            rounded(since(*first, snapshot.at))
-        ),
-        Progress::Lost { sent_at } => format!(
-            "Sentry took the canary {} ago, and its webhook did not come: alerts may not come either, and {last}; check \
-             that Sentry's workers run, that the alert \"{CANARY}\" is there and on (`audit`, `connect --canary`), that the \
-             canary's issue is not archived, and that Sentry reaches the bridge",
-            rounded(since(*sent_at, snapshot.at))
-        ),
-    };
-    Some(Trouble::failing(Cause::Canary, sentence))
-}
-
-fn silence(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
-    let limit = limits.silence?;
-    let last = snapshot.metrics.last_webhook_at;
-    let quiet = since(last.unwrap_or(snapshot.started_at), snapshot.at);
-    if quiet < limit {
-        return None;
-    }
-    let what = match last {
-        Some(_) => format!("no webhook came for {}", rounded(quiet)),
-        None => format!("no webhook came since the bridge started, for {}", rounded(quiet)),
-    };
-    let sentence = format!(
-        "{what}, and BRIDGE_SILENCE_ALARM is {}: check in Sentry that the alert rules notify the bridge and that its URL \
-         is right, and send a test from there",
-        format_duration(limit),
-    );
-    Some(Trouble::failing(Cause::Silence, sentence))
-}
-
-/// Dead letters by themselves do not keep other events from being delivered, so there is time to look at them. If no
-/// event of the service key was delivered since the newest of them, the next alert is unlikely to be delivered either.
-fn dead_letters(snapshot: &Snapshot) -> Option<Trouble> {
-    let dead = &snapshot.backlog.as_ref().ok()?.dead;
-    let number: u64 = dead.iter().map(|letters| letters.number).sum();
-    let worst = dead.iter().max_by_key(|letters| (!delivered_since(snapshot, letters), letters.died_at))?;
-    let (health, others) = if delivered_since(snapshot, worst) {
-        (Health::Degraded, "")
-    } else {
-        (Health::Failing, ", and PagerDuty has accepted no event for that key since")
-    };
-    let (noun, such_as) =
-        if number == 1 { ("event is a dead letter", ": ") } else { ("events are dead letters", ", such as ") };
-    let reason = worst.reason.as_deref().unwrap_or("without a reason");
-    let sentence = format!(
-        "{number} {noun}{such_as}event {} for {} ({reason}){others}; see `queue list --state dead`, then \
-         retry or discard",
-        worst.newest,
-        named(&worst.service_key, snapshot)
-    );
-    Some(Trouble { cause: Cause::DeadLetters, health, sentence })
-}
-
-/// Whether PagerDuty accepted an event for that service key after the newest dead letter.
-fn delivered_since(snapshot: &Snapshot, letters: &DeadLetters) -> bool {
-    snapshot.last_delivered_at(&letters.service_key).is_some_and(|delivered| delivered > letters.died_at)
 }
 
 /// Finds a problem among the bridges that share the queue that needs attention although alerts are still delivered.

@@ -38,7 +38,7 @@ pub fn gauges(snapshot: &Snapshot, troubles: &[Trouble]) -> Vec<Gauge> {
         "Waiting events that cannot be read and are quarantined, as after damage to the database file.",
         Some(count(snapshot.delivery.unreadable.events)),
     ));
-    let last_run = snapshot.sentry.catch_up.as_ref().and_then(|status| status.last);
+    let last_run = snapshot.catch_up.as_ref().and_then(|status| status.last);
     gauges.push(Gauge::of(
         "bridge_catch_up_timestamp_seconds",
         "When Sentry last said which alerts it fired, in seconds since 1970; 0 where it is not asked.",
@@ -92,13 +92,13 @@ fn of_metrics(metrics: &MetricsSnapshot) -> Vec<Gauge> {
 }
 
 fn of_sentry(snapshot: &Snapshot) -> Vec<Gauge> {
-    let canary = snapshot.sentry.canary.as_ref().and_then(|canary| canary.as_ref().ok());
+    let canary = snapshot.canary.as_ref().and_then(|canary| canary.as_ref().ok());
     let mut gauges = vec![Gauge::of(
         "bridge_canary_last_return_timestamp_seconds",
         "When the webhook of the last canary came, in this run or an earlier one, in seconds since 1970.",
         canary.and_then(|canary| canary.last).map(|last| seconds(last.returned_at)),
     )];
-    let Some(audit) = &snapshot.sentry.audit else { return gauges };
+    let Some(audit) = &snapshot.audit else { return gauges };
     gauges.push(Gauge::of(
         "bridge_audit_failed",
         "1 while the last audit of Sentry's alerts failed; the other bridge_audit gauges are those of the last one done.",
@@ -242,31 +242,15 @@ mod tests {
     use super::*;
     use crate::delivery::DeliveryView;
     use crate::monitor::checks::Health;
-    use crate::monitor::{PagerDutySide, SentrySide};
     use crate::pagerduty::ServiceKey;
-    use crate::queue::{Backlog, EventId, Overview, QueueError};
+    use crate::queue::{EventId, Overview, QueueError};
 
     fn now() -> DateTime<Utc> {
         "2026-11-23T12:00:00Z".parse().unwrap()
     }
 
     fn snapshot() -> Snapshot {
-        Snapshot {
-            at: now(),
-            started_at: now() - TimeDelta::hours(1),
-            queue: Ok(Overview::default()),
-            backlog: Ok(Backlog::default()),
-            waiting_alerts: None,
-            storage_since: None,
-            storage: Ok(()),
-            durability: None,
-            delivery: DeliveryView::default(),
-            metrics: MetricsSnapshot::default(),
-            cluster: ClusterView::default(),
-            sentry: SentrySide::default(),
-            pagerduty: PagerDutySide::default(),
-            fallback: None,
-        }
+        Snapshot { waiting_alerts: None, ..Snapshot::empty(now(), now() - TimeDelta::hours(1)) }
     }
 
     fn key(key: &str, allowed: u32, backs_off: i64) -> KeyView {

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::checks::held_up::{Outage, TRANSIT, named};
+use super::checks::delivery::{FailingDeliveries, TRANSIT, named};
 use super::checks::{Cause, Trouble};
 use super::snapshot::Snapshot;
 use crate::canary::Progress;
@@ -14,32 +14,12 @@ use crate::pagerduty::{OutcomeKind, ProofState, ServiceKey};
 pub struct Headline {
     /// What is wrong, without a full stop: "PagerDuty has not answered".
     pub what: String,
-    /// Since when, or when it was; `None` where that is not known.
-    pub when: Option<When>,
+    /// When it began or happened, after a preposition: "since" or "at"; `None` where that is not known.
+    pub when: Option<(&'static str, DateTime<Utc>)>,
     /// The alerts that wait; `None` when none waits, or only briefly.
     pub waiting: Option<Waiting>,
     /// How many dead letters there are, unless they are the trouble itself.
     pub dead: u64,
-}
-
-/// When a trouble began or happened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum When {
-    /// It began then.
-    Since(DateTime<Utc>),
-    /// It happened then.
-    At(DateTime<Utc>),
-}
-
-impl When {
-    /// Returns the preposition for the time, and the time.
-    #[must_use]
-    pub fn parts(self) -> (&'static str, DateTime<Utc>) {
-        match self {
-            Self::Since(at) => ("since", at),
-            Self::At(at) => ("at", at),
-        }
-    }
 }
 
 /// What has not been delivered yet.
@@ -83,7 +63,7 @@ impl Headline {
     /// The whole line as text, at `now`. Times are UTC.
     #[must_use]
     pub fn text(&self, now: DateTime<Utc>) -> String {
-        let when = self.when.map(When::parts).map(|(word, at)| format!(" {word} {}", clock(at, now)));
+        let when = self.when.map(|(word, at)| format!(" {word} {}", clock(at, now)));
         let waiting = self.waiting.as_ref().map(|waiting| {
             let oldest = waiting.oldest.map(|oldest| format!(", the oldest for {}", rough(now - oldest)));
             let (number, words) = waiting.counted();
@@ -117,39 +97,45 @@ pub fn rough(length: TimeDelta) -> String {
     }
 }
 
-fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
+fn since(time: DateTime<Utc>) -> (&'static str, DateTime<Utc>) {
+    ("since", time)
+}
+
+fn at(time: DateTime<Utc>) -> (&'static str, DateTime<Utc>) {
+    ("at", time)
+}
+
+fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<Utc>)>) {
     let metrics = &snapshot.metrics;
     match cause {
         Cause::Storage if snapshot.storage.is_err() => {
-            ("Alerts cannot be stored and are answered 503".to_owned(), snapshot.storage_since.map(When::Since))
+            ("Alerts cannot be stored and are answered 503".to_owned(), snapshot.storage_since.map(since))
         }
         Cause::Storage if snapshot.read_error().is_some() => {
-            ("The queue cannot be read".to_owned(), snapshot.storage_since.map(When::Since))
+            ("The queue cannot be read".to_owned(), snapshot.storage_since.map(since))
         }
         Cause::Storage => ("Part of the database is damaged".to_owned(), None),
         Cause::Untrusted | Cause::Waiting | Cause::Delivery => undelivered(cause, snapshot),
         Cause::Signatures => {
-            let began = metrics.wrong_signatures_since.map(When::Since);
+            let began = metrics.wrong_signatures_since.map(since);
             ("Webhooks have had wrong signatures and were answered 401".to_owned(), began)
         }
         Cause::Proof => unproved(snapshot),
-        Cause::Canary => match snapshot.sentry.canary.as_ref().and_then(|canary| canary.as_ref().ok()) {
+        Cause::Canary => match snapshot.canary.as_ref().and_then(|canary| canary.as_ref().ok()) {
             Some(status) => match &status.progress {
-                Progress::NotTaken { since, .. } => {
-                    ("Sentry has not accepted the canary".to_owned(), Some(When::Since(*since)))
+                Progress::NotTaken { since: began, .. } => {
+                    ("Sentry has not accepted the canary".to_owned(), Some(since(*began)))
                 }
                 Progress::Lost { sent_at } => {
-                    ("The canary has not come back from Sentry; it was sent".to_owned(), Some(When::At(*sent_at)))
+                    ("The canary has not come back from Sentry; it was sent".to_owned(), Some(at(*sent_at)))
                 }
                 Progress::Unknown | Progress::Returns => ("The canary has not come back from Sentry".to_owned(), None),
             },
             None => ("The canary has not come back from Sentry".to_owned(), None),
         },
         Cause::Silence => match metrics.last_webhook_at {
-            Some(at) => ("No webhook has come".to_owned(), Some(When::Since(at))),
-            None => {
-                ("No webhook has come since the bridge was started".to_owned(), Some(When::At(snapshot.started_at)))
-            }
+            Some(at) => ("No webhook has come".to_owned(), Some(since(at))),
+            None => ("No webhook has come since the bridge was started".to_owned(), Some(at(snapshot.started_at))),
         },
         Cause::DeadLetters => dead_letters(snapshot),
         Cause::Secrets => ("A secret file cannot be used; the old secret stays in use".to_owned(), None),
@@ -157,9 +143,9 @@ fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
     }
 }
 
-fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
-    let outage = Outage::of(snapshot);
-    let since = outage.as_ref().map(|outage| When::Since(outage.since));
+fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<Utc>)>) {
+    let outage = FailingDeliveries::of(snapshot);
+    let since = outage.as_ref().map(|outage| since(outage.since));
     if cause == Cause::Untrusted {
         return ("PagerDuty's TLS certificate has not been trusted".to_owned(), since);
     }
@@ -187,16 +173,16 @@ fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
 }
 
 /// The headline for an event that PagerDuty accepted but did not carry out.
-fn unproved(snapshot: &Snapshot) -> (String, Option<When>) {
-    let failures = snapshot.pagerduty.proof.as_ref().and_then(|view| view.failures.as_ref().ok());
+fn unproved(snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<Utc>)>) {
+    let failures = snapshot.proof.as_ref().and_then(|view| view.failures.as_ref().ok());
     match failures.and_then(|failures| failures.first()) {
         Some(newest) if newest.state == ProofState::LeftOpen => (
             "PagerDuty accepted a resolve and left the incident open; accepted".to_owned(),
-            Some(When::At(newest.delivered_at)),
+            Some(at(newest.delivered_at)),
         ),
         Some(newest) => (
             "PagerDuty accepted an alert and opened no incident, so nobody was notified; accepted".to_owned(),
-            Some(When::At(newest.delivered_at)),
+            Some(at(newest.delivered_at)),
         ),
         None => ("PagerDuty's REST API does not tell whether incidents were opened".to_owned(), None),
     }
@@ -209,7 +195,7 @@ fn keys(keys: &[&ServiceKey], snapshot: &Snapshot) -> String {
     }
 }
 
-fn dead_letters(snapshot: &Snapshot) -> (String, Option<When>) {
+fn dead_letters(snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<Utc>)>) {
     let dead = snapshot.backlog.as_ref().map_or(&[][..], |backlog| &backlog.dead);
     let number: u64 = dead.iter().map(|letters| letters.number).sum();
     let newest = dead.iter().map(|letters| letters.died_at).max();
@@ -218,7 +204,7 @@ fn dead_letters(snapshot: &Snapshot) -> (String, Option<When>) {
     } else {
         format!("{number} events could not be delivered and are dead letters; the last was given up")
     };
-    (what, newest.map(When::At))
+    (what, newest.map(at))
 }
 
 /// The waiting events, if they matter: events that are only in transit are no trouble.

@@ -10,6 +10,17 @@ const DOUBLINGS: u32 = 5;
 /// A trouble that comes back within this time has to be gone for twice as long.
 const RECENT: Duration = Duration::from_hours(1);
 
+/// What one check found out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Assessment<T> {
+    /// There is trouble.
+    Trouble(T),
+    /// There is none.
+    Clear,
+    /// It cannot be known, such as when the queue cannot be read.
+    Unknown,
+}
+
 /// The course of one trouble.
 #[derive(Debug)]
 pub(super) struct Hysteresis {
@@ -42,9 +53,20 @@ impl Hysteresis {
         self.phase
     }
 
-    /// Records whether a check at `now` found trouble. Trouble fires when it has lasted for `pending_for`, and is over
-    /// when it has been gone for `resolve_after`.
-    pub(super) fn advance(&mut self, is_trouble: bool, pending_for: Duration, resolve_after: Duration, now: Duration) {
+    /// Records what a check at `now` found out. Trouble fires when it has lasted for `pending_for`, and is over when it has
+    /// been gone for `resolve_after`.
+    pub(super) fn advance<T>(
+        &mut self,
+        assessment: &Assessment<T>,
+        pending_for: Duration,
+        resolve_after: Duration,
+        now: Duration,
+    ) {
+        let is_trouble = match assessment {
+            Assessment::Trouble(_) => true,
+            Assessment::Clear => false,
+            Assessment::Unknown => return,
+        };
         let lasted = |since: Duration, long: Duration| now.saturating_sub(since) >= long;
         self.phase = match (self.phase, is_trouble) {
             (Phase::Inactive(_), true) if pending_for.is_zero() => Phase::Firing,

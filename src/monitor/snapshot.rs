@@ -55,32 +55,18 @@ pub struct Snapshot {
     pub metrics: MetricsSnapshot,
     /// The bridges that share the queue.
     pub cluster: ClusterView,
-    /// What is known of Sentry's side.
-    pub sentry: SentrySide,
-    /// What is known of PagerDuty's side.
-    pub pagerduty: PagerDutySide,
-    /// The state of the fallback webhook; `None` when there is none.
-    pub fallback: Option<FallbackView>,
-}
-
-/// What is known of Sentry's side: whether alerts can come from there.
-#[derive(Clone, Debug, Default)]
-pub struct SentrySide {
     /// The canary; `None` where none is sent, the error when the queue cannot be read.
     pub canary: Option<Result<CanaryStatus, QueueError>>,
-    /// The audit; `None` where Sentry's API is not asked.
+    /// The audit of Sentry's alerts; `None` where Sentry's API is not asked.
     pub audit: Option<AuditStatus>,
     /// Catch-up; `None` where it is off, or Sentry's API is not asked.
     pub catch_up: Option<CatchUpStatus>,
-}
-
-/// What is known of PagerDuty's side beyond its answers to events.
-#[derive(Clone, Debug, Default)]
-pub struct PagerDutySide {
     /// The names of service keys.
-    pub names: KeyNames,
+    pub key_names: KeyNames,
     /// Whether PagerDuty carries out the events that it accepts; `None` where its REST API is not asked.
     pub proof: Option<ProofView>,
+    /// The state of the fallback webhook; `None` when there is none.
+    pub fallback: Option<FallbackView>,
 }
 
 /// Whether PagerDuty carries out the events that it accepts.
@@ -233,11 +219,11 @@ fn earlier(time: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
 /// When events were committed, by the monotonic clock. Event ids grow with time, so a few pairs of id and time are enough
 /// for all events. Bounded to 4,096 entries.
 #[derive(Debug, Default)]
-pub struct CommitTimes(Mutex<VecDeque<Entry>>);
+pub struct CommitTimes(Mutex<VecDeque<CommitGroup>>);
 
 /// The events `first` to `last` were committed from `from` to `to`.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct CommitGroup {
     first: EventId,
     last: EventId,
     from: Instant,
@@ -252,12 +238,12 @@ impl CommitTimes {
             Some(entry) if now.saturating_duration_since(entry.from) < COMMIT_GROUP => {
                 (entry.last, entry.to) = (last, now);
             }
-            _ => entries.push_back(Entry { first, last, from: now, to: now }),
+            _ => entries.push_back(CommitGroup { first, last, from: now, to: now }),
         }
         if entries.len() > MAX_ENTRIES {
             let joined = entries.make_contiguous().chunks(2).map(|pair| {
                 let (one, other) = (pair[0], pair[pair.len() - 1]);
-                Entry { first: one.first, last: other.last, from: one.from, to: other.to }
+                CommitGroup { first: one.first, last: other.last, from: one.from, to: other.to }
             });
             *entries = joined.collect();
         }
@@ -276,8 +262,34 @@ impl CommitTimes {
         Some((entries.get(place + 1).map_or(Duration::ZERO, |next| ago(next.from)), ago(entry.to)))
     }
 
-    fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+    fn entries(&self) -> MutexGuard<'_, VecDeque<CommitGroup>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Snapshot {
+    /// A bridge at `at` that started at `started_at`, to which nothing has come yet, and of which nothing is wrong.
+    pub(crate) fn empty(at: DateTime<Utc>, started_at: DateTime<Utc>) -> Self {
+        Self {
+            at,
+            started_at,
+            queue: Ok(Overview::default()),
+            backlog: Ok(Backlog::default()),
+            waiting_alerts: Some(0),
+            storage: Ok(()),
+            storage_since: None,
+            durability: None,
+            delivery: DeliveryView::default(),
+            metrics: MetricsSnapshot::default(),
+            cluster: ClusterView::default(),
+            canary: None,
+            audit: None,
+            catch_up: None,
+            key_names: KeyNames::default(),
+            proof: None,
+            fallback: None,
+        }
     }
 }
 

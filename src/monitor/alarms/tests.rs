@@ -31,7 +31,7 @@ impl Bridge {
         self.began = now;
     }
 
-    fn update(&mut self, cause: Cause, finding: &Finding, now: u64) -> Option<AlarmAction> {
+    fn update(&mut self, cause: Cause, finding: &Assessment<Trouble>, now: u64) -> Option<AlarmAction> {
         self.alarms.update(cause, finding, self.incident, Duration::from_secs(now - self.began))
     }
 
@@ -40,7 +40,7 @@ impl Bridge {
     }
 
     /// Checks every second from `from` until before `to`, performs the actions, and returns them with their times.
-    fn live(&mut self, cause: Cause, finding: &Finding, from: u64, to: u64) -> Vec<(u64, &'static str)> {
+    fn live(&mut self, cause: Cause, finding: &Assessment<Trouble>, from: u64, to: u64) -> Vec<(u64, &'static str)> {
         self.actions.clear();
         for now in from..to {
             let Some(action) = self.update(cause, finding, now) else { continue };
@@ -59,8 +59,8 @@ fn alarms() -> Alarms {
     Alarms::new(LIMITS, Duration::from_secs(15), false)
 }
 
-fn trouble(cause: Cause) -> Finding {
-    Finding::Trouble(Trouble { cause, health: Health::Failing, sentence: "it is bad".to_owned() })
+fn trouble(cause: Cause) -> Assessment<Trouble> {
+    Assessment::Trouble(Trouble { cause, health: Health::Failing, sentence: "it is bad".to_owned() })
 }
 
 #[test]
@@ -75,20 +75,20 @@ fn each_trouble_is_one_page_and_one_resolve() {
         (Cause::Canary, 60, 0),
     ] {
         let mut bridge = Bridge::new();
-        assert_eq!(bridge.live(cause, &Finding::Clear, 0, 100), []);
+        assert_eq!(bridge.live(cause, &Assessment::Clear, 0, 100), []);
         assert_eq!(bridge.live(cause, &trouble(cause), 100, 1000), [(100 + patience, "page")], "{cause:?}");
-        assert_eq!(bridge.live(cause, &Finding::Clear, 1000, 2000), [(1000 + hold, "resolve")], "{cause:?}");
+        assert_eq!(bridge.live(cause, &Assessment::Clear, 1000, 2000), [(1000 + hold, "resolve")], "{cause:?}");
     }
 }
 
 #[test]
 fn a_canary_that_is_on_its_way_neither_raises_nor_resolves_an_alarm() {
     let mut bridge = Bridge::new();
-    assert_eq!(bridge.live(Cause::Canary, &Finding::Unknown, 0, 1000), []);
+    assert_eq!(bridge.live(Cause::Canary, &Assessment::Unknown, 0, 1000), []);
     assert_eq!(bridge.live(Cause::Canary, &trouble(Cause::Canary), 1000, 1100), [(1060, "page")]);
     bridge.restart(1100);
-    assert_eq!(bridge.live(Cause::Canary, &Finding::Unknown, 1100, 3000), []);
-    assert_eq!(bridge.live(Cause::Canary, &Finding::Clear, 3000, 3100), [(3000, "resolve")]);
+    assert_eq!(bridge.live(Cause::Canary, &Assessment::Unknown, 1100, 3000), []);
+    assert_eq!(bridge.live(Cause::Canary, &Assessment::Clear, 3000, 3100), [(3000, "resolve")]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn what_is_gone_before_its_patience_pages_nobody() {
     let mut bridge = Bridge::new();
     for begin in [0, 20, 40] {
         assert_eq!(bridge.live(Cause::Waiting, &trouble(Cause::Waiting), begin, begin + 5), []);
-        assert_eq!(bridge.live(Cause::Waiting, &Finding::Clear, begin + 5, begin + 20), []);
+        assert_eq!(bridge.live(Cause::Waiting, &Assessment::Clear, begin + 5, begin + 20), []);
     }
 }
 
@@ -105,7 +105,7 @@ fn what_comes_back_before_it_is_over_is_the_same_trouble() {
     let mut bridge = Bridge::new();
     assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), 0, 10), [(0, "page")]);
     for begin in [10, 30, 50] {
-        assert_eq!(bridge.live(Cause::DeadLetters, &Finding::Clear, begin, begin + 15), []);
+        assert_eq!(bridge.live(Cause::DeadLetters, &Assessment::Clear, begin, begin + 15), []);
         assert_eq!(bridge.live(Cause::DeadLetters, &trouble(Cause::DeadLetters), begin + 15, begin + 20), []);
     }
 }
@@ -116,12 +116,12 @@ fn what_comes_back_often_has_to_be_gone_for_longer_each_time() {
     let (cause, mut now) = (Cause::Signatures, 0);
     for hold in [15, 30, 60, 120, 240, 480, 480] {
         assert_eq!(bridge.live(cause, &trouble(cause), now, now + 1), [(now, "page")]);
-        assert_eq!(bridge.live(cause, &Finding::Clear, now + 1, now + hold + 10), [(now + 1 + hold, "resolve")]);
+        assert_eq!(bridge.live(cause, &Assessment::Clear, now + 1, now + hold + 10), [(now + 1 + hold, "resolve")]);
         now += hold + 10;
     }
     now += 3600;
     assert_eq!(bridge.live(cause, &trouble(cause), now, now + 1), [(now, "page")]);
-    assert_eq!(bridge.live(cause, &Finding::Clear, now + 1, now + 100), [(now + 16, "resolve")]);
+    assert_eq!(bridge.live(cause, &Assessment::Clear, now + 1, now + 100), [(now + 16, "resolve")]);
 }
 
 #[test]
@@ -132,9 +132,9 @@ fn a_restart_does_not_page_again_and_what_is_over_by_then_is_resolved() {
     bridge.restart(10);
     assert_eq!(bridge.live(cause, &trouble(cause), 10, 100), []);
     bridge.restart(100);
-    assert_eq!(bridge.live(cause, &Finding::Clear, 100, 200), [(115, "resolve")]);
+    assert_eq!(bridge.live(cause, &Assessment::Clear, 100, 200), [(115, "resolve")]);
     bridge.restart(200);
-    assert_eq!(bridge.live(cause, &Finding::Clear, 200, 300), []);
+    assert_eq!(bridge.live(cause, &Assessment::Clear, 200, 300), []);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn an_alarm_that_pagerduty_refused_is_raised_again_once_there_is_reason_to_belie
         bridge.incident = IncidentStatus::Retry;
         assert_eq!(bridge.live(cause, &trouble(cause), 100, 200), [(100, "page")]);
         // The trouble did not come back, so it is over as soon as if the alarm had not been rejected.
-        assert_eq!(bridge.live(cause, &Finding::Clear, 200, 300), [(215, "resolve")]);
+        assert_eq!(bridge.live(cause, &Assessment::Clear, 200, 300), [(215, "resolve")]);
     }
 }
 
@@ -183,10 +183,10 @@ fn a_action_that_failed_is_asked_for_again() {
     }
     assert_eq!(bridge.live(cause, &trouble(cause), 3, 4), [(3, "page")]);
     for now in 4..19 {
-        assert_eq!(bridge.update(cause, &Finding::Clear, now), None);
+        assert_eq!(bridge.update(cause, &Assessment::Clear, now), None);
     }
     for now in 19..22 {
-        assert_eq!(bridge.update(cause, &Finding::Clear, now), Some(AlarmAction::Resolve(cause)));
+        assert_eq!(bridge.update(cause, &Assessment::Clear, now), Some(AlarmAction::Resolve(cause)));
     }
 }
 
@@ -197,7 +197,7 @@ fn what_perhaps_came_through_is_resolved_as_what_did() {
     assert_eq!(bridge.update(cause, &trouble(cause), 0), None);
     assert!(matches!(bridge.update(cause, &trouble(cause), 10), Some(AlarmAction::Raise(_))));
     bridge.alarms.attempted(cause);
-    assert_eq!(bridge.live(cause, &Finding::Clear, 11, 100), [(26, "resolve")]);
+    assert_eq!(bridge.live(cause, &Assessment::Clear, 11, 100), [(26, "resolve")]);
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn what_nobody_can_tell_changes_nothing() {
     let mut bridge = Bridge::new();
     let cause = Cause::Waiting;
     assert_eq!(bridge.live(cause, &trouble(cause), 0, 10), [(5, "page")]);
-    assert_eq!(bridge.live(cause, &Finding::Unknown, 10, 1000), []);
+    assert_eq!(bridge.live(cause, &Assessment::Unknown, 10, 1000), []);
     bridge.restart(1000);
-    assert_eq!(bridge.live(cause, &Finding::Unknown, 1000, 2000), []);
+    assert_eq!(bridge.live(cause, &Assessment::Unknown, 1000, 2000), []);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn a_bridge_that_leads_again_pages_what_began_meanwhile() {
     // Or it does not.
     bridge.alarms.not_leading(Duration::from_secs(200));
     assert_eq!(bridge.live(cause, &trouble(cause), 200, 300), []);
-    assert_eq!(bridge.live(cause, &Finding::Clear, 300, 400), [(315, "resolve")]);
+    assert_eq!(bridge.live(cause, &Assessment::Clear, 300, 400), [(315, "resolve")]);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn the_storage_alarm_goes_on_whoever_leads() {
     assert_eq!(bridge.live(cause, &trouble(cause), 0, 20), [(10, "page")]);
     bridge.alarms.not_leading(Duration::from_secs(20));
     assert_eq!(bridge.live(cause, &trouble(cause), 20, 100), []);
-    assert_eq!(bridge.live(cause, &Finding::Clear, 100, 200), [(115, "resolve")]);
+    assert_eq!(bridge.live(cause, &Assessment::Clear, 100, 200), [(115, "resolve")]);
 }
 
 /// When the storage alarm is sent during 20 minutes of trouble. PagerDuty accepts only what is sent before `accepts_to`.

@@ -1,16 +1,15 @@
 //! What is a trouble, how bad it is, and which sentence describes it.
 
 use super::*;
-use crate::canary::{CanaryStatus, RoundTrip};
+use crate::canary::{CanaryStatus, Progress, RoundTrip};
 use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::{MetricsSnapshot, Senders};
 use crate::monitor::snapshot::ProofView;
-use crate::monitor::{PagerDutySide, SentrySide};
 use crate::pagerduty::{KeyNames, ProofState, ServiceKey};
 use crate::proof::ProofStatus;
 use crate::queue::BridgeId;
-use crate::queue::{Backlog, Destination, EventId, FirstInLine, Overview, Proof, QueueError};
+use crate::queue::{Backlog, DeadLetters, Destination, EventId, FirstInLine, Overview, Proof, QueueError};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -35,20 +34,9 @@ fn full() -> QueueError {
 /// A bridge that started at minute 0 and is healthy at minute 60.
 fn healthy() -> Snapshot {
     Snapshot {
-        at: at(60),
-        started_at: at(0),
-        queue: Ok(Overview::default()),
-        backlog: Ok(Backlog::default()),
-        waiting_alerts: Some(0),
-        storage: Ok(()),
-        storage_since: None,
-        durability: None,
         delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
-        cluster: ClusterView::default(),
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
-        sentry: SentrySide::default(),
-        pagerduty: PagerDutySide::default(),
-        fallback: None,
+        ..Snapshot::empty(at(60), at(0))
     }
 }
 
@@ -394,7 +382,7 @@ fn canary(progress: Progress) -> CanaryStatus {
 fn a_canary_that_does_not_come_back_is_told_by_the_half_of_the_way_that_is_interrupted() {
     let told = |status: CanaryStatus| {
         let mut snapshot = healthy();
-        snapshot.sentry.canary = Some(Ok(status));
+        snapshot.canary = Some(Ok(status));
         check(&snapshot, &LIMITS)
     };
     assert_eq!(told(canary(Progress::Returns)), []);
@@ -431,10 +419,8 @@ fn proof_view(failures: Vec<Proof>) -> ProofView {
 #[test]
 fn what_pagerduty_accepted_and_did_not_do_is_trouble_with_the_reason() {
     let names = KeyNames::new([(key(), "Payments".to_owned())]);
-    let told = |proof: ProofView| {
-        let pagerduty = PagerDutySide { names: names.clone(), proof: Some(proof) };
-        check(&Snapshot { pagerduty, ..healthy() }, &LIMITS)
-    };
+    let told =
+        |proof: ProofView| check(&Snapshot { key_names: names.clone(), proof: Some(proof), ..healthy() }, &LIMITS);
     assert_eq!(told(proof_view(Vec::new())), []);
     let troubles = told(proof_view(vec![unopened(7), unopened(6)]));
     let expected = "PagerDuty accepted event 7 for Payments (…WXYZ) 30m ago and no incident exists, so that nobody was \
@@ -463,8 +449,8 @@ fn the_worst_comes_first() {
         ..MetricsSnapshot::default()
     };
     snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
-    snapshot.sentry.canary = Some(Ok(canary(Progress::Lost { sent_at: at(50) })));
-    snapshot.pagerduty.proof = Some(proof_view(vec![unopened(1)]));
+    snapshot.canary = Some(Ok(canary(Progress::Lost { sent_at: at(50) })));
+    snapshot.proof = Some(proof_view(vec![unopened(1)]));
     snapshot.cluster.bridges = vec![bridge("a", "1", true), bridge("b", "2", true)];
     let all = Cause::VARIANTS.iter().copied().filter(|cause| *cause != Cause::Delivery);
     assert_eq!(checked(&snapshot), (Health::Failing, all.collect()));

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 pub use message::Message;
-pub use outage::SendError;
-pub use webhook::Webhook;
+pub use outage::FallbackError;
+pub use webhook::FallbackWebhook;
 
 use super::snapshot::{FallbackView, Snapshot};
 use super::{Intervals, Monitor, check};
@@ -37,7 +37,7 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct FallbackTask {
     monitor: Monitor,
     queue: Queue,
-    webhook: Webhook,
+    webhook: FallbackWebhook,
     leads: Box<dyn Fn() -> bool>,
     unsent_alarm: watch::Receiver<Option<String>>,
     view: watch::Sender<FallbackView>,
@@ -59,7 +59,7 @@ impl FallbackTask {
     pub fn new(
         monitor: Monitor,
         queue: Queue,
-        webhook: Webhook,
+        webhook: FallbackWebhook,
         leads: impl Fn() -> bool + 'static,
         unsent_alarm: watch::Receiver<Option<String>>,
         view: watch::Sender<FallbackView>,

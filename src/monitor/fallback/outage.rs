@@ -7,16 +7,16 @@ use strum::IntoStaticStr;
 use thiserror::Error;
 
 use crate::monitor::Intervals;
-use crate::monitor::checks::held_up::unreachable;
+use crate::monitor::checks::delivery::unreachable;
 use crate::monitor::checks::{Cause, Limits, Trouble};
-use crate::monitor::hysteresis::{Hysteresis, Phase};
+use crate::monitor::hysteresis::{Assessment, Hysteresis, Phase};
 use crate::monitor::snapshot::Snapshot;
 
 /// Why a message was not accepted. Contains nothing of the server's response, because an error page may repeat the
 /// address and with it the secret.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{reason}")]
-pub struct SendError {
+pub struct FallbackError {
     /// What happened and what to do.
     pub reason: String,
     /// The wait that the server asked for, a minute at most.
@@ -54,20 +54,9 @@ pub(super) enum OutageCause {
     Waiting,
 }
 
-/// What one check found out.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Assessment {
-    /// There is an outage.
-    Outage(Outage),
-    /// There is none.
-    Clear,
-    /// It cannot be known, because the queue cannot be read.
-    Unknown,
-}
-
 /// Finds an outage in a snapshot and its troubles. `unsent_alarm`: why an alarm that bypasses the queue could not be
 /// sent.
-pub(super) fn assess(snapshot: &Snapshot, troubles: &[Trouble], unsent_alarm: Option<&str>) -> Assessment {
+pub(super) fn assess(snapshot: &Snapshot, troubles: &[Trouble], unsent_alarm: Option<&str>) -> Assessment<Outage> {
     let trouble = |cause: Cause| troubles.iter().find(|trouble| trouble.cause == cause);
     let of_trouble = |cause: Cause| trouble(cause).map(|trouble| trouble.sentence.clone());
     let unsent = || {
@@ -83,7 +72,7 @@ pub(super) fn assess(snapshot: &Snapshot, troubles: &[Trouble], unsent_alarm: Op
         Some((cause, sentence)) => {
             let oldest = snapshot.backlog.as_ref().ok().and_then(|backlog| backlog.oldest());
             let since = oldest.map_or(snapshot.at, |oldest| oldest.since);
-            Assessment::Outage(Outage { cause, sentence, since })
+            Assessment::Trouble(Outage { cause, sentence, since })
         }
         None if snapshot.queue.is_ok() && snapshot.backlog.is_ok() => Assessment::Clear,
         None => Assessment::Unknown,
@@ -111,12 +100,12 @@ pub(super) struct Outages {
     /// Whether a notice of the outage may have reached the webhook although the attempt failed.
     may_be_told: bool,
     last_delivered_at: Option<DateTime<Utc>>,
-    attempts: Attempts,
+    attempts: NoticeAttempts,
 }
 
 /// The attempts to send one notice.
 #[derive(Debug, Default)]
-struct Attempts {
+struct NoticeAttempts {
     is_end: bool,
     number: u32,
     not_before: Duration,
@@ -132,21 +121,21 @@ impl Outages {
             pause: fallback_pause,
             may_be_told: false,
             last_delivered_at: None,
-            attempts: Attempts::default(),
+            attempts: NoticeAttempts::default(),
         }
     }
 
     /// Starts over at `now`, because another bridge notifies the webhook. When this one leads later, it has to find out
     /// by itself that there is an outage, or none.
     pub(super) fn not_leading(&mut self, now: Duration) {
-        (self.course, self.attempts) = (Hysteresis::new(now), Attempts::default());
+        (self.course, self.attempts) = (Hysteresis::new(now), NoticeAttempts::default());
     }
 
     /// Returns the notice to send after a check at `now`, if an attempt is due. `is_told`: the webhook was notified of
     /// an outage, in this run or an earlier one, and not yet of its end.
     pub(super) fn update(
         &mut self,
-        assessment: &Assessment,
+        assessment: &Assessment<Outage>,
         is_told: bool,
         delivered_at: Option<DateTime<Utc>>,
         now: Duration,
@@ -154,37 +143,31 @@ impl Outages {
         let has_delivered = std::mem::replace(&mut self.last_delivered_at, delivered_at) != delivered_at;
         let resolve_after = self.course.resolve_after(self.resolve_after, now);
         let before = self.course.phase();
-        match assessment {
-            Assessment::Outage(outage) => {
-                // An event was delivered, so attempts fail only for some service keys and PagerDuty can be reached.
-                if has_delivered && outage.cause == OutageCause::Unreachable {
-                    self.course.restart_pending(now);
-                }
-                self.course.advance(true, self.outage_after, resolve_after, now);
-            }
-            Assessment::Clear => self.course.advance(false, self.outage_after, resolve_after, now),
-            Assessment::Unknown => {}
+        // An event was delivered, so attempts fail only for some service keys and PagerDuty can be reached.
+        if has_delivered && matches!(assessment, Assessment::Trouble(Outage { cause: OutageCause::Unreachable, .. })) {
+            self.course.restart_pending(now);
         }
+        self.course.advance(assessment, self.outage_after, resolve_after, now);
         let phase = self.course.phase();
         if phase == Phase::Firing && !matches!(before, Phase::Firing | Phase::Clearing(_)) {
             self.course.raised(now);
         }
         let notice = match (phase, assessment) {
-            (Phase::Firing, Assessment::Outage(outage)) if !is_told => Notice::Outage(outage.clone()),
+            (Phase::Firing, Assessment::Trouble(outage)) if !is_told => Notice::Outage(outage.clone()),
             (Phase::Inactive(since), Assessment::Clear)
                 if (is_told || self.may_be_told) && now.saturating_sub(since) >= resolve_after =>
             {
                 Notice::Over
             }
             (Phase::Inactive(_), Assessment::Clear) => {
-                self.attempts = Attempts::default();
+                self.attempts = NoticeAttempts::default();
                 return None;
             }
             _ => return None,
         };
         let is_end = notice == Notice::Over;
         if self.attempts.is_end != is_end {
-            self.attempts = Attempts { is_end, ..Attempts::default() };
+            self.attempts = NoticeAttempts { is_end, ..NoticeAttempts::default() };
         }
         (!self.is_given_up() && now >= self.attempts.not_before).then_some(notice)
     }
@@ -192,11 +175,11 @@ impl Outages {
     /// Records that the webhook was notified.
     pub(super) fn told(&mut self) {
         self.may_be_told = false;
-        self.attempts = Attempts { is_end: self.attempts.is_end, ..Attempts::default() };
+        self.attempts = NoticeAttempts { is_end: self.attempts.is_end, ..NoticeAttempts::default() };
     }
 
     /// Records a failed attempt. Returns whether it was the last one.
-    pub(super) fn failed(&mut self, error: &SendError, now: Duration) -> bool {
+    pub(super) fn failed(&mut self, error: &FallbackError, now: Duration) -> bool {
         let attempts = &mut self.attempts;
         let pause = self.pause.saturating_mul(2_u32.saturating_pow(attempts.number)).min(LONGEST_PAUSE);
         attempts.number += 1;

@@ -7,7 +7,7 @@ use chrono::Utc;
 use tokio::sync::watch;
 
 use super::message::Message;
-use super::outage::SendError;
+use super::outage::FallbackError;
 use crate::config::FallbackUrl;
 use crate::http_client::{HttpClient, RequestError, Response};
 use crate::pagerduty::outcome::parse_retry_after;
@@ -18,14 +18,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The fallback webhook. Bound to its thread, because its HTTP client is.
 #[derive(Clone)]
-pub struct Webhook {
+pub struct FallbackWebhook {
     plain: HttpClient,
     tls: HttpClient,
     /// The current address, which may be replaced while the bridge runs.
     url: watch::Receiver<FallbackUrl>,
 }
 
-impl Webhook {
+impl FallbackWebhook {
     /// Creates a webhook at `url`. Trusts the usual certificate authorities and those of the PEM file `ca_file`.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Webhook {
     /// # Errors
     ///
     /// When there is no response, or one that is not a success. Redirects are not followed.
-    pub async fn send(&self, message: &Message) -> Result<(), SendError> {
+    pub async fn send(&self, message: &Message) -> Result<(), FallbackError> {
         let mut answer = self.post(message.json()).await?;
         if answer.status == 400 {
             answer = self.post(message.text_json()).await?;
@@ -66,10 +66,10 @@ impl Webhook {
         classify(&answer)
     }
 
-    async fn post(&self, body: Vec<u8>) -> Result<Response, SendError> {
+    async fn post(&self, body: Vec<u8>) -> Result<Response, FallbackError> {
         let url = self.url.borrow().clone();
         let http = if url.expose().scheme() == "https" { &self.tls } else { &self.plain };
-        http.post_json(url.expose(), body).await.map_err(|error| SendError {
+        http.post_json(url.expose(), body).await.map_err(|error| FallbackError {
             reason: error.reason().to_owned(),
             retry_after: None,
             may_have_arrived: matches!(error, RequestError::Timeout(_) | RequestError::Dropped(_)),
@@ -77,7 +77,7 @@ impl Webhook {
     }
 }
 
-fn classify(answer: &Response) -> Result<(), SendError> {
+fn classify(answer: &Response) -> Result<(), FallbackError> {
     let status = answer.status;
     let advice = match status {
         200..=299 => return Ok(()),
@@ -87,7 +87,7 @@ fn classify(answer: &Response) -> Result<(), SendError> {
         429 => ": too many requests",
         _ => "",
     };
-    Err(SendError {
+    Err(FallbackError {
         reason: format!("answered {status}{advice}"),
         retry_after: answer.retry_after.as_deref().and_then(|wait| parse_retry_after(wait, Utc::now())),
         may_have_arrived: status >= 500,
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    fn answered(status: u16, retry_after: Option<&str>) -> Result<(), SendError> {
+    fn answered(status: u16, retry_after: Option<&str>) -> Result<(), FallbackError> {
         let retry_after = retry_after.map(str::to_owned);
         let body = b"Not found: /services/hunter2".to_vec();
         classify(&Response {
@@ -132,7 +132,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/hooks/hunter2", listener.local_addr().unwrap());
         let webhook =
-            Webhook::with_timeout(FallbackUrl::parse(&url).unwrap(), None, Duration::from_millis(200)).unwrap();
+            FallbackWebhook::with_timeout(FallbackUrl::parse(&url).unwrap(), None, Duration::from_millis(200)).unwrap();
         let error = webhook.send(&Message::test(Utc::now())).await.unwrap_err();
         assert_eq!(error.reason, "no answer within 200ms");
         assert!(error.may_have_arrived);

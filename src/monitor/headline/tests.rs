@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::cluster::ClusterView;
-use crate::delivery::DeliveryView;
 use crate::metrics::{Failing, MetricsSnapshot};
-use crate::monitor::{Health, Limits, PagerDutySide, SentrySide, check};
+use crate::monitor::{Health, Limits, check};
 use crate::pagerduty::KeyNames;
 use crate::queue::{Backlog, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
 
@@ -31,22 +29,8 @@ fn key(end: &str) -> ServiceKey {
 }
 
 fn well() -> Snapshot {
-    Snapshot {
-        at: now(),
-        started_at: ago(7_200),
-        queue: Ok(Overview::default()),
-        backlog: Ok(Backlog::default()),
-        waiting_alerts: Some(0),
-        storage: Ok(()),
-        storage_since: None,
-        durability: None,
-        delivery: DeliveryView::default(),
-        metrics: MetricsSnapshot { last_webhook_at: Some(ago(5)), ..MetricsSnapshot::default() },
-        cluster: ClusterView::default(),
-        sentry: SentrySide::default(),
-        pagerduty: PagerDutySide::default(),
-        fallback: None,
-    }
+    let metrics = MetricsSnapshot { last_webhook_at: Some(ago(5)), ..MetricsSnapshot::default() };
+    Snapshot { metrics, ..Snapshot::empty(now(), ago(7_200)) }
 }
 
 /// A snapshot in which `events` events wait for a service key, the oldest of them for `seconds`.
@@ -119,7 +103,7 @@ fn throttling_names_the_key() {
     failing(&mut snapshot, "WXYZ", OutcomeKind::Throttled, 80);
     let said = "PagerDuty has throttled the service key …WXYZ since 02:24 UTC; 12 alerts wait, the oldest for 1 min";
     assert_eq!(line(&snapshot), (Health::Degraded, Some(said.to_owned())));
-    snapshot.pagerduty.names = KeyNames::new([(key("WXYZ"), "Payments".to_owned())]);
+    snapshot.key_names = KeyNames::new([(key("WXYZ"), "Payments".to_owned())]);
     let said = line(&snapshot).1.unwrap();
     assert!(said.starts_with("PagerDuty has throttled Payments (…WXYZ) since 02:24 UTC; "), "{said}");
 }

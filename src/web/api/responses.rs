@@ -18,7 +18,7 @@ use crate::sentry_api::audit::AuditStatus;
 
 /// The health of the bridge, and everything that explains it. A part that is off, or cannot be read, is null.
 pub(super) fn status(snapshot: &Snapshot, troubles: &[Trouble]) -> Value {
-    let Snapshot { metrics, delivery, sentry, pagerduty, .. } = snapshot;
+    let Snapshot { metrics, delivery, .. } = snapshot;
     let trouble = |trouble: &Trouble| json!({"cause": trouble.cause.name(), "status": trouble.health.name(), "sentence": trouble.sentence});
     json!({
         "status": Health::of(troubles).name(),
@@ -39,10 +39,10 @@ pub(super) fn status(snapshot: &Snapshot, troubles: &[Trouble]) -> Value {
         })),
         "destinations": destinations(snapshot),
         "bridges": snapshot.cluster.bridges.iter().map(bridge).collect::<Vec<_>>(),
-        "canary": sentry.canary.as_ref().and_then(|status| status.as_ref().ok()).map(canary),
-        "audit": sentry.audit.as_ref().map(audit),
-        "catch_up": sentry.catch_up.as_ref().map(catch_up),
-        "proof": pagerduty.proof.as_ref().map(|proof| json!({
+        "canary": snapshot.canary.as_ref().and_then(|status| status.as_ref().ok()).map(canary),
+        "audit": snapshot.audit.as_ref().map(audit),
+        "catch_up": snapshot.catch_up.as_ref().map(catch_up),
+        "proof": snapshot.proof.as_ref().map(|proof| json!({
             "trouble": proof.status.failure,
             "failures": proof.failures.as_ref().ok().map(Vec::len),
         })),
@@ -54,7 +54,7 @@ fn headline(headline: &Headline, snapshot: &Snapshot) -> Value {
     let overview = snapshot.queue.as_ref().ok();
     json!({
         "sentence": headline.text(snapshot.at),
-        "since": headline.when.map(|when| time(when.parts().1)),
+        "since": headline.when.map(|(_, at)| time(at)),
         "waiting_alerts": snapshot.waiting_alerts,
         "oldest_waiting": overview.and_then(|overview| overview.oldest_waiting).map(time),
         "dead": overview.map_or(0, |overview| overview.dead),
@@ -86,7 +86,7 @@ fn destinations(snapshot: &Snapshot) -> Vec<Value> {
         let counts = status.counts;
         json!({
             "service_key": key.to_string(),
-            "name": snapshot.pagerduty.names.get(key),
+            "name": snapshot.key_names.get(key),
             "waiting": status.waiting(),
             "dead": status.dead(),
             "delivered": counts.map_or(0, |counts| counts.delivered),

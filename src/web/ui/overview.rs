@@ -9,7 +9,7 @@ use super::notice::{self, Followed};
 use super::text::{age, ago, clock, count, counted, harmless, minute, sentence};
 use super::{bridges, charts, database, sentry, services};
 use crate::catch_up::CatchUpStatus;
-use crate::monitor::headline::{Headline, When};
+use crate::monitor::headline::Headline;
 use crate::monitor::{Health, Snapshot, Trouble, is_held_up};
 use crate::queue::{Overview, RejectedSummary};
 
@@ -54,12 +54,12 @@ pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
             (lists::dead_section(snapshot.at, &lists.dead, dead(snapshot)))
             (lists::rejected_section(snapshot.at, &lists.rejected, rejected_count(snapshot)))
         }
-        @if let Some(catch_up) = &snapshot.sentry.catch_up { (reported(snapshot.at, catch_up)) }
+        @if let Some(catch_up) = &snapshot.catch_up { (reported(snapshot.at, catch_up)) }
         @if let Some(lists) = &status.lists {
             (lists::recent_section(snapshot.at, &lists.recent))
         }
         (charts::section(&snapshot.metrics.activity))
-        (sentry::section(snapshot.at, &snapshot.sentry))
+        (sentry::section(snapshot))
         (bridges::section(snapshot))
         (database::section(snapshot))
     };
@@ -90,7 +90,7 @@ fn hero(status: &Status) -> Markup {
 fn headline_line(now: DateTime<Utc>, headline: &Headline) -> Markup {
     html! {
         (harmless(&headline.what))
-        @if let Some((word, at)) = headline.when.map(When::parts) { " " (word) " " (minute(now, at)) }
+        @if let Some((word, at)) = headline.when { " " (word) " " (minute(now, at)) }
         @if let Some(waiting) = &headline.waiting {
             "; " strong { (count(waiting.counted().0)) " " (waiting.counted().1) }
             @if let Some(oldest) = waiting.oldest { ", the oldest " (age(now, oldest)) }
@@ -139,7 +139,7 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 dd { @match metrics.last_delivered_at { Some(at) => (ago(now, at)), None => "never" } }
             }
             (sentry::vital(snapshot))
-            @if let Some(status) = &snapshot.sentry.catch_up { (catch_up(now, status)) }
+            @if let Some(status) = &snapshot.catch_up { (catch_up(now, status)) }
             @if let Ok(queue) = &snapshot.queue {
                 div {
                     dt { "Waiting" }

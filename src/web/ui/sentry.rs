@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::text::{ago, count, counted, harmless, span};
 use crate::canary::{CanaryStatus, Progress};
-use crate::monitor::{SentrySide, Snapshot};
+use crate::monitor::Snapshot;
 use crate::sentry_api::audit::{AuditFinding, AuditReport, AuditStatus};
 
 /// How many findings are shown; `audit` prints all of them.
@@ -13,7 +13,7 @@ const MAX_FINDINGS: usize = 20;
 
 /// How long the last canary took, and when it came back.
 pub(super) fn vital(snapshot: &Snapshot) -> Markup {
-    let Some(Ok(canary)) = &snapshot.sentry.canary else { return html! {} };
+    let Some(Ok(canary)) = &snapshot.canary else { return html! {} };
     let is_trouble = matches!(canary.progress, Progress::NotTaken { .. } | Progress::Lost { .. });
     html! {
         div .alert[is_trouble] {
@@ -27,16 +27,17 @@ pub(super) fn vital(snapshot: &Snapshot) -> Markup {
 }
 
 /// The section of Sentry's side.
-pub(super) fn section(now: DateTime<Utc>, sentry: &SentrySide) -> Markup {
+pub(super) fn section(snapshot: &Snapshot) -> Markup {
+    let now = snapshot.at;
     let findings =
-        sentry.audit.as_ref().and_then(|audit| audit.last.as_ref()).map_or(0, |last| last.audit.findings.len());
+        snapshot.audit.as_ref().and_then(|audit| audit.last.as_ref()).map_or(0, |last| last.audit.findings.len());
     html! {
         section #sentry aria-labelledby="sentry-title" {
             div .head {
                 h2 #sentry-title { "Alerts in Sentry " @if findings > 0 { span .badge { (count(findings as u64)) } } }
             }
-            p .empty { (canary(now, sentry)) }
-            @match &sentry.audit {
+            p .empty { (canary(snapshot)) }
+            @match &snapshot.audit {
                 None => p .empty {
                     "Audit: off. With " code { "BRIDGE_SENTRY_URL" } ", " code { "BRIDGE_SENTRY_ORG" } " and "
                     code { "BRIDGE_SENTRY_API_TOKEN" } " set, it looks once a day for projects and alerts that would page nobody."
@@ -47,8 +48,9 @@ pub(super) fn section(now: DateTime<Utc>, sentry: &SentrySide) -> Markup {
     }
 }
 
-fn canary(now: DateTime<Utc>, sentry: &SentrySide) -> Markup {
-    let Some(canary) = &sentry.canary else {
+fn canary(snapshot: &Snapshot) -> Markup {
+    let now = snapshot.at;
+    let Some(canary) = &snapshot.canary else {
         return html! {
             "Canary: off. With " code { "BRIDGE_CANARY_DSN" } " set, an event is sent through Sentry from time to time, and its webhook has to come back."
         };

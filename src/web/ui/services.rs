@@ -86,7 +86,7 @@ fn by_urgency(snapshot: &Snapshot) -> Vec<(&ServiceKey, ServiceKeyStatus<'_>)> {
 }
 
 fn line(snapshot: &Snapshot, key: &ServiceKey, row: ServiceKeyStatus<'_>) -> Markup {
-    let (now, name) = (snapshot.at, snapshot.pagerduty.names.get(key));
+    let (now, name) = (snapshot.at, snapshot.key_names.get(key));
     let oldest = row.counts.and_then(|counts| counts.oldest_waiting);
     let colour = oldest.map_or("fresh", |oldest| age_class(now, oldest));
     let view = row.deliveries;

@@ -2,11 +2,10 @@
 
 use super::*;
 use crate::canary::CanaryLimits;
-use crate::cluster::{BridgeView, ClusterView};
+use crate::cluster::BridgeView;
 use crate::delivery::{DeliveryView, KeyView};
-use crate::metrics::{Failing, MetricsSnapshot};
+use crate::metrics::Failing;
 use crate::monitor::checks::check;
-use crate::monitor::{PagerDutySide, SentrySide};
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::{Backlog, BridgeId, Destination, EventId, FirstInLine, Overview, QueueError};
 
@@ -56,30 +55,20 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
     };
     let first = FirstInLine { id: EventId::new(7), service_key, since: at(since), is_revived: false, reason };
     Snapshot {
-        cluster: ClusterView::default(),
-        at: at(60),
-        started_at: at(0),
         queue: Ok(Overview { waiting: 1, destinations: vec![waits], ..Overview::default() }),
         backlog: Ok(Backlog { first: vec![first], dead: Vec::new() }),
-        waiting_alerts: None,
-        storage_since: None,
-        storage: Ok(()),
-        durability: None,
         delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },
-        metrics: MetricsSnapshot::default(),
-        sentry: SentrySide::default(),
-        pagerduty: PagerDutySide::default(),
-        fallback: None,
+        ..Snapshot::empty(at(60), at(0))
     }
 }
 
-fn assessed(snapshot: &Snapshot, unsent_alarm: Option<&str>) -> Assessment {
+fn assessed(snapshot: &Snapshot, unsent_alarm: Option<&str>) -> Assessment<Outage> {
     assess(snapshot, &check(snapshot, &LIMITS), unsent_alarm)
 }
 
 #[track_caller]
 fn is_outage(snapshot: &Snapshot, cause: OutageCause, part: &str) {
-    let Assessment::Outage(outage) = assessed(snapshot, None) else { panic!("no outage: {snapshot:?}") };
+    let Assessment::Trouble(outage) = assessed(snapshot, None) else { panic!("no outage: {snapshot:?}") };
     assert_eq!((outage.cause, outage.since), (cause, at(snapshot_since(snapshot))));
     assert!(outage.sentence.contains(part), "{outage:?}");
 }
@@ -121,7 +110,7 @@ fn an_alarm_that_pagerduty_does_not_take_is_told_elsewhere() {
     (snapshot.storage, snapshot.queue, snapshot.backlog) = (Err(full()), Err(full()), Err(full()));
     snapshot.delivery = DeliveryView::default();
     assert_eq!(assessed(&snapshot, None), Assessment::Unknown);
-    let Assessment::Outage(outage) = assessed(&snapshot, Some("no connection")) else { panic!("no outage") };
+    let Assessment::Trouble(outage) = assessed(&snapshot, Some("no connection")) else { panic!("no outage") };
     assert_eq!((outage.cause, outage.since), (OutageCause::Unreachable, at(60)));
     let beginning = "an alarm cannot be sent to PagerDuty (no connection): alerts cannot be committed";
     assert!(outage.sentence.starts_with(beginning), "{outage:?}");
@@ -161,7 +150,7 @@ fn attempts_of_another_bridge_that_fail_are_an_outage_as_well() {
 struct Bridge {
     outages: Outages,
     is_told: bool,
-    error: Option<SendError>,
+    error: Option<FallbackError>,
     delivered_at: Option<DateTime<Utc>>,
     started: u64,
 }
@@ -173,7 +162,7 @@ impl Bridge {
     }
 
     /// Checks every second from `from` until before `to`, and returns what was sent, and when.
-    fn live(&mut self, assessment: &Assessment, from: u64, to: u64) -> Vec<(u64, &'static str)> {
+    fn live(&mut self, assessment: &Assessment<Outage>, from: u64, to: u64) -> Vec<(u64, &'static str)> {
         let mut sent = Vec::new();
         for second in from..to {
             let now = Duration::from_secs(second - self.started);
@@ -192,12 +181,12 @@ impl Bridge {
     }
 }
 
-fn outage() -> Assessment {
+fn outage() -> Assessment<Outage> {
     assessed(&waiting(59, Some("no connection")), None)
 }
 
-fn error(may_have_arrived: bool, retry_after: Option<u64>) -> SendError {
-    SendError { reason: "failed".to_owned(), retry_after: retry_after.map(Duration::from_secs), may_have_arrived }
+fn error(may_have_arrived: bool, retry_after: Option<u64>) -> FallbackError {
+    FallbackError { reason: "failed".to_owned(), retry_after: retry_after.map(Duration::from_secs), may_have_arrived }
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn full() -> (Snapshot, Vec<Trouble>) {
         outage_since: Some(ago(120)),
         failure: Some("chat.example.com: answered 500".to_owned()),
     });
-    snapshot.pagerduty.names = KeyNames::new([(key.clone(), "Payments".to_owned())]);
+    snapshot.key_names = KeyNames::new([(key.clone(), "Payments".to_owned())]);
     let proof = Proof {
         event: EventId::new(7),
         service_key: key.clone(),
@@ -55,7 +55,7 @@ fn full() -> (Snapshot, Vec<Trouble>) {
         reason: Some("a rule suppressed it".to_owned()),
     };
     let status_of_proof = ProofStatus { failure: Some("answered 403".to_owned()), is_refused: true };
-    snapshot.pagerduty.proof = Some(ProofView { status: status_of_proof, failures: Ok(vec![proof]) });
+    snapshot.proof = Some(ProofView { status: status_of_proof, failures: Ok(vec![proof]) });
     snapshot.cluster = ClusterView {
         bridges: vec![BridgeView {
             id: BridgeId::new(0x1234_5678_9abc_4def_8123_4567_89ab_cdef),
@@ -70,7 +70,7 @@ fn full() -> (Snapshot, Vec<Trouble>) {
             keys: vec![key],
         }],
     };
-    snapshot.sentry.canary = Some(Ok(CanaryStatus {
+    snapshot.canary = Some(Ok(CanaryStatus {
         last: Some(RoundTrip { sent_at: ago(1_000), returned_at: ago(995) }),
         last_sent_at: Some(ago(100)),
         progress: Progress::NotTaken { since: ago(900), reason: "answered 413".to_owned() },
@@ -79,8 +79,8 @@ fn full() -> (Snapshot, Vec<Trouble>) {
     let mut report = audit();
     report.audit.findings.truncate(1);
     report.audit.notes.push("a note".to_owned());
-    snapshot.sentry.audit = Some(AuditStatus { last: Some(Arc::new(report)), failure: Some((ago(5), error)) });
-    snapshot.sentry.catch_up = Some(CatchUpStatus {
+    snapshot.audit = Some(AuditStatus { last: Some(Arc::new(report)), failure: Some((ago(5), error)) });
+    snapshot.catch_up = Some(CatchUpStatus {
         last: Some(CatchUpRun { until: ago(90), ran_at: ago(80), found: 6, enqueued: 1, reported: 2, summarized: 3 }),
         is_exact: Some(true),
         failure: Some((ago(10), "Sentry answered 500".to_owned())),
@@ -113,10 +113,10 @@ fn the_status_while_nothing_can_be_read() {
     snapshot.backlog = Err(error.clone());
     snapshot.waiting_alerts = None;
     snapshot.durability = None;
-    snapshot.sentry.canary = Some(Err(error.clone()));
-    snapshot.sentry.audit = Some(AuditStatus::default());
-    snapshot.sentry.catch_up = Some(CatchUpStatus::new(CatchUpMode::Page));
-    snapshot.pagerduty.proof = Some(ProofView { status: ProofStatus::default(), failures: Err(error) });
+    snapshot.canary = Some(Err(error.clone()));
+    snapshot.audit = Some(AuditStatus::default());
+    snapshot.catch_up = Some(CatchUpStatus::new(CatchUpMode::Page));
+    snapshot.proof = Some(ProofView { status: ProofStatus::default(), failures: Err(error) });
     troubles[0].cause = crate::monitor::Cause::Storage;
     troubles[0].health = Health::Failing;
     assert_snapshot!(status_of(&snapshot, &troubles));
@@ -132,7 +132,7 @@ fn the_states_of_the_canary_are_named() {
     let mut states = Vec::new();
     for progress in [Progress::Unknown, Progress::Returns, Progress::Lost { sent_at: now() }] {
         let canary = CanaryStatus { progress, ..CanaryStatus::default() };
-        snapshot.sentry.canary = Some(Ok(canary));
+        snapshot.canary = Some(Ok(canary));
         states.push(state(&snapshot));
     }
     assert_eq!(states, ["unknown", "returns", "lost"].map(|state| format!("\"canary\":{{\"state\":\"{state}\",")));

@@ -111,9 +111,9 @@ fn the_canary_is_shown_with_its_time_and_the_audit_with_its_remedies_and_its_tok
     let (sent_at, returned_at) = (samples::ago(74), samples::ago(70));
     let last = Some(RoundTrip { sent_at, returned_at });
     let canary = CanaryStatus { last, last_sent_at: Some(sent_at), progress: Progress::Returns };
-    status.snapshot.sentry.canary = Some(Ok(canary));
+    status.snapshot.canary = Some(Ok(canary));
     let audit = || AuditStatus { last: Some(Arc::new(samples::audit())), failure: None };
-    status.snapshot.sentry.audit = Some(audit());
+    status.snapshot.audit = Some(audit());
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("<dt>Sentry → bridge</dt><dd>4.0 s<small>"), "{page}");
     assert!(page.contains("1 min ago") && page.contains("Canary: comes back"), "{page}");
@@ -129,7 +129,7 @@ fn the_canary_is_shown_with_its_time_and_the_audit_with_its_remedies_and_its_tok
     assert!(page.contains("1 more finding: run <code>audit</code>"), "{page}");
 
     let error = SentryApiError::Forbidden { call: "GET /api/0/<b>/".to_owned(), scope: "org:read" };
-    status.snapshot.sentry.audit = Some(AuditStatus { failure: Some((samples::ago(5), error)), ..audit() });
+    status.snapshot.audit = Some(AuditStatus { failure: Some((samples::ago(5), error)), ..audit() });
     let page = overview::page(&frame(), &status).0;
     assert!(page.contains("The audit failed") && page.contains("GET /api/0/&lt;b&gt;/ (403)"), "{page}");
     assert!(page.contains("21 findings"), "what was found before is shown: {page}");

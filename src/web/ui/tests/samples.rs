@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::cluster::ClusterView;
 use crate::delivery::view::{DeliveryView, KeyView};
 use crate::metrics::{Bucket, MetricsSnapshot};
-use crate::monitor::{Cause, Health, PagerDutySide, SentrySide, Snapshot, Trouble};
+use crate::monitor::{Cause, Health, Snapshot, Trouble};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, SentryOrigin, ServiceKey};
 use crate::queue::{
     Backlog, DeadLetters, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State,
@@ -40,23 +39,11 @@ pub(super) fn frame() -> Frame {
 /// A bridge that has just started.
 pub(in crate::web) fn snapshot() -> Snapshot {
     Snapshot {
-        at: now(),
-        started_at: ago(4),
-        queue: Ok(Overview::default()),
-        backlog: Ok(Backlog::default()),
-        waiting_alerts: Some(0),
-        storage: Ok(()),
-        storage_since: None,
         durability: Some(Durability {
             survives: Survives::Crash,
             settings: vec![("journal_mode", "WAL".to_owned()), ("synchronous", "FULL".to_owned())],
         }),
-        delivery: DeliveryView::default(),
-        cluster: ClusterView::default(),
-        metrics: MetricsSnapshot::default(),
-        sentry: SentrySide::default(),
-        pagerduty: PagerDutySide::default(),
-        fallback: None,
+        ..Snapshot::empty(now(), ago(4))
     }
 }
 

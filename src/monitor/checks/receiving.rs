@@ -1,13 +1,19 @@
-//! Whether webhooks with a wrong signature are a trouble: the Client Secret was changed in Sentry, or somebody else sends them.
+//! Whether webhooks come from Sentry: their signatures, the canary, and silence.
+
+use humantime::format_duration;
 
 use super::{Cause, Limits, Trouble, rounded, since};
+use crate::canary::Progress;
 use crate::metrics::Senders;
 use crate::monitor::snapshot::Snapshot;
+use crate::sentry_api::connect::CANARY;
 
+/// Whether webhooks with a wrong signature are a trouble: the Client Secret was changed in Sentry, or somebody else sends them.
+///
 /// A held webhook is lost unless the bridge is given the new secret, so a single one is a trouble. There are three
 /// reasons to take it for a stranger's: right signatures came since; right ones came after wrong ones within the last
 /// day, and there are only a few wrong ones now; it is too new. A sender with a right token is not a stranger.
-pub(super) fn check(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+pub(super) fn signatures(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
     let metrics = &snapshot.metrics;
     let queue = snapshot.queue.as_ref().ok();
     let held = queue.map_or(0, |queue| queue.held);
@@ -52,4 +58,47 @@ fn origin(senders: &Senders) -> String {
     }
     let addresses: Vec<_> = senders.first.iter().map(ToString::to_string).collect();
     format!("from {}{}", addresses.join(", "), if senders.more { " and others" } else { "" })
+}
+
+/// The sentence first says which half of the way is interrupted, because what to check differs.
+pub(super) fn canary(snapshot: &Snapshot) -> Option<Trouble> {
+    let status = snapshot.canary.as_ref()?.as_ref().ok()?;
+    let last = status.last.map_or_else(
+        || "none has come back so far".to_owned(),
+        |last| format!("the last one came back {} ago", rounded(since(last.returned_at, snapshot.at))),
+    );
+    let sentence = match &status.progress {
+        Progress::Unknown | Progress::Returns => return None,
+        Progress::NotTaken { since: first, reason } => format!(
+            "Sentry does not take the canary's events, for {} now: {reason}; other events of applications may be lost as \
+             well, and {last}",
+            rounded(since(*first, snapshot.at))
+        ),
+        Progress::Lost { sent_at } => format!(
+            "Sentry took the canary {} ago, and its webhook did not come: alerts may not come either, and {last}; check \
+             that Sentry's workers run, that the alert \"{CANARY}\" is there and on (`audit`, `connect --canary`), that the \
+             canary's issue is not archived, and that Sentry reaches the bridge",
+            rounded(since(*sent_at, snapshot.at))
+        ),
+    };
+    Some(Trouble::failing(Cause::Canary, sentence))
+}
+
+pub(super) fn silence(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+    let limit = limits.silence?;
+    let last = snapshot.metrics.last_webhook_at;
+    let quiet = since(last.unwrap_or(snapshot.started_at), snapshot.at);
+    if quiet < limit {
+        return None;
+    }
+    let what = match last {
+        Some(_) => format!("no webhook came for {}", rounded(quiet)),
+        None => format!("no webhook came since the bridge started, for {}", rounded(quiet)),
+    };
+    let sentence = format!(
+        "{what}, and BRIDGE_SILENCE_ALARM is {}: check in Sentry that the alert rules notify the bridge and that its URL \
+         is right, and send a test from there",
+        format_duration(limit),
+    );
+    Some(Trouble::failing(Cause::Silence, sentence))
 }

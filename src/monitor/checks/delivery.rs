@@ -1,15 +1,17 @@
-//! Events that wait: for how long, and what keeps them from PagerDuty.
+//! Whether events get through to PagerDuty: those that wait, and what keeps them; dead letters; and what PagerDuty accepts but
+//! does not carry out.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use humantime::format_duration;
 
-use super::{Cause, Limits, Trouble, rounded, since};
+use super::{Cause, Health, Limits, Trouble, rounded, since};
 use crate::delivery::KeyView;
 use crate::metrics::Failing;
 use crate::monitor::snapshot::Snapshot;
-use crate::pagerduty::{OutcomeKind, ServiceKey};
+use crate::pagerduty::{OutcomeKind, ProofState, ServiceKey};
+use crate::queue::DeadLetters;
 
 /// An event that has waited for this long is not just in transit.
 pub(in crate::monitor) const TRANSIT: Duration = Duration::from_mins(1);
@@ -19,7 +21,7 @@ const OUTAGE: Duration = Duration::from_mins(1);
 
 /// Why events wait for some service keys: how the attempts fail, and since when.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::monitor) struct Outage<'a> {
+pub(in crate::monitor) struct FailingDeliveries<'a> {
     /// How they fail; if in several ways, the one that says most about PagerDuty.
     pub(in crate::monitor) kind: OutcomeKind,
     /// Since when, for the key that has failed longest.
@@ -30,7 +32,7 @@ pub(in crate::monitor) struct Outage<'a> {
     pub(in crate::monitor) others_pass: bool,
 }
 
-impl<'a> Outage<'a> {
+impl<'a> FailingDeliveries<'a> {
     /// Returns the outage that holds up events, if there is one. Failures other than throttling take precedence over
     /// throttling.
     pub(in crate::monitor) fn of(snapshot: &'a Snapshot) -> Option<Self> {
@@ -53,7 +55,7 @@ impl<'a> Outage<'a> {
 
 /// Formats a service key for a sentence, with its name if it has one.
 pub(in crate::monitor) fn named(key: &ServiceKey, snapshot: &Snapshot) -> String {
-    let name = snapshot.pagerduty.names.get(key);
+    let name = snapshot.key_names.get(key);
     name.map_or_else(|| format!("the service key {key}"), |name| format!("{name} ({key})"))
 }
 
@@ -189,4 +191,76 @@ fn long_in_transit(snapshot: &Snapshot) -> Option<String> {
             rounded(age)
         )
     })
+}
+
+pub(super) fn untrusted(snapshot: &Snapshot) -> Option<Trouble> {
+    let reason = snapshot.delivery.untrusted.as_ref()?;
+    let sentence = format!(
+        "nothing is sent, because the TLS certificate at PagerDuty's address is not trusted ({reason}): check for a proxy \
+         in between, and check BRIDGE_PAGERDUTY_URL and BRIDGE_PAGERDUTY_CA_FILE"
+    );
+    Some(Trouble::failing(Cause::Untrusted, sentence))
+}
+
+/// Dead letters by themselves do not keep other events from being delivered, so there is time to look at them. If no
+/// event of the service key was delivered since the newest of them, the next alert is unlikely to be delivered either.
+pub(super) fn dead_letters(snapshot: &Snapshot) -> Option<Trouble> {
+    let dead = &snapshot.backlog.as_ref().ok()?.dead;
+    let number: u64 = dead.iter().map(|letters| letters.number).sum();
+    let worst = dead.iter().max_by_key(|letters| (!delivered_since(snapshot, letters), letters.died_at))?;
+    let (health, others) = if delivered_since(snapshot, worst) {
+        (Health::Degraded, "")
+    } else {
+        (Health::Failing, ", and PagerDuty has accepted no event for that key since")
+    };
+    let (noun, such_as) =
+        if number == 1 { ("event is a dead letter", ": ") } else { ("events are dead letters", ", such as ") };
+    let reason = worst.reason.as_deref().unwrap_or("without a reason");
+    let sentence = format!(
+        "{number} {noun}{such_as}event {} for {} ({reason}){others}; see `queue list --state dead`, then \
+         retry or discard",
+        worst.newest,
+        named(&worst.service_key, snapshot)
+    );
+    Some(Trouble { cause: Cause::DeadLetters, health, sentence })
+}
+
+/// Whether PagerDuty accepted an event for that service key after the newest dead letter.
+fn delivered_since(snapshot: &Snapshot, letters: &DeadLetters) -> bool {
+    snapshot.last_delivered_at(&letters.service_key).is_some_and(|delivered| delivered > letters.died_at)
+}
+
+/// Whether PagerDuty carries out the events that it accepts.
+///
+/// A token that PagerDuty refuses does not affect alerts, but the proof that the operator wanted is missing.
+pub(super) fn proof(snapshot: &Snapshot) -> Option<Trouble> {
+    let view = snapshot.proof.as_ref()?;
+    let failures = view.failures.as_ref().map_or(&[][..], Vec::as_slice);
+    let Some(newest) = failures.first() else {
+        let error = view.status.failure.as_ref().filter(|_| view.status.is_refused)?;
+        let sentence = format!("whether PagerDuty does what it accepts is not known: {error}");
+        return Some(Trouble::degraded(Cause::Proof, sentence));
+    };
+    let (id, key) = (newest.event, snapshot.key_names.show(&newest.service_key));
+    let (ago, reason) =
+        (rounded(since(newest.delivered_at, snapshot.at)), newest.reason.as_deref().unwrap_or_default());
+    let others = match failures.len() {
+        1 => String::new(),
+        2 => "; the same happened to one earlier event".to_owned(),
+        number => format!("; the same happened to {} earlier events", number - 1),
+    };
+    let sentence = if newest.state == ProofState::LeftOpen {
+        let number = newest.incident_number.unwrap_or_default();
+        let place = newest.incident_url.as_ref().map_or_else(String::new, |url| format!(" at {url}"));
+        format!(
+            "incident #{number} for {key} is open although event {id} resolved it {ago} ago ({reason}): resolve it by \
+             hand{place}{others}"
+        )
+    } else {
+        format!(
+            "PagerDuty accepted event {id} for {key} {ago} ago and no incident exists, so that nobody was notified: {reason}; \
+             look at the alert in Sentry{others}"
+        )
+    };
+    Some(Trouble::failing(Cause::Proof, sentence))
 }
