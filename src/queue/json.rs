@@ -96,21 +96,13 @@ impl ItemSummary {
 
 /// Everything that is stored about an event or a rejected webhook, as `queue show --json` and `queue export` show it.
 #[derive(Debug, Serialize)]
-pub struct ItemDetails {
-    /// The fields that a list shows.
-    #[serde(flatten)]
-    pub summary: ItemSummary,
-    /// The fields that only events or only rejected webhooks have.
-    #[serde(flatten)]
-    pub kind: ItemKind,
-}
-
-/// The fields that only events or only rejected webhooks have.
-#[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum ItemKind {
-    /// The fields that only events have.
+pub enum ItemDetails {
+    /// An event.
     Event {
+        /// The fields that a list shows.
+        #[serde(flatten)]
+        summary: ItemSummary,
         /// When the first alert it stands for was received.
         first_seen: String,
         /// When the last attempt was begun.
@@ -124,8 +116,11 @@ pub enum ItemKind {
         /// The body that is sent, as JSON, or as text if it is not valid JSON.
         event: Value,
     },
-    /// The fields that only rejected webhooks have.
+    /// A rejected webhook.
     Webhook {
+        /// The fields that a list shows.
+        #[serde(flatten)]
+        summary: ItemSummary,
         /// The header `Sentry-Hook-Resource`.
         resource: Option<String>,
         /// The body as it was received.
@@ -138,21 +133,21 @@ pub enum ItemKind {
 }
 
 impl ItemDetails {
-    /// Creates the details of an event.
+    /// Creates the details of an event, with the name of its service key and what PagerDuty shows of it.
     #[must_use]
-    pub fn of_event(record: Record, keys: ServiceKeys) -> Self {
+    pub fn of_event(record: Record, keys: ServiceKeys, service: Option<String>, proof: Option<Proof>) -> Self {
         // This covers the alert's own texts, too, which may contain the key.
         let text = keys.clean(&record.summary.service_key, String::from_utf8_lossy(&record.body).into_owned());
         let event = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        let kind = ItemKind::Event {
+        Self::Event {
             first_seen: time(record.summary.first_seen),
             last_attempt_at: record.last_attempt_at.map(time),
             finished_at: record.summary.finished_at.map(time),
             resolved_at: record.resolved_at.map(time),
             blamed_seconds: record.blamed.as_secs_f64(),
+            summary: ItemSummary::of_event(record.summary, keys).with_pagerduty(service, proof),
             event,
-        };
-        Self { summary: ItemSummary::of_event(record.summary, keys), kind }
+        }
     }
 
     /// Creates the details of a rejected webhook, with each of `keys` masked where the text contains it.
@@ -164,10 +159,7 @@ impl ItemDetails {
             Ok(text) => (Some(keys.iter().fold(text, |text, key| key.mask(text))), None),
             Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
         };
-        Self {
-            summary: ItemSummary::of_rejected(summary),
-            kind: ItemKind::Webhook { resource: webhook.resource, body, body_base64 },
-        }
+        Self::Webhook { summary: ItemSummary::of_rejected(summary), resource: webhook.resource, body, body_base64 }
     }
 }
 

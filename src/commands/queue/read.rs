@@ -225,9 +225,7 @@ async fn details(
         ItemId::Event(id) => {
             let Some(record) = reader.get(id).await? else { return Ok(None) };
             let (name, proof) = (names.get(&record.summary.service_key), reader.proofs(&[id]).await?.pop());
-            let mut details = ItemDetails::of_event(record, keys);
-            details.summary = details.summary.with_pagerduty(name, proof);
-            Some(details)
+            Some(ItemDetails::of_event(record, keys, name, proof))
         }
         ItemId::Rejected(id) => reader.rejected(id).await?.map(|webhook| ItemDetails::of_rejected(id, webhook, &[])),
     })

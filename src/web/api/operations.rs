@@ -107,9 +107,7 @@ async fn event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result
     let record = reader.get(id).await?.ok_or_else(|| not_there(ItemId::Event(id)))?;
     let name = state.monitor.names().get(&record.summary.service_key);
     let proof = reader.proofs(&[id]).await?.pop();
-    let mut details = ItemDetails::of_event(record, ServiceKeys::Masked);
-    details.summary = details.summary.with_pagerduty(name, proof);
-    Ok(done(&details))
+    Ok(done(&ItemDetails::of_event(record, ServiceKeys::Masked, name, proof)))
 }
 
 async fn all_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
