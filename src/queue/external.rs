@@ -86,7 +86,7 @@ impl OpenIncident {
 }
 
 /// The maximum number of failures that are read at once; the newest are read.
-pub(super) const MOST_FAILURES: u32 = 100;
+pub(super) const MAX_FAILURES: u32 = 100;
 
 /// The minimum time for which a failure is shown, even if later events of its service key are confirmed.
 pub(super) const SHOWN_FOR: TimeDelta = TimeDelta::hours(1);
@@ -120,7 +120,7 @@ pub struct Proof {
 }
 
 /// How many canaries are kept.
-pub(super) const MOST_CANARIES: u32 = 256;
+pub(super) const MAX_CANARIES: u32 = 256;
 
 /// One canary.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -165,7 +165,7 @@ pub enum CanaryChange {
 pub(super) const KEEP_UPDATES: TimeDelta = TimeDelta::days(7);
 
 /// The maximum number of waiting updates that are read at once.
-pub(super) const MOST_UPDATES: u32 = 500;
+pub(super) const MAX_UPDATES: u32 = 500;
 
 /// What is done to an issue.
 #[derive(Clone, Copy, Debug, EnumString, Eq, IntoStaticStr, PartialEq)]

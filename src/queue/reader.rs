@@ -29,7 +29,7 @@ const SEARCH_STEP: i64 = 20_000;
 const SEARCH_TIME: Duration = Duration::from_secs(1);
 
 /// The maximum number of waiting events among which alerts are counted.
-pub(super) const MOST_COUNTED: u32 = 1_000;
+pub(super) const MAX_COUNTED: u32 = 1_000;
 
 /// Reads the queue and never changes it; clones share their connections.
 #[derive(Clone, Debug)]

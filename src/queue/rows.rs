@@ -22,7 +22,7 @@ pub(super) enum ColumnError {
     /// The database did not return the value.
     Sqlx(sqlx::Error),
     /// The value of the named column is not one that the bridge writes.
-    Odd(&'static str),
+    Invalid(&'static str),
 }
 
 impl From<sqlx::Error> for ColumnError {
@@ -47,16 +47,16 @@ pub(super) trait TypedRow {
     /// The number of the event.
     fn id(&self) -> Result<EventId, ColumnError> {
         // Only from a damaged index: the error is that of the database, because there is no event to name.
-        self.decode_integer("id")?.map(EventId::new).ok_or(ColumnError::Odd("id"))
+        self.decode_integer("id")?.map(EventId::new).ok_or(ColumnError::Invalid("id"))
     }
 
     fn optional_number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, ColumnError> {
         let number = known(column, self.decode_integer(column))?;
-        number.map(|number| T::try_from(number).map_err(|_| ColumnError::Odd(column))).transpose()
+        number.map(|number| T::try_from(number).map_err(|_| ColumnError::Invalid(column))).transpose()
     }
 
     fn number<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, ColumnError> {
-        self.optional_number(column)?.ok_or(ColumnError::Odd(column))
+        self.optional_number(column)?.ok_or(ColumnError::Invalid(column))
     }
 
     fn milliseconds(&self, column: &'static str) -> Result<Duration, ColumnError> {
@@ -65,11 +65,11 @@ pub(super) trait TypedRow {
 
     fn optional_time(&self, column: &'static str) -> Result<Option<DateTime<Utc>>, ColumnError> {
         let milliseconds = known(column, self.decode_integer(column))?;
-        milliseconds.map(|at| DateTime::from_timestamp_millis(at).ok_or(ColumnError::Odd(column))).transpose()
+        milliseconds.map(|at| DateTime::from_timestamp_millis(at).ok_or(ColumnError::Invalid(column))).transpose()
     }
 
     fn time(&self, column: &'static str) -> Result<DateTime<Utc>, ColumnError> {
-        self.optional_time(column)?.ok_or(ColumnError::Odd(column))
+        self.optional_time(column)?.ok_or(ColumnError::Invalid(column))
     }
 
     fn optional_flag(&self, column: &'static str) -> Result<Option<bool>, ColumnError> {
@@ -77,7 +77,7 @@ pub(super) trait TypedRow {
     }
 
     fn flag(&self, column: &'static str) -> Result<bool, ColumnError> {
-        self.optional_flag(column)?.ok_or(ColumnError::Odd(column))
+        self.optional_flag(column)?.ok_or(ColumnError::Invalid(column))
     }
 
     fn optional_text(&self, column: &'static str) -> Result<Option<String>, ColumnError> {
@@ -85,16 +85,16 @@ pub(super) trait TypedRow {
     }
 
     fn text(&self, column: &'static str) -> Result<String, ColumnError> {
-        self.optional_text(column)?.ok_or(ColumnError::Odd(column))
+        self.optional_text(column)?.ok_or(ColumnError::Invalid(column))
     }
 
     fn bytes(&self, column: &'static str) -> Result<Vec<u8>, ColumnError> {
-        known(column, self.decode_bytes(column))?.ok_or(ColumnError::Odd(column))
+        known(column, self.decode_bytes(column))?.ok_or(ColumnError::Invalid(column))
     }
 
     /// Parses a text.
     fn parsed<T>(&self, column: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, ColumnError> {
-        known(column, self.decode_text(column))?.and_then(|text| parse(&text)).ok_or(ColumnError::Odd(column))
+        known(column, self.decode_text(column))?.and_then(|text| parse(&text)).ok_or(ColumnError::Invalid(column))
     }
 
     fn service_key(&self) -> Result<ServiceKey, ColumnError> {
@@ -116,7 +116,7 @@ pub(super) trait TypedRow {
 
 fn known<T>(column: &'static str, decoded: sqlx::Result<T>) -> Result<T, ColumnError> {
     decoded.map_err(|error| match error {
-        sqlx::Error::ColumnDecode { .. } => ColumnError::Odd(column),
+        sqlx::Error::ColumnDecode { .. } => ColumnError::Invalid(column),
         error => ColumnError::Sqlx(error),
     })
 }
@@ -183,7 +183,7 @@ pub(super) fn waiting_event(row: &impl TypedRow, service_key: &ServiceKey) -> Re
 /// The last attempt of an event, by a clock that was `ahead` milliseconds ahead, and how many attempts there were.
 pub(super) fn attempt(row: &impl TypedRow, ahead: i64) -> Result<(ServiceKey, DateTime<Utc>, u32), ColumnError> {
     let at = row.number::<i64>("last_attempt_at")?.saturating_sub(ahead);
-    let at = DateTime::from_timestamp_millis(at).ok_or(ColumnError::Odd("last_attempt_at"))?;
+    let at = DateTime::from_timestamp_millis(at).ok_or(ColumnError::Invalid("last_attempt_at"))?;
     Ok((row.service_key()?, at, row.number("attempts")?))
 }
 
@@ -223,7 +223,7 @@ pub(super) fn held(row: &impl TypedRow) -> Result<Held, ColumnError> {
     Ok(Held {
         received_at: row.time("received_at")?,
         sender: sender(row)?,
-        signature: signature.map_err(|_| ColumnError::Odd("signature"))?,
+        signature: signature.map_err(|_| ColumnError::Invalid("signature"))?,
         resource: row.optional_text("resource")?,
         idempotency_key: row.optional_text("idempotency_key")?,
         sent_at: row.optional_time("sent_at")?,
@@ -233,7 +233,7 @@ pub(super) fn held(row: &impl TypedRow) -> Result<Held, ColumnError> {
 
 fn sender(row: &impl TypedRow) -> Result<HeldSender, ColumnError> {
     let Some(network) = row.optional_text("network")? else { return Ok(HeldSender::Token) };
-    network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Odd("network"))
+    network.parse().map(HeldSender::Network).map_err(|_| ColumnError::Invalid("network"))
 }
 
 /// One row of the overview: the numbers of webhooks, which are the same in every row, and the events of one service key in

@@ -306,7 +306,7 @@ impl Store for PostgresEngine {
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
         let transaction = self.begin(MAINTENANCE).await?;
-        let keep = async |connection: &mut PgConnection| maintenance::keep_metrics(connection, metrics).await;
+        let keep = async |connection: &mut PgConnection| maintenance::write_metrics(connection, metrics).await;
         let (transaction, ()) = self.step(transaction, keep).await?;
         // Committed with a mark, because the counts must not be added twice.
         self.commit(transaction, &Mark::new()).await

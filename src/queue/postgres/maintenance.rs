@@ -14,16 +14,15 @@ use crate::metrics::{DailyActivity, PersistedMetrics};
 use crate::pagerduty::ServiceKey;
 use crate::queue::OutageNotice;
 use crate::queue::external::{
-    CanaryChange, IssueUpdateChange, KEEP_NOTES, KEEP_UPDATES, MOST_CANARIES, Proof, REOPENED, SentryNotes,
-    StatusChange,
+    CanaryChange, IssueUpdateChange, KEEP_NOTES, KEEP_UPDATES, MAX_CANARIES, Proof, REOPENED, SentryNotes, StatusChange,
 };
 use crate::queue::store::Prune;
 
 /// How many open incidents are remembered at most.
-const MOST_OPEN: i64 = 200_000;
+const MAX_OPEN: i64 = 200_000;
 
 /// How many seen webhooks are kept at most.
-const MOST_SEEN: i64 = 200_000;
+const MAX_SEEN: i64 = 200_000;
 
 /// How many rows of each small table one commit deletes at most.
 const CHUNK: i64 = 1_000;
@@ -129,15 +128,15 @@ pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::
     let gone = delivered.execute(&mut *connection).await?.rows_affected();
     let closed = sqlx::query(CLOSED_INCIDENTS).bind(prune.incidents_before.timestamp_millis()).bind(limit);
     closed.execute(&mut *connection).await?;
-    sqlx::query(OPEN_INCIDENTS).bind(MOST_OPEN).bind(limit).execute(&mut *connection).await?;
+    sqlx::query(OPEN_INCIDENTS).bind(MAX_OPEN).bind(limit).execute(&mut *connection).await?;
     let closed = sqlx::query(CLOSED_ISSUES).bind(prune.incidents_before.timestamp_millis()).bind(limit);
     closed.execute(&mut *connection).await?;
-    sqlx::query(OPEN_ISSUES).bind(MOST_OPEN).bind(limit).execute(&mut *connection).await?;
+    sqlx::query(OPEN_ISSUES).bind(MAX_OPEN).bind(limit).execute(&mut *connection).await?;
     sqlx::query(INCIDENT_QUEUES).bind(CHUNK).execute(&mut *connection).await?;
     sqlx::query(COMMITS).execute(&mut *connection).await?;
     // This table has the most rows: at least one for every webhook.
     sqlx::query(DEDUP_WINDOW).bind(20 * CHUNK).execute(&mut *connection).await?;
-    sqlx::query(SEEN).bind(MOST_SEEN).bind(CHUNK).execute(&mut *connection).await?;
+    sqlx::query(SEEN).bind(MAX_SEEN).bind(CHUNK).execute(&mut *connection).await?;
     sqlx::query(TALLIES).execute(&mut *connection).await?;
     // Last, because the exchanges of all bridges wait for these locks.
     let unused: Vec<String> = sqlx::query_scalar(LOCK_UNUSED_LEASES).fetch_all(&mut *connection).await?;
@@ -149,7 +148,7 @@ pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::
 
 /// Adds what this bridge counted, stores what has changed, and deletes activity that is more than a day older than the
 /// newest. Of the times of several bridges, the latest are kept.
-pub(super) async fn keep_metrics(connection: &mut PgConnection, metrics: &PersistedMetrics) -> sqlx::Result<()> {
+pub(super) async fn write_metrics(connection: &mut PgConnection, metrics: &PersistedMetrics) -> sqlx::Result<()> {
     sqlx::query(
         "UPDATE lately SET last_webhook_at = GREATEST($1, last_webhook_at), \
          last_delivered_at = GREATEST($2, last_delivered_at), untrusted = $3",
@@ -257,7 +256,7 @@ pub(super) async fn write_canary(
     };
     let sent_at: Option<i64> = query.fetch_optional(&mut *connection).await?;
     if let CanaryChange::Sent { at, .. } = change {
-        let surplus = sqlx::query(SURPLUS_CANARIES).bind(i64::from(MOST_CANARIES)).bind(at.timestamp_millis());
+        let surplus = sqlx::query(SURPLUS_CANARIES).bind(i64::from(MAX_CANARIES)).bind(at.timestamp_millis());
         surplus.execute(connection).await?;
     }
     Ok(sent_at.and_then(DateTime::from_timestamp_millis))

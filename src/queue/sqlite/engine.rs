@@ -320,7 +320,7 @@ impl Store for Engine {
     }
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
-        self.transact(|connection| maintenance::keep_metrics(connection, metrics)).await
+        self.transact(|connection| maintenance::write_metrics(connection, metrics)).await
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {

@@ -8,14 +8,13 @@ use super::write::run;
 use super::{numbers, schema};
 use crate::metrics::{DailyActivity, PersistedMetrics};
 use crate::queue::external::{
-    CanaryChange, IssueUpdateChange, KEEP_NOTES, KEEP_UPDATES, MOST_CANARIES, Proof, REOPENED, SentryNotes,
-    StatusChange,
+    CanaryChange, IssueUpdateChange, KEEP_NOTES, KEEP_UPDATES, MAX_CANARIES, Proof, REOPENED, SentryNotes, StatusChange,
 };
 use crate::queue::store::Prune;
 use crate::queue::{EventId, OutageNotice};
 
 /// How many open incidents are remembered at most; about 30 MB.
-const MOST_OPEN: u32 = 200_000;
+const MAX_OPEN: u32 = 200_000;
 
 /// Deletes delivered events and returns how many.
 pub(super) fn prune(connection: &Connection, prune: Prune) -> rusqlite::Result<u64> {
@@ -53,7 +52,7 @@ fn forget_incidents(connection: &Connection, before: DateTime<Utc>, limit: u32) 
         "DELETE FROM incidents WHERE (incident_key, service_key) IN
          (SELECT incident_key, service_key FROM incidents WHERE is_open <> 0
           ORDER BY changed_at DESC LIMIT ? OFFSET ?)",
-        [limit, MOST_OPEN],
+        [limit, MAX_OPEN],
     )?;
     run(
         connection,
@@ -65,7 +64,7 @@ fn forget_incidents(connection: &Connection, before: DateTime<Utc>, limit: u32) 
         connection,
         "DELETE FROM incident_issues WHERE rowid IN
          (SELECT rowid FROM incident_issues WHERE is_open <> 0 ORDER BY received_at DESC LIMIT ? OFFSET ?)",
-        [limit, MOST_OPEN],
+        [limit, MAX_OPEN],
     )?;
     Ok(())
 }
@@ -91,7 +90,7 @@ pub(super) fn shrink(connection: &Connection, pages: u32) -> rusqlite::Result<u6
 }
 
 /// Adds what was counted, stores what has changed, and deletes activity that is more than a day older than the newest.
-pub(super) fn keep_metrics(connection: &Connection, memory: &PersistedMetrics) -> rusqlite::Result<()> {
+pub(super) fn write_metrics(connection: &Connection, memory: &PersistedMetrics) -> rusqlite::Result<()> {
     run(
         connection,
         "UPDATE lately SET last_webhook_at = COALESCE(?, last_webhook_at),
@@ -190,7 +189,7 @@ pub(super) fn write_canary(connection: &Connection, change: &CanaryChange) -> ru
             "DELETE FROM canaries WHERE event_id IN (
                  SELECT event_id FROM canaries ORDER BY sent_at > ?, sent_at DESC LIMIT -1 OFFSET ?
              )",
-            params![at.timestamp_millis(), MOST_CANARIES],
+            params![at.timestamp_millis(), MAX_CANARIES],
         )?;
     }
     Ok(sent_at.and_then(DateTime::from_timestamp_millis))

@@ -14,7 +14,7 @@ const BALLAST: u32 = 64 * 1024;
 
 /// How many seen webhooks are kept at most; about 20 MB. Sentry would have to send more than two resolves a second all day
 /// for one to be forgotten within a day.
-const MOST_SEEN: u32 = 200_000;
+const MAX_SEEN: u32 = 200_000;
 
 const EVENT: &str = "INSERT INTO events (id, service_key, api, incident_key, event_type, description, count,
         received_at, first_seen, sentry_at, resolved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -252,7 +252,7 @@ fn write_seen(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> 
             run(connection, SEEN, params![key.as_bytes(), incident_key.as_str(), event_type.as_str()])?;
         }
         let forget = "DELETE FROM seen_webhooks WHERE id <= (SELECT MAX(id) FROM seen_webhooks) - ?";
-        run(connection, forget, [MOST_SEEN])?;
+        run(connection, forget, [MAX_SEEN])?;
     }
     Ok(())
 }

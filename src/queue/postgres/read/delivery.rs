@@ -31,9 +31,9 @@ const NEWEST: &str = "SELECT service_key, last_attempt_at, attempts FROM (
         SELECT service_key, last_attempt_at, attempts,
             ROW_NUMBER() OVER (PARTITION BY service_key ORDER BY last_attempt_at DESC) AS place
         FROM (
-            SELECT service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at BETWEEN $1 AND $2
+            SELECT service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at METRICS_DELAY $1 AND $2
             UNION ALL
-            SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at BETWEEN $1 AND $2
+            SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at METRICS_DELAY $1 AND $2
         ) AS attempted
     ) AS placed WHERE place <= $3 ORDER BY last_attempt_at";
 
@@ -67,7 +67,7 @@ impl DeliveryReads for PostgresReads {
         for (id, event) in rows {
             match event {
                 Ok(event) => page.events.push(event),
-                Err(ColumnError::Odd(column)) => {
+                Err(ColumnError::Invalid(column)) => {
                     let (service_key, reason) = (Some(key.clone()), self.unreadable(id, column).of_one_event());
                     page.unreadable.push(Unreadable { id, service_key, reason });
                 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::PostgresReads;
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{
-    CatchUpRun, FORGOTTEN_AFTER, IssueNote, MOST_FAILURES, MOST_UPDATES, OpenIncident, Proof, SHOWN_FOR,
+    CatchUpRun, FORGOTTEN_AFTER, IssueNote, MAX_FAILURES, MAX_UPDATES, OpenIncident, Proof, SHOWN_FOR,
 };
 use crate::queue::postgres::rows::{numbers, stored};
 use crate::queue::reader::ExternalReads;
@@ -104,7 +104,7 @@ impl ExternalReads for PostgresReads {
     }
 
     async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError> {
-        self.query(sqlx::query(UPDATES).bind(i64::from(MOST_UPDATES)), rows::issue_update).await
+        self.query(sqlx::query(UPDATES).bind(i64::from(MAX_UPDATES)), rows::issue_update).await
     }
 
     async fn was_updated(
@@ -131,7 +131,7 @@ impl ExternalReads for PostgresReads {
         let query = sqlx::query(FAILED_PROOFS)
             .bind((now - FORGOTTEN_AFTER).timestamp_millis())
             .bind((now - SHOWN_FOR).timestamp_millis())
-            .bind(i64::from(MOST_FAILURES));
+            .bind(i64::from(MAX_FAILURES));
         self.query(query, rows::proof).await
     }
 }

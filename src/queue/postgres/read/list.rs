@@ -186,7 +186,7 @@ impl PostgresReads {
         for row in rows {
             match row {
                 Ok(row) => readable.push(row),
-                Err(ColumnError::Odd(_)) => {}
+                Err(ColumnError::Invalid(_)) => {}
                 Err(ColumnError::Sqlx(error)) => return Err(self.people.server().error(error)),
             }
         }

@@ -100,7 +100,7 @@ impl PostgresReads {
     fn read_row<T>(&self, row: &PgRow, read: impl Fn(&PgRow) -> Result<T, ColumnError>) -> Result<T, QueueError> {
         read(row).map_err(|error| match error {
             ColumnError::Sqlx(error) => self.people.server().error(error),
-            ColumnError::Odd(column) => self.unreadable(row.id().unwrap_or(EventId::new(0)), column),
+            ColumnError::Invalid(column) => self.unreadable(row.id().unwrap_or(EventId::new(0)), column),
         })
     }
 

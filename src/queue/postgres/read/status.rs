@@ -9,10 +9,10 @@ use sqlx::PgConnection;
 use super::{PostgresReads, with_keys};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::external::MOST_CANARIES;
+use crate::queue::external::MAX_CANARIES;
 use crate::queue::postgres::load::load_incidents;
 use crate::queue::postgres::rows::stored;
-use crate::queue::reader::{MOST_COUNTED, StatusReads};
+use crate::queue::reader::{MAX_COUNTED, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::{
     Backlog, CanaryRecord, Durability, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview, QueueError,
@@ -22,7 +22,7 @@ use crate::queue::{
 /// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
 /// disposition. Up to this long may lie between the two; if it is longer, the database has worse problems than a missing
 /// time here.
-const BETWEEN: TimeDelta = TimeDelta::minutes(1);
+const METRICS_DELAY: TimeDelta = TimeDelta::minutes(1);
 
 /// The first waiting event of every service key, without the incidents that are left out; a few of their events may stand
 /// before it.
@@ -104,10 +104,10 @@ impl StatusReads for PostgresReads {
 
     async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError> {
         let without: Vec<_> = without.iter().map(|key| stored(key.as_str())).collect();
-        let query = sqlx::query(WAITING_ALERTS).bind(without).bind(i64::from(MOST_COUNTED) + 1);
+        let query = sqlx::query(WAITING_ALERTS).bind(without).bind(i64::from(MAX_COUNTED) + 1);
         let counted = self.query(query, |row| Ok((row.number::<u32>("events")?, row.number("alerts")?)));
         let counted = counted.await?.pop();
-        Ok(counted.filter(|(events, _)| *events <= MOST_COUNTED).map(|(_, alerts)| alerts))
+        Ok(counted.filter(|(events, _)| *events <= MAX_COUNTED).map(|(_, alerts)| alerts))
     }
 
     async fn incident(
@@ -145,7 +145,7 @@ impl StatusReads for PostgresReads {
     }
 
     async fn canaries(&self, now: DateTime<Utc>) -> Result<Vec<CanaryRecord>, QueueError> {
-        let query = sqlx::query(CANARIES).bind(now.timestamp_millis()).bind(i64::from(MOST_CANARIES));
+        let query = sqlx::query(CANARIES).bind(now.timestamp_millis()).bind(i64::from(MAX_CANARIES));
         self.query(query, rows::canary).await
     }
 
@@ -196,7 +196,7 @@ impl PostgresReads {
         &self,
         remembered: DateTime<Utc>,
     ) -> Result<BTreeMap<ServiceKey, DateTime<Utc>>, QueueError> {
-        let query = sqlx::query(DELIVERED_LATELY).bind((remembered - BETWEEN).timestamp_millis());
+        let query = sqlx::query(DELIVERED_LATELY).bind((remembered - METRICS_DELAY).timestamp_millis());
         let found = self.query(query, |row| Ok((row.service_key()?, row.time("at")?))).await?;
         Ok(found.into_iter().collect())
     }

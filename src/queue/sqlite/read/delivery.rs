@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::salvage::{EVENT, MOST, TALLIED_KEYS, WHOLE_EVENT};
+use super::damage::{EVENT, MAX_READ_SINGLY, TALLIED_KEYS, WHOLE_EVENT};
 use super::{Pool, SqliteReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
@@ -22,9 +22,9 @@ const NEWEST: &str = "SELECT service_key, last_attempt_at, attempts FROM (
         SELECT service_key, last_attempt_at, attempts,
             ROW_NUMBER() OVER (PARTITION BY service_key ORDER BY last_attempt_at DESC) AS place
         FROM (
-            SELECT service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at BETWEEN ?1 AND ?2
+            SELECT service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at METRICS_DELAY ?1 AND ?2
             UNION ALL
-            SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at BETWEEN ?1 AND ?2
+            SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at METRICS_DELAY ?1 AND ?2
         )
     ) WHERE place <= ?3 ORDER BY last_attempt_at";
 
@@ -94,7 +94,7 @@ impl DeliveryReads for SqliteReads {
                 keys.keys.push(key);
                 continue;
             }
-            for id in self.line(&text, None, MOST).await? {
+            for id in self.line(&text, None, MAX_READ_SINGLY).await? {
                 let error = self.unreadable(id, "service_key");
                 keys.unreadable.push(Unreadable { id, service_key: None, reason: error.to_string() });
             }
@@ -160,7 +160,7 @@ async fn between(
         match attempt(&row, ahead) {
             Ok(attempt) => attempts.push(attempt),
             // One attempt that is not counted is better than no delivery for any key.
-            Err(ColumnError::Odd(_)) => {}
+            Err(ColumnError::Invalid(_)) => {}
             Err(ColumnError::Sqlx(error)) => return Err(error),
         }
     }

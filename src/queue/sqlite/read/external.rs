@@ -9,7 +9,7 @@ use serde_json::json;
 use super::SqliteReads;
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{
-    CatchUpRun, FORGOTTEN_AFTER, IssueNote, MOST_FAILURES, MOST_UPDATES, OpenIncident, Proof, SHOWN_FOR,
+    CatchUpRun, FORGOTTEN_AFTER, IssueNote, MAX_FAILURES, MAX_UPDATES, OpenIncident, Proof, SHOWN_FOR,
 };
 use crate::queue::reader::ExternalReads;
 use crate::queue::rows::{self, TypedRow as _};
@@ -113,7 +113,7 @@ impl ExternalReads for SqliteReads {
     }
 
     async fn issue_updates(&self) -> Result<Vec<IssueUpdate>, QueueError> {
-        self.query(sqlx::query(UPDATES).bind(MOST_UPDATES), rows::issue_update).await
+        self.query(sqlx::query(UPDATES).bind(MAX_UPDATES), rows::issue_update).await
     }
 
     async fn was_updated(
@@ -137,7 +137,7 @@ impl ExternalReads for SqliteReads {
         let query = sqlx::query(FAILED_PROOFS)
             .bind((now - FORGOTTEN_AFTER).timestamp_millis())
             .bind((now - SHOWN_FOR).timestamp_millis())
-            .bind(MOST_FAILURES);
+            .bind(MAX_FAILURES);
         self.query(query, rows::proof).await
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! - `delivery`, `list`, `status`: what the deliveries, pages and commands, and the monitor read
 //! - `external`: what is known from the APIs of Sentry and PagerDuty
-//! - `salvage`: reading around damage
+//! - `damage`: reading around damage
 
+mod damage;
 pub(super) mod delivery;
 pub(super) mod external;
 pub(super) mod list;
-mod salvage;
 pub(super) mod status;
 
 use std::borrow::Cow;
@@ -29,16 +29,16 @@ use crate::queue::rows::{ColumnError, TypedRow};
 use crate::queue::{EventId, QueueError, STUCK};
 
 /// How many connections serve the deliveries at the same time.
-const DELIVERIES: u32 = 2;
+const DELIVERY_CONNECTIONS: u32 = 2;
 
 /// How long the deliveries wait for one of them.
-const DELIVERIES_PATIENCE: Duration = Duration::from_secs(10);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many other connections serve people, so that no delivery waits for what people ask for.
-const PEOPLE: u32 = 2;
+const PEOPLE_CONNECTIONS: u32 = 2;
 
 /// How long a read for people waits for one of them. No query of a page takes even a fraction of this time.
-const PEOPLE_PATIENCE: Duration = Duration::from_secs(3);
+const PEOPLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A query that begins with a table `keys` of the service keys that have waiting events. Its last row is null.
 ///
@@ -83,14 +83,14 @@ impl Pools {
         }
     }
 
-    fn beside(database: &Database, patience: Duration) -> Self {
-        let pool = |connections, patience| {
+    fn beside(database: &Database, timeout: Duration) -> Self {
+        let pool = |connections, timeout| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(patience)
+                .acquire_timeout(timeout)
                 .connect_lazy_with(database.reading())
         };
-        Self { deliveries: pool(DELIVERIES, DELIVERIES_PATIENCE), people: pool(PEOPLE, patience) }
+        Self { deliveries: pool(DELIVERY_CONNECTIONS, DELIVERY_TIMEOUT), people: pool(PEOPLE_CONNECTIONS, timeout) }
     }
 
     async fn close(&self) {
@@ -108,7 +108,7 @@ pub(super) struct Pause<'a> {
 impl Pause<'_> {
     /// Replaces the closed pools, so that reads can go on with new connections.
     pub(super) fn go_on(&mut self) {
-        *self.pools = Pools::beside(&self.reads.database, self.reads.people_patience);
+        *self.pools = Pools::beside(&self.reads.database, self.reads.acquire_timeout);
     }
 }
 
@@ -119,20 +119,20 @@ pub(in crate::queue) struct SqliteReads {
     /// Locked for writing while the files are opened again.
     pools: Arc<RwLock<Pools>>,
     /// How long people wait for a connection.
-    people_patience: Duration,
-    /// The time limit of [`soon`](Self::soon).
-    patience: Duration,
+    acquire_timeout: Duration,
+    /// The time limit of [`limited`](Self::limited).
+    read_timeout: Duration,
 }
 
 impl SqliteReads {
     pub(super) fn beside(database: &Database) -> Self {
-        Self::patient(database, PEOPLE_PATIENCE)
+        Self::with_timeout(database, PEOPLE_TIMEOUT)
     }
 
-    /// Creates a reader in which people wait at most `patience` for a connection.
-    fn patient(database: &Database, patience: Duration) -> Self {
-        let pools = Arc::new(RwLock::new(Pools::beside(database, patience)));
-        Self { database: database.clone(), pools, people_patience: patience, patience: STUCK }
+    /// Creates a reader in which people wait at most `timeout` for a connection.
+    fn with_timeout(database: &Database, timeout: Duration) -> Self {
+        let pools = Arc::new(RwLock::new(Pools::beside(database, timeout)));
+        Self { database: database.clone(), pools, acquire_timeout: timeout, read_timeout: STUCK }
     }
 
     /// Waits until no read is running, and blocks further reads.
@@ -160,9 +160,9 @@ impl SqliteReads {
 
     /// Limits the time of a read that costs next to nothing, unless the disk does not respond: what monitors the bridge
     /// must not wait for that.
-    async fn soon<T>(&self, read: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
-        let stuck = |_| Err(QueueError::Stuck { database: self.database.name(), seconds: self.patience.as_secs() });
-        timeout(self.patience, read).await.unwrap_or_else(stuck)
+    async fn limited<T>(&self, read: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
+        let stuck = |_| Err(QueueError::Stuck { database: self.database.name(), seconds: self.read_timeout.as_secs() });
+        timeout(self.read_timeout, read).await.unwrap_or_else(stuck)
     }
 
     /// Runs `query` on a connection for people, for statements that [`query`](Self::query) cannot run.
@@ -216,7 +216,7 @@ impl SqliteReads {
         let read_row = |row: &SqliteRow| {
             read(row).map_err(|error| match error {
                 ColumnError::Sqlx(error) => self.database.error(error),
-                ColumnError::Odd(column) => self.unreadable(row.id().unwrap_or(EventId::new(0)), column),
+                ColumnError::Invalid(column) => self.unreadable(row.id().unwrap_or(EventId::new(0)), column),
             })
         };
         rows.iter().map(read_row).collect()
@@ -268,9 +268,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
         let _engine = Engine::open(&path).await.unwrap();
-        let reads = SqliteReads::patient(&Database::new(&path), Duration::from_secs(1));
+        let reads = SqliteReads::with_timeout(&Database::new(&path), Duration::from_secs(1));
         let mut held = Vec::new();
-        for _ in 0..PEOPLE {
+        for _ in 0..PEOPLE_CONNECTIONS {
             held.push(reads.pools.read().await.people.acquire().await.unwrap());
         }
         let refused = reads.overview().await;
@@ -287,10 +287,10 @@ mod tests {
         let path = directory.path().join("bridge.db");
         let _engine = Engine::open(&path).await.unwrap();
         // The same time limit applies to waiting for a connection and to waiting for the disk.
-        let mut reads = SqliteReads::patient(&Database::new(&path), Duration::from_hours(1));
-        reads.patience = Duration::from_millis(1);
+        let mut reads = SqliteReads::with_timeout(&Database::new(&path), Duration::from_hours(1));
+        reads.read_timeout = Duration::from_millis(1);
         let mut held = Vec::new();
-        for _ in 0..PEOPLE {
+        for _ in 0..PEOPLE_CONNECTIONS {
             held.push(reads.pools.read().await.people.acquire().await.unwrap());
         }
         let key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();

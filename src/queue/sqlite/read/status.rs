@@ -10,8 +10,8 @@ use sqlx::{Row as _, SqliteConnection};
 use super::{SqliteReads, with_keys};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
-use crate::queue::external::MOST_CANARIES;
-use crate::queue::reader::{MOST_COUNTED, StatusReads};
+use crate::queue::external::MAX_CANARIES;
+use crate::queue::reader::{MAX_COUNTED, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::sqlite::database::is_damaged;
 use crate::queue::sqlite::load::{ACCEPTED, WAITING, WAITING_UNREAD};
@@ -24,7 +24,7 @@ use crate::queue::{
 /// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
 /// disposition. Up to this long may lie between the two; if it is longer, the disk has worse problems than a missing time
 /// here.
-const BETWEEN: TimeDelta = TimeDelta::minutes(1);
+const METRICS_DELAY: TimeDelta = TimeDelta::minutes(1);
 
 /// The first waiting event of every service key, without the incidents that are left out; a few of their events may stand
 /// before it.
@@ -98,8 +98,8 @@ const FAILING: &str = "SELECT service_key, kind, since FROM failing_keys";
 impl StatusReads for SqliteReads {
     async fn overview(&self) -> Result<Overview, QueueError> {
         // One statement, so that all numbers are from the same moment.
-        match self.soon(self.query(sqlx::query(OVERVIEW), rows::overview)).await {
-            Err(error) if error.is_damage() => self.soon(self.overview_around_damage()).await,
+        match self.limited(self.query(sqlx::query(OVERVIEW), rows::overview)).await {
+            Err(error) if error.is_damage() => self.limited(self.overview_around_damage()).await,
             rows => Ok(rows?.into_iter().fold(Overview::default(), Overview::plus)),
         }
     }
@@ -108,13 +108,13 @@ impl StatusReads for SqliteReads {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
         let first = self.query(sqlx::query(FIRST_IN_LINE).bind(&without), |row| Ok(rows::first_in_line(row).ok()));
-        let mut first = match self.soon(first).await {
-            Err(error) if error.is_damage() => self.soon(self.first_readable(&without)).await?,
+        let mut first = match self.limited(first).await {
+            Err(error) if error.is_damage() => self.limited(self.first_readable(&without)).await?,
             first => first?.into_iter().flatten().collect(),
         };
         first.sort_by(|one, other| one.service_key.cmp(&other.service_key));
-        let mut dead = match self.soon(self.query(sqlx::query(DEAD_LETTERS), rows::dead_letters)).await {
-            Err(error) if error.is_damage() => self.soon(self.readable_dead_letters()).await?,
+        let mut dead = match self.limited(self.query(sqlx::query(DEAD_LETTERS), rows::dead_letters)).await {
+            Err(error) if error.is_damage() => self.limited(self.readable_dead_letters()).await?,
             dead => dead?,
         };
         dead.sort_by(|one, other| one.service_key.cmp(&other.service_key));
@@ -124,10 +124,10 @@ impl StatusReads for SqliteReads {
     async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        let query = sqlx::query(WAITING_ALERTS).bind(without).bind(MOST_COUNTED + 1);
+        let query = sqlx::query(WAITING_ALERTS).bind(without).bind(MAX_COUNTED + 1);
         let counted = self.query(query, |row| Ok((row.number::<u32>("events")?, row.number("alerts")?)));
-        let counted = self.soon(counted).await?.pop();
-        Ok(counted.filter(|(events, _)| *events <= MOST_COUNTED).map(|(_, alerts)| alerts))
+        let counted = self.limited(counted).await?.pop();
+        Ok(counted.filter(|(events, _)| *events <= MAX_COUNTED).map(|(_, alerts)| alerts))
     }
 
     async fn incident(
@@ -137,9 +137,9 @@ impl StatusReads for SqliteReads {
     ) -> Result<IncidentState, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
         let died = self.query(died, |row| Ok((row.optional_time("died_at")?, row.number("dead")?)));
-        let (died_at, dead) = self.soon(died).await?.pop().unwrap_or_default();
+        let (died_at, dead) = self.limited(died).await?.pop().unwrap_or_default();
         let known = self.query_with(async |connection| incident(connection, incident_key).await);
-        let known = self.soon(known).await?;
+        let known = self.limited(known).await?;
         Ok(IncidentState {
             is_open: known.after_delivery().into_values().any(|incident| incident.is_open),
             died_at,
@@ -160,8 +160,8 @@ impl StatusReads for SqliteReads {
     }
 
     async fn canaries(&self, now: DateTime<Utc>) -> Result<Vec<CanaryRecord>, QueueError> {
-        let query = sqlx::query(CANARIES).bind(now.timestamp_millis()).bind(MOST_CANARIES);
-        self.soon(self.query(query, rows::canary)).await
+        let query = sqlx::query(CANARIES).bind(now.timestamp_millis()).bind(MAX_CANARIES);
+        self.limited(self.query(query, rows::canary)).await
     }
 
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError> {
@@ -210,7 +210,7 @@ impl StatusReads for SqliteReads {
 
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
         let query = sqlx::query("SELECT told_at, outage_since FROM fallback");
-        Ok(self.soon(self.query(query, rows::outage_notice)).await?.pop())
+        Ok(self.limited(self.query(query, rows::outage_notice)).await?.pop())
     }
 }
 
@@ -258,7 +258,7 @@ impl SqliteReads {
                 SELECT service_key, finished_at FROM events WHERE state = 'delivered' AND finished_at > ?
             ) GROUP BY service_key",
         )
-        .bind((remembered - BETWEEN).timestamp_millis());
+        .bind((remembered - METRICS_DELAY).timestamp_millis());
         let found = self.query(query, |row| Ok((row.service_key()?, row.time("at")?))).await?;
         Ok(found.into_iter().collect())
     }

@@ -17,7 +17,7 @@ use crate::queue::{EventId, FirstInLine, QueueError, RecentAttempts, Summary};
 
 /// How many events with the same invalid service key are read one by one at most, and how many attempts are read after a
 /// restart.
-pub(super) const MOST: u32 = 10_000;
+pub(super) const MAX_READ_SINGLY: u32 = 10_000;
 
 /// How many events of one service key are tried to find the first that can be read: few at first, and then more.
 const FIRST: [u32; 2] = [8, 1_000];
@@ -71,10 +71,10 @@ impl SqliteReads {
 
     /// The attempts since `since` that can be read, at most `most` of each service key, earliest first.
     pub(super) async fn readable_attempts(&self, since: i64, most: u32) -> Result<RecentAttempts, QueueError> {
-        let ids = sqlx::query(ATTEMPTED).bind(since).bind(MOST);
+        let ids = sqlx::query(ATTEMPTED).bind(since).bind(MAX_READ_SINGLY);
         let ids = self.all(Pool::Deliveries, ids, |row| row.id()).await?;
         let mut attempts = self.readable(Pool::Deliveries, ids, ATTEMPT, |row| rows::attempt(row, 0)).await?;
-        let discarded = sqlx::query(DISCARDED).bind(since).bind(MOST);
+        let discarded = sqlx::query(DISCARDED).bind(since).bind(MAX_READ_SINGLY);
         let discarded = self.all(Pool::Deliveries, discarded, |row| Ok(rows::attempt(row, 0).ok())).await?;
         attempts.extend(discarded.into_iter().flatten());
         // The newest of each key are kept.
