@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::build_info::BuildInfo;
 use crate::canary::Pace;
+use crate::catch_up::CatchUpTask;
 use crate::cluster::Cluster;
 use crate::config::{Config, SecretFiles};
 use crate::delivery::{DeliveryLimits, Worker};
@@ -127,7 +128,7 @@ impl Bridge {
             .with_commits(commits)
             .with_cluster(cluster.clone())
             .with_sentry(optional.canary.is_some(), optional.audit.as_ref().map(AuditTask::status))
-            .with_catch_up(optional.catch_up_status.clone())
+            .with_catch_up(optional.catch_up.as_ref().map(CatchUpTask::status))
             .with_pagerduty(names, optional.proof.as_ref().map(ProofTask::status))
             .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, live.follow(paging));

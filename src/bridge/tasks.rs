@@ -1,11 +1,10 @@
 //! The background tasks of a bridge that run only where the settings ask for them.
 
 use log::info;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::canary::{CanaryTask, Pace};
-use crate::catch_up::{CatchUpStatus, CatchUpTask, Ours};
+use crate::catch_up::{CatchUpSecrets, CatchUpTask};
 use crate::cluster::Cluster;
 use crate::config::{CatchUpMode, Config, ResolveScope};
 use crate::ingest::Ingest;
@@ -40,8 +39,7 @@ pub(super) struct TaskParts<'a> {
 pub(super) struct OptionalTasks {
     pub(super) canary: Option<CanaryTask<IsLeader>>,
     pub(super) audit: Option<AuditTask<SentryClient, IsLeader>>,
-    catch_up: Option<CatchUpTask<SentryClient, IsLeader>>,
-    pub(super) catch_up_status: Option<watch::Receiver<CatchUpStatus>>,
+    pub(super) catch_up: Option<CatchUpTask<SentryClient, IsLeader>>,
     issue_status: Option<IssueStatusTask<SentryClient, IsLeader>>,
     two_way: Option<TwoWayTask<SentryClient, IsLeader>>,
     pub(super) proof: Option<ProofTask<PagerDutyApi, IsLeader>>,
@@ -62,13 +60,10 @@ impl OptionalTasks {
                  BRIDGE_SENTRY_API_TOKEN are not all set"
             );
         }
-        let (status, catch_up_status) = watch::channel(CatchUpStatus::new(parts.config.catch_up));
-        let catch_up = parts.catch_up(status)?;
         Ok(Self {
             canary,
             audit,
-            catch_up_status: catch_up.is_some().then_some(catch_up_status),
-            catch_up,
+            catch_up: parts.catch_up()?,
             issue_status: parts.issue_status()?,
             two_way: parts.two_way()?,
             proof: parts.proof(names)?,
@@ -119,20 +114,18 @@ impl TaskParts<'_> {
         Ok(Some(AuditTask::new(client, settings, self.is_leader())))
     }
 
-    fn catch_up(
-        &mut self,
-        status: watch::Sender<CatchUpStatus>,
-    ) -> Result<Option<CatchUpTask<SentryClient, IsLeader>>, TlsError> {
-        if self.config.catch_up == CatchUpMode::Off {
+    fn catch_up(&mut self) -> Result<Option<CatchUpTask<SentryClient, IsLeader>>, TlsError> {
+        let mode = self.config.catch_up;
+        if mode == CatchUpMode::Off {
             return Ok(None);
         }
         let Some(client) = self.sentry_client()? else { return Ok(None) };
-        let ours = self.live.follow(|config| Ours {
+        let secrets = self.live.follow(|config| CatchUpSecrets {
             bridge: BridgeAddress { root: None, tokens: config.webhook_token.clone() },
             summary_key: config.alarm_key().clone(),
         });
         let (ingest, queue, metrics) = (self.ingest.clone(), self.queue.clone(), self.metrics.clone());
-        Ok(Some(CatchUpTask::new(client, ingest, queue, metrics, ours, status, self.is_leader())))
+        Ok(Some(CatchUpTask::new(client, ingest, queue, metrics, secrets, mode, self.is_leader())))
     }
 
     fn issue_status(&mut self) -> Result<Option<IssueStatusTask<SentryClient, IsLeader>>, TlsError> {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Mode;
 use crate::alert::IssueId;
+use crate::config::CatchUpMode;
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{CLOCKS, CatchUpRun};
-use crate::sentry_api::types::{SentryIssue, TimeWindow};
+use crate::sentry_api::types::{IssueRoute, SentryIssue, TimeWindow};
 
 /// How far a window reaches back before the end of the last one: Sentry may record a firing late, and clocks differ.
 const OVERLAP: TimeDelta = TimeDelta::minutes(10);
@@ -46,22 +46,38 @@ impl Firing {
 
 /// What the bridge knows about incidents.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct KnownIncidents {
     /// When the newest alert of each incident was received.
     pub triggers: HashMap<IncidentKey, DateTime<Utc>>,
     /// The latest firing of each incident that an earlier run has dealt with.
     pub dealt: HashMap<IncidentKey, DateTime<Utc>>,
 }
 
-/// What is done about missing alerts.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Share {
+/// The alerts that are missing, and what would be done about them.
+#[derive(Clone, Debug, Default)]
+pub struct MissingAlerts {
     /// Alerts that each become an event.
     pub page: Vec<Firing>,
     /// Alerts that are only reported; nobody is paged.
     pub report: Vec<Firing>,
     /// Alerts that share one event.
     pub summarize: Vec<Firing>,
+    /// The number of issues for which alerts fired, missing or not.
+    pub fired: usize,
+    /// Whether Sentry recorded the firings, or they were guessed from new issues.
+    pub is_exact: bool,
+    /// What the token may not see, as sentences.
+    pub unseen: Vec<String>,
+    /// The endpoint of single issues; `None` before Sentry was asked.
+    pub(super) route: Option<IssueRoute>,
+}
+
+impl MissingAlerts {
+    /// How many alerts are missing.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.page.len() + self.report.len() + self.summarize.len()
+    }
 }
 
 /// Returns the window to ask Sentry for at `now`: from the end of the last run or, without one, from the last webhook.
@@ -105,7 +121,7 @@ pub fn joined(firings: Vec<Firing>) -> Vec<Firing> {
 
 /// Returns those of `firings` that no webhook reported, that no earlier run has dealt with, and whose issues are still open.
 #[must_use]
-pub fn missing(firings: Vec<Firing>, prefix: &str, known: &Known) -> Vec<Firing> {
+pub fn missing(firings: Vec<Firing>, prefix: &str, known: &KnownIncidents) -> Vec<Firing> {
     let is_missing = |firing: &Firing| {
         let Some(key) = firing.incident_key(prefix) else { return false };
         let came = known.triggers.get(&key).is_some_and(|at| *at >= firing.at - CLOCKS);
@@ -115,16 +131,16 @@ pub fn missing(firings: Vec<Firing>, prefix: &str, known: &Known) -> Vec<Firing>
     firings.into_iter().filter(is_missing).collect()
 }
 
-/// Decides about missing alerts: guesses page nobody, and at most `most` of the others get an event of their own.
+/// Sorts missing alerts by what is done about them: guesses page nobody, and at most `most` of the others get an event of their own.
 #[must_use]
-pub fn share(missing: Vec<Firing>, mode: Mode, most: usize) -> Share {
+pub fn sort(missing: Vec<Firing>, mode: CatchUpMode, most: usize) -> MissingAlerts {
     let (mut page, mut report): (Vec<_>, Vec<_>) =
-        missing.into_iter().partition(|firing| firing.is_exact && mode == Mode::Page);
+        missing.into_iter().partition(|firing| firing.is_exact && mode == CatchUpMode::Page);
     let summarize = if page.len() > most { page.split_off(most) } else { Vec::new() };
-    if mode == Mode::Off {
+    if mode == CatchUpMode::Off {
         report.clear();
     }
-    Share { page, report, summarize }
+    MissingAlerts { page, report, summarize, ..MissingAlerts::default() }
 }
 
 #[cfg(test)]
@@ -185,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_came_or_was_dealt_with_or_is_not_open_is_not_missing() {
-        let known = Known {
+        let known = KnownIncidents {
             triggers: [(key("p-1"), at(10)), (key("p-2"), at(8)), (key("p-3"), at(9))].into(),
             dealt: [(key("p-4"), at(10)), (key("p-5"), at(9))].into(),
         };
@@ -200,12 +216,12 @@ mod tests {
     fn guesses_page_nobody_and_a_bounded_number_has_events_of_their_own() {
         let guess = Firing { is_exact: false, ..firing(9, 1) };
         let missing = || vec![firing(1, 1), firing(2, 2), firing(3, 3), guess.clone()];
-        let shared = |mode| {
-            let Share { page, report, summarize } = share(missing(), mode, 2);
+        let sorted = |mode| {
+            let MissingAlerts { page, report, summarize, .. } = sort(missing(), mode, 2);
             [page, report, summarize].map(|firings| ids(&firings).join(" "))
         };
-        assert_eq!(shared(Mode::Page), ["1 2", "9", "3"]);
-        assert_eq!(shared(Mode::Report), ["", "1 2 3 9", ""]);
-        assert_eq!(shared(Mode::Off), ["", "", ""]);
+        assert_eq!(sorted(CatchUpMode::Page), ["1 2", "9", "3"]);
+        assert_eq!(sorted(CatchUpMode::Report), ["", "1 2 3 9", ""]);
+        assert_eq!(sorted(CatchUpMode::Off), ["", "", ""]);
     }
 }

@@ -1,27 +1,27 @@
 //! One run: asks Sentry what fired, subtracts what is known, and enqueues or reports the rest.
 
+use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use indexmap::IndexMap;
 use log::warn;
 use serde_json::Value;
-use thiserror::Error;
 use tokio::time::sleep;
 
-use super::plan::{Firing, Known, Share, missing, share};
+use super::plan::{Firing, KnownIncidents, MissingAlerts, missing, sort};
 use super::source::{FiredAlerts, fired_alerts};
-use super::{Mode, Sink};
+use crate::config::CatchUpMode;
 use crate::ingest::{Decision, Ingest};
 use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
 use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity};
 use crate::queue::external::{CatchUpRun, IssueNote, SentryNotes};
-use crate::queue::{Enqueue, Enqueued, Envelope, QueueError, Reader};
+use crate::queue::{Editor, Enqueue, Enqueued, Envelope, Queue, QueueError, Reader};
 use crate::sentry::fetched_alert;
 use crate::sentry_api::address::BridgeAddress;
 use crate::sentry_api::inventory::{InventoryOptions, read};
 use crate::sentry_api::types::{AlertSystem, IssueRoute, SentryIssue, TimeWindow};
-use crate::sentry_api::{SentryApi, SentryApiError};
+use crate::sentry_api::{SentryApi, SentryApiError, SentryTaskError};
 
 /// How many missing alerts of one run get an event of their own; the rest share one event.
 pub const MOST_EVENTS: usize = 100;
@@ -37,15 +37,33 @@ const SUMMARY: &str = "catch-up";
 
 const CLIENT: &str = "sentry-pagerduty-bridge";
 
-/// Why a run is not complete, as a sentence.
-#[derive(Clone, Debug, Error)]
-pub enum CatchUpError {
-    /// Sentry cannot be asked what fired.
-    #[error(transparent)]
-    Sentry(#[from] SentryApiError),
-    /// The queue cannot be read or written.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
+/// Where a run enqueues what it finds: the queue of a running bridge, or the database itself, beside a running bridge.
+pub trait Sink {
+    /// Commits an event.
+    fn enqueue(&mut self, enqueue: Enqueue) -> impl Future<Output = Result<Enqueued, QueueError>>;
+
+    /// Commits what was learned from Sentry.
+    fn note(&mut self, notes: SentryNotes) -> impl Future<Output = Result<(), QueueError>>;
+}
+
+impl Sink for Queue {
+    async fn enqueue(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+        Self::enqueue(self, enqueue).await
+    }
+
+    async fn note(&mut self, notes: SentryNotes) -> Result<(), QueueError> {
+        self.write_sentry_notes(notes).await
+    }
+}
+
+impl Sink for Editor {
+    async fn enqueue(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+        self.admit(enqueue).await
+    }
+
+    async fn note(&mut self, notes: SentryNotes) -> Result<(), QueueError> {
+        self.write_sentry_notes(notes).await
+    }
 }
 
 /// What a run works with.
@@ -60,38 +78,16 @@ pub struct CatchUp<'a, A> {
     /// Which addresses in Sentry are the bridge's.
     pub bridge: &'a BridgeAddress,
     /// What is done about missing alerts.
-    pub mode: Mode,
+    pub mode: CatchUpMode,
     /// Whether rules or workflows decide, on a Sentry that answers for both; `None`: its version decides.
     pub alerts: Option<AlertSystem>,
     /// The service key of the summarizing event.
     pub summary_key: &'a ServiceKey,
 }
 
-/// What was found missing, and what would be done about it.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// What would be done about the missing alerts.
-    pub share: Share,
-    /// The number of issues for which alerts fired, missing or not.
-    pub fired: usize,
-    /// Whether Sentry recorded the firings, or they were guessed from new issues.
-    pub is_exact: bool,
-    /// What the token may not see, as sentences.
-    pub unseen: Vec<String>,
-    route: Option<IssueRoute>,
-}
-
-impl Found {
-    /// How many alerts are missing.
-    #[must_use]
-    pub fn missing(&self) -> usize {
-        self.share.page.len() + self.share.report.len() + self.share.summarize.len()
-    }
-}
-
 /// What became of one missing alert.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum CatchUpOutcome {
     /// The events that were enqueued, or the waiting events into which the alert was folded.
     Enqueued(Vec<crate::queue::EventId>),
     /// No event is needed, for this reason: its webhook has come meanwhile, its issue was resolved or deleted, or the
@@ -105,7 +101,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
     /// # Errors
     ///
     /// When Sentry does not answer or the queue cannot be read.
-    pub async fn find(&self, window: TimeWindow) -> Result<Found, CatchUpError> {
+    pub async fn find(&self, window: TimeWindow) -> Result<MissingAlerts, SentryTaskError> {
         let inventory =
             read(self.api, InventoryOptions { alerts: self.alerts, hooks: false, new_issues: false }).await?;
         let FiredAlerts { firings, is_exact, unseen } = fired_alerts(self.api, &inventory, self.bridge, window).await?;
@@ -113,7 +109,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
         let keys: Vec<IncidentKey> = firings.iter().filter_map(|firing| firing.incident_key(prefix)).collect();
         let since = window.from - TimeDelta::minutes(1);
         let notes = self.reader.sentry_issues(&keys).await?.into_iter();
-        let known = Known {
+        let known = KnownIncidents {
             triggers: self.reader.last_triggers(&keys, since).await?,
             dealt: notes.filter_map(|note| Some((note.incident_key, note.fired_at?))).collect(),
         };
@@ -122,8 +118,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
         // Alerts that the settings ignore are not missing.
         let missing = missing.into_iter().filter(|firing| self.may_page(firing)).collect();
         let route = if inventory.has_apps { IssueRoute::Organization } else { IssueRoute::Global };
-        let share = share(missing, self.mode, MOST_EVENTS);
-        Ok(Found { share, fired, is_exact, unseen, route: Some(route) })
+        Ok(MissingAlerts { fired, is_exact, unseen, route: Some(route), ..sort(missing, self.mode, MOST_EVENTS) })
     }
 
     /// Whether the issue's webhook would have paged, as far as the issue alone shows.
@@ -133,7 +128,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
             .is_some_and(|alert| matches!(self.ingest.decide_on_fetched(alert, None, Utc::now()), Decision::Enqueue(_)))
     }
 
-    /// Carries out what was found, calls `tell` with the outcome of each alert of `Share::page`, and returns the counts
+    /// Carries out what was found, calls `tell` with the outcome of each alert of `MissingAlerts::page`, and returns the counts
     /// of the run. `until` is the end of the window.
     ///
     /// # Errors
@@ -141,36 +136,36 @@ impl<A: SentryApi> CatchUp<'_, A> {
     /// When Sentry does not answer or nothing can be committed. What was done until then stays, and is not done again.
     pub async fn carry_out(
         &self,
-        found: &Found,
+        found: &MissingAlerts,
         until: DateTime<Utc>,
         sink: &mut impl Sink,
-        mut tell: impl FnMut(&Firing, &Outcome),
-    ) -> Result<CatchUpRun, CatchUpError> {
+        mut tell: impl FnMut(&Firing, &CatchUpOutcome),
+    ) -> Result<CatchUpRun, SentryTaskError> {
         let mut run = CatchUpRun { until, ..CatchUpRun::default() };
-        for (number, firing) in found.share.page.iter().enumerate() {
+        for (number, firing) in found.page.iter().enumerate() {
             if number > 0 {
                 sleep(BETWEEN).await;
             }
             let outcome = self.enqueue(firing, found.route.unwrap_or(IssueRoute::Organization), sink).await?;
-            if matches!(outcome, Outcome::Enqueued(_)) {
+            if matches!(outcome, CatchUpOutcome::Enqueued(_)) {
                 run.enqueued += 1;
             }
             self.note(std::slice::from_ref(firing), sink).await?;
             tell(firing, &outcome);
         }
-        if !found.share.summarize.is_empty() {
-            self.summarize(&found.share.summarize, sink).await?;
-            run.summarized = found.share.summarize.len() as u64;
-            self.note(&found.share.summarize, sink).await?;
+        if !found.summarize.is_empty() {
+            self.summarize(&found.summarize, sink).await?;
+            run.summarized = found.summarize.len() as u64;
+            self.note(&found.summarize, sink).await?;
         }
-        self.note(&found.share.report, sink).await?;
-        run.reported = found.share.report.len() as u64;
+        self.note(&found.report, sink).await?;
+        run.reported = found.report.len() as u64;
         run.found = run.enqueued + run.summarized + run.reported;
         run.ran_at = Utc::now();
         Ok(run)
     }
 
-    async fn note(&self, firings: &[Firing], sink: &mut impl Sink) -> Result<(), CatchUpError> {
+    async fn note(&self, firings: &[Firing], sink: &mut impl Sink) -> Result<(), SentryTaskError> {
         if firings.is_empty() {
             return Ok(());
         }
@@ -184,8 +179,13 @@ impl<A: SentryApi> CatchUp<'_, A> {
     }
 
     /// Enqueues the event that the webhook would have become, unless the issue is no longer open.
-    async fn enqueue(&self, firing: &Firing, route: IssueRoute, sink: &mut impl Sink) -> Result<Outcome, CatchUpError> {
-        let not_needed = |why: &str| Ok(Outcome::NotNeeded(why.to_owned()));
+    async fn enqueue(
+        &self,
+        firing: &Firing,
+        route: IssueRoute,
+        sink: &mut impl Sink,
+    ) -> Result<CatchUpOutcome, SentryTaskError> {
+        let not_needed = |why: &str| Ok(CatchUpOutcome::NotNeeded(why.to_owned()));
         let issue = match self.api.issue(&firing.issue.id, route).await {
             Ok(issue) => issue,
             Err(SentryApiError::Gone { status: 404, .. }) => {
@@ -225,7 +225,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
                 Decision::Rejected(_) => {}
             }
         }
-        Ok(if events.is_empty() { Outcome::NotNeeded(why) } else { Outcome::Enqueued(events) })
+        Ok(if events.is_empty() { CatchUpOutcome::NotNeeded(why) } else { CatchUpOutcome::Enqueued(events) })
     }
 
     /// Returns the event of the firing, or else the newest event of the issue; `None` if Sentry shows neither.
@@ -234,7 +234,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
         firing: &Firing,
         issue: &SentryIssue,
         route: IssueRoute,
-    ) -> Result<Option<Value>, CatchUpError> {
+    ) -> Result<Option<Value>, SentryTaskError> {
         let id = firing.event_id.as_deref().filter(|id| id.len() == 32);
         if let (Some(id), Some(project)) = (id, &issue.project)
             && let Some(event) = self.shown(self.api.event(project, id).await).await?
@@ -264,7 +264,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
     }
 
     /// Enqueues one event for all of `rest`.
-    async fn summarize(&self, rest: &[Firing], sink: &mut impl Sink) -> Result<(), CatchUpError> {
+    async fn summarize(&self, rest: &[Firing], sink: &mut impl Sink) -> Result<(), SentryTaskError> {
         let now = Utc::now();
         let line = format!(
             "{CLIENT}: Sentry fired alerts for {} more issues that never reached the bridge; look at them in Sentry",

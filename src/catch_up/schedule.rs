@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// Decides when a run is due. All times are of a monotonic clock, since an arbitrary moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Schedule {
+pub(super) struct CatchUpSchedule {
     due: Duration,
     /// Whether there was a gap since the last complete run.
     gap: bool,
@@ -25,17 +25,17 @@ pub struct Schedule {
     silent_for: Option<Duration>,
 }
 
-impl Schedule {
+impl CatchUpSchedule {
     /// A schedule of a bridge that starts at `now`: the time before its start is a gap.
     #[must_use]
-    pub fn new(now: Duration) -> Self {
+    pub(super) fn new(now: Duration) -> Self {
         Self { due: now, gap: true, failures: 0, was_well: true, silent_for: None }
     }
 
     /// Whether a run is due at `now`. `is_well` is whether the bridge can commit alerts, and `since_webhook` is the time
     /// since its last webhook.
     #[must_use]
-    pub fn is_due(&mut self, now: Duration, is_well: bool, since_webhook: Option<Duration>) -> bool {
+    pub(super) fn is_due(&mut self, now: Duration, is_well: bool, since_webhook: Option<Duration>) -> bool {
         let silence_ended = match (self.silent_for, since_webhook) {
             (Some(before), Some(since)) => before >= SILENCE && since < before,
             _ => false,
@@ -50,7 +50,7 @@ impl Schedule {
     }
 
     /// Records that a run ended at `now`.
-    pub fn ran(&mut self, now: Duration, is_complete: bool) {
+    pub(super) fn ran(&mut self, now: Duration, is_complete: bool) {
         if !is_complete {
             self.due = now + (RETRY * 2_u32.saturating_pow(self.failures.min(10))).min(HOUR);
             self.failures += 1;
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn it_runs_at_the_start_a_little_later_and_then_every_hour() {
-        let mut schedule = Schedule::new(minutes(0));
+        let mut schedule = CatchUpSchedule::new(minutes(0));
         assert!(schedule.is_due(minutes(0), true, None));
         schedule.ran(minutes(1), true);
         assert!(!schedule.is_due(minutes(4), true, None));
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn it_runs_once_the_bridge_can_take_alerts_again() {
-        let mut schedule = Schedule::new(minutes(0));
+        let mut schedule = CatchUpSchedule::new(minutes(0));
         assert!(!schedule.is_due(minutes(0), false, None), "not before");
         assert!(schedule.is_due(minutes(1), true, None));
         schedule.ran(minutes(1), true);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn it_runs_when_a_webhook_comes_after_a_silence() {
-        let mut schedule = Schedule::new(minutes(0));
+        let mut schedule = CatchUpSchedule::new(minutes(0));
         schedule.ran(minutes(0), true);
         schedule.ran(minutes(4), true);
         assert!(!schedule.is_due(minutes(10), true, Some(minutes(10))));
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_run_that_failed_is_repeated_ever_more_slowly() {
-        let mut schedule = Schedule::new(minutes(0));
+        let mut schedule = CatchUpSchedule::new(minutes(0));
         let mut now = minutes(0);
         let mut pauses = Vec::new();
         for _ in 0..10 {

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::audit::alerts;
 use super::environment::{UsageError, block_on, config, config_with_placeholders, out, say};
 use super::sentry::sentry;
-use crate::catch_up::plan::{Firing, window};
-use crate::catch_up::{CatchUp, Found, Mode, Outcome};
+use crate::catch_up::plan::{Firing, MissingAlerts, window};
+use crate::catch_up::{CatchUp, CatchUpOutcome};
 use crate::cli::{CatchUpArgs, Since};
-use crate::config::Config;
+use crate::config::{CatchUpMode, Config};
 use crate::exit_code::ExitCode;
 use crate::ingest::Ingest;
 use crate::printable::{self, line};
@@ -47,7 +47,7 @@ async fn catch_up(args: &CatchUpArgs, config: &Config) -> anyhow::Result<ExitCod
         reader: &reader,
         bridge: &bridge,
         // Running this command means that catch-up is wanted, even if it is off in the bridge.
-        mode: if config.catch_up == Mode::Report { Mode::Report } else { Mode::Page },
+        mode: if config.catch_up == CatchUpMode::Report { CatchUpMode::Report } else { CatchUpMode::Page },
         alerts: args.alerts.map(alerts),
         summary_key: config.alarm_key(),
     };
@@ -57,7 +57,7 @@ async fn catch_up(args: &CatchUpArgs, config: &Config) -> anyhow::Result<ExitCod
     }
     let mut done = Vec::new();
     if !args.dry_run {
-        let tell = |firing: &Firing, outcome: &Outcome| done.push((firing.issue.id.clone(), outcome.clone()));
+        let tell = |firing: &Firing, outcome: &CatchUpOutcome| done.push((firing.issue.id.clone(), outcome.clone()));
         run.carry_out(&found, window.until, &mut editor, tell).await?;
     }
     if args.json {
@@ -93,36 +93,41 @@ async fn since_last(reader: &Reader, now: DateTime<Utc>) -> anyhow::Result<TimeW
 }
 
 /// Describes what is done, or would be done, with a missing alert.
-fn action(found: &Found, firing: &Firing, done: &[(String, Outcome)], is_dry: bool) -> String {
-    if found.share.report.contains(firing) {
+fn action(found: &MissingAlerts, firing: &Firing, done: &[(String, CatchUpOutcome)], is_dry: bool) -> String {
+    if found.report.contains(firing) {
         return if firing.is_exact {
             "reported".to_owned()
         } else {
             "reported: a guess from the list of issues".to_owned()
         };
     }
-    let is_summarized = found.share.summarize.contains(firing);
+    let is_summarized = found.summarize.contains(firing);
     match done.iter().find(|(issue, _)| *issue == firing.issue.id) {
-        Some((_, Outcome::Enqueued(events))) => {
+        Some((_, CatchUpOutcome::Enqueued(events))) => {
             let events: Vec<_> = events.iter().map(ToString::to_string).collect();
             format!("enqueued as event {}", events.join(", "))
         }
-        Some((_, Outcome::NotNeeded(why))) => format!("not enqueued: {why}"),
+        Some((_, CatchUpOutcome::NotNeeded(why))) => format!("not enqueued: {why}"),
         None if is_summarized && is_dry => "would be part of one summarizing event".to_owned(),
         None if is_summarized => "part of one summarizing event".to_owned(),
         None => "would be enqueued".to_owned(),
     }
 }
 
-fn all(found: &Found) -> impl Iterator<Item = &Firing> {
-    found.share.page.iter().chain(&found.share.summarize).chain(&found.share.report)
+fn all(found: &MissingAlerts) -> impl Iterator<Item = &Firing> {
+    found.page.iter().chain(&found.summarize).chain(&found.report)
 }
 
 fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn print_text(window: &TimeWindow, found: &Found, done: &[(String, Outcome)], is_dry: bool) -> anyhow::Result<()> {
+fn print_text(
+    window: &TimeWindow,
+    found: &MissingAlerts,
+    done: &[(String, CatchUpOutcome)],
+    is_dry: bool,
+) -> anyhow::Result<()> {
     let mut out = out();
     let kind = if found.is_exact { "as Sentry recorded them" } else { "guessed from new issues" };
     writeln!(
@@ -131,7 +136,7 @@ fn print_text(window: &TimeWindow, found: &Found, done: &[(String, Outcome)], is
         time(window.from),
         time(window.until),
         found.fired,
-        found.missing()
+        found.number()
     )?;
     for firing in all(found) {
         let what = action(found, firing, done, is_dry);
@@ -147,7 +152,12 @@ fn print_text(window: &TimeWindow, found: &Found, done: &[(String, Outcome)], is
     Ok(())
 }
 
-fn print_json(window: &TimeWindow, found: &Found, done: &[(String, Outcome)], is_dry: bool) -> anyhow::Result<()> {
+fn print_json(
+    window: &TimeWindow,
+    found: &MissingAlerts,
+    done: &[(String, CatchUpOutcome)],
+    is_dry: bool,
+) -> anyhow::Result<()> {
     let view = |firing: &Firing| -> Value {
         json!({
             "issue": firing.issue.id,

@@ -4,48 +4,29 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use crate::metrics::IssueCheck;
 use crate::sentry_api::types::SentryIssue;
-
-/// What Sentry says about an issue.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// It shows this issue. If it has another id, the issue that was asked for was merged into this one.
-    Shown(Box<SentryIssue>),
-    /// It has no such issue, although it answers other requests.
-    Missing,
-}
 
 /// What is known of the incident.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Context {
+pub struct IncidentContext {
     /// Whether Sentry has shown the issue before. An issue that it never showed may belong to another Sentry.
     pub was_seen: bool,
     /// Whether the issue into which it was merged has an open incident of its own.
     pub parent_is_open: bool,
 }
 
-/// What to do about an incident.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Resolution {
-    /// Nothing: it stays open.
-    Open,
-    /// Resolve it: the issue, or the one into which it was merged, is resolved.
-    Resolved,
-    /// Resolve it: the issue was merged into one with an open incident of its own.
-    Merged,
-    /// Resolve it: the issue was deleted.
-    Deleted,
-}
-
-/// Decides what to do about the incident of the issue `asked`.
+/// Decides what to do about the incident of the issue `asked`, given the issue that Sentry shows for it: leave it open, or
+/// resolve it for one of the other reasons. `shown` is `None` if Sentry has no such issue, although it answers other
+/// requests. If it has another id, the issue that was asked for was merged into it.
 #[must_use]
-pub fn resolution(asked: &str, answer: &Answer, context: Context) -> Resolution {
-    match answer {
-        Answer::Missing if context.was_seen => Resolution::Deleted,
-        Answer::Shown(issue) if issue.is_resolved() => Resolution::Resolved,
-        Answer::Shown(issue) if issue.id != asked && context.parent_is_open => Resolution::Merged,
+pub fn decide(asked: &str, shown: Option<&SentryIssue>, context: IncidentContext) -> IssueCheck {
+    match shown {
+        None if context.was_seen => IssueCheck::Deleted,
+        Some(issue) if issue.is_resolved() => IssueCheck::Resolved,
+        Some(issue) if issue.id != asked && context.parent_is_open => IssueCheck::Merged,
         // A merged issue follows the one into which it was merged. An archived issue does not count as resolved.
-        Answer::Missing | Answer::Shown(_) => Resolution::Open,
+        None | Some(_) => IssueCheck::Open,
     }
 }
 
@@ -62,7 +43,7 @@ pub fn pause(open_for: TimeDelta) -> Duration {
 
 /// What an incident is about, derived from its key without the prefix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum About<'k> {
+pub enum IncidentSubject<'k> {
     /// The issue with this number.
     Issue(&'k str),
     /// The firing of a metric alert with this identifier.
@@ -77,16 +58,16 @@ const FIRST_PERIOD: u64 = 10_000_000_000;
 
 /// What the incident `key` is about; `None` for the bridge's own alarms and for incidents that do not belong to this Sentry.
 #[must_use]
-pub fn about<'k>(key: &'k str, prefix: &str) -> Option<About<'k>> {
+pub fn subject<'k>(key: &'k str, prefix: &str) -> Option<IncidentSubject<'k>> {
     let name = key.strip_prefix(prefix)?;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if is_number(name) {
-        return Some(About::Issue(name));
+        return Some(IncidentSubject::Issue(name));
     }
     let identifier = name.strip_prefix("incident_")?.rsplit('_').next().filter(|text| is_number(text))?;
     match identifier.parse::<u64>().ok()?.checked_sub(FIRST_PERIOD) {
-        Some(period) => Some(About::Period(period)),
-        None => Some(About::Metric(identifier)),
+        Some(period) => Some(IncidentSubject::Period(period)),
+        None => Some(IncidentSubject::Metric(identifier)),
     }
 }
 
@@ -96,25 +77,26 @@ mod tests {
 
     use super::*;
 
-    fn shown(id: &str, status: &str) -> Answer {
-        Answer::Shown(serde_json::from_value(json!({"id": id, "status": status})).unwrap())
+    fn shown(id: &str, status: &str) -> Option<SentryIssue> {
+        Some(serde_json::from_value(json!({"id": id, "status": status})).unwrap())
     }
 
     #[test]
     fn an_incident_is_resolved_when_its_issue_is() {
-        let (seen, stranger) = (Context { was_seen: true, ..Context::default() }, Context::default());
-        let rival = Context { parent_is_open: true, ..seen };
-        for (answer, context, expected) in [
-            (shown("7", "resolved"), stranger, Resolution::Resolved),
-            (shown("7", "unresolved"), rival, Resolution::Open),
-            (shown("7", "ignored"), seen, Resolution::Open),
-            (shown("8", "unresolved"), seen, Resolution::Open),
-            (shown("8", "unresolved"), rival, Resolution::Merged),
-            (shown("8", "resolved"), seen, Resolution::Resolved),
-            (Answer::Missing, seen, Resolution::Deleted),
-            (Answer::Missing, stranger, Resolution::Open),
+        let (seen, stranger) =
+            (IncidentContext { was_seen: true, ..IncidentContext::default() }, IncidentContext::default());
+        let rival = IncidentContext { parent_is_open: true, ..seen };
+        for (issue, context, expected) in [
+            (shown("7", "resolved"), stranger, IssueCheck::Resolved),
+            (shown("7", "unresolved"), rival, IssueCheck::Open),
+            (shown("7", "ignored"), seen, IssueCheck::Open),
+            (shown("8", "unresolved"), seen, IssueCheck::Open),
+            (shown("8", "unresolved"), rival, IssueCheck::Merged),
+            (shown("8", "resolved"), seen, IssueCheck::Resolved),
+            (None, seen, IssueCheck::Deleted),
+            (None, stranger, IssueCheck::Open),
         ] {
-            assert_eq!(resolution("7", &answer, context), expected, "{answer:?} {context:?}");
+            assert_eq!(decide("7", issue.as_ref(), context), expected, "{issue:?} {context:?}");
         }
     }
 
@@ -126,15 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_key_tells_what_it_is_about() {
-        assert_eq!(about("eu-7", "eu-"), Some(About::Issue("7")));
-        assert_eq!(about("incident_1_42", ""), Some(About::Metric("42")));
-        assert_eq!(about("incident_42", ""), Some(About::Metric("42")));
-        assert_eq!(about("incident_1_10000000003", ""), Some(About::Period(3)));
+    fn an_incident_key_tells_what_it_is_subject() {
+        assert_eq!(subject("eu-7", "eu-"), Some(IncidentSubject::Issue("7")));
+        assert_eq!(subject("incident_1_42", ""), Some(IncidentSubject::Metric("42")));
+        assert_eq!(subject("incident_42", ""), Some(IncidentSubject::Metric("42")));
+        assert_eq!(subject("incident_1_10000000003", ""), Some(IncidentSubject::Period(3)));
         for other in ["sentry-pagerduty-bridge/silence", "us-7", "incident_1_x", "", "incident_1_99999999999999999999"]
         {
-            assert_eq!(about(other, ""), None, "{other}");
+            assert_eq!(subject(other, ""), None, "{other}");
         }
-        assert_eq!(about("7", "eu-"), None);
+        assert_eq!(subject("7", "eu-"), None);
     }
 }

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use log::{Level, info, log, warn};
 use serde_json::json;
-use thiserror::Error;
 use tokio::time::sleep;
 
 use crate::alert::{Alert, IssueId, Subject};
@@ -24,11 +23,11 @@ use crate::logging::throttle;
 use crate::metrics::{IssueCheck, Metrics};
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{IssueNote, SentryNotes};
-use crate::queue::{Enqueued, Queue, QueueError};
+use crate::queue::{Enqueued, Queue};
 use crate::sentry::resolved_alert;
 use crate::sentry_api::types::IssueRoute;
-use crate::sentry_api::{SentryApi, SentryApiError, issue_route, optional};
-use decide::{About, Answer, Context, Resolution, about, pause, resolution};
+use crate::sentry_api::{SentryApi, SentryApiError, SentryTaskError, issue_route, optional};
+use decide::{IncidentContext, IncidentSubject, decide, pause, subject};
 
 /// How often the task looks for due incidents.
 const TICK: Duration = Duration::from_secs(2);
@@ -53,18 +52,9 @@ const NOTE_AGAIN: TimeDelta = TimeDelta::days(30);
 /// The most metric detectors whose open periods are fetched.
 const MOST_DETECTORS: usize = 100;
 
-/// Why a check failed, as a sentence.
-#[derive(Clone, Debug, Error)]
-enum CheckError {
-    #[error(transparent)]
-    Sentry(#[from] SentryApiError),
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-}
-
 /// An open incident.
 #[derive(Clone, Copy, Debug)]
-struct Watched {
+struct WatchedIncident {
     since: DateTime<Utc>,
     /// When it is checked next, on the task's own clock.
     due: Duration,
@@ -82,7 +72,7 @@ pub struct IssueStatusTask<A, L> {
     leads: L,
     began: Instant,
     route: Option<IssueRoute>,
-    watched: BTreeMap<IncidentKey, Watched>,
+    watched: BTreeMap<IncidentKey, WatchedIncident>,
     is_first: bool,
 }
 
@@ -126,12 +116,12 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
     }
 
     /// Loads the open incidents. Those that were open when the bridge started are due at once.
-    async fn refresh(&mut self, now: Duration, at: DateTime<Utc>) -> Result<(), CheckError> {
+    async fn refresh(&mut self, now: Duration, at: DateTime<Utc>) -> Result<(), SentryTaskError> {
         let prefix = self.ingest.incident_key_prefix().to_owned();
         let open = self.queue.reader().open_incidents(MOST).await?;
         let open: HashMap<_, _> = open
             .into_iter()
-            .filter(|incident| about(incident.incident_key.as_str(), &prefix).is_some())
+            .filter(|incident| subject(incident.incident_key.as_str(), &prefix).is_some())
             .map(|incident| (incident.incident_key, incident.since))
             .collect();
         self.watched.retain(|key, _| open.contains_key(key));
@@ -142,14 +132,14 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             let since = open[&key];
             let due = if self.is_first { now } else { now + pause(at - since) };
             let seen_at = notes.get(&key).copied().flatten();
-            self.watched.insert(key, Watched { since, due, seen_at });
+            self.watched.insert(key, WatchedIncident { since, due, seen_at });
         }
         self.is_first = false;
         Ok(())
     }
 
     /// Checks the due incidents, the most overdue first.
-    async fn check_due(&mut self, now: Duration) -> Result<(), CheckError> {
+    async fn check_due(&mut self, now: Duration) -> Result<(), SentryTaskError> {
         let mut due: Vec<_> = self.watched.iter().filter(|(_, watched)| watched.due <= now).collect();
         due.sort_by_key(|(_, watched)| watched.due);
         let due: Vec<IncidentKey> = due.into_iter().take(BATCH).map(|(key, _)| key.clone()).collect();
@@ -164,7 +154,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             let is_checked = checked.is_ok();
             match checked {
                 // One issue that Sentry does not show must not keep the others from being checked.
-                Err(CheckError::Sentry(error)) if error.is_about_one_thing() => self.failed(&error),
+                Err(SentryTaskError::Sentry(error)) if error.is_about_one_thing() => self.failed(&error),
                 checked => done = checked,
             }
             // Also after an error that ends this round: if it comes back for this issue alone, the others are checked first.
@@ -194,16 +184,16 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         at: DateTime<Utc>,
         notes: &mut Vec<IssueNote>,
         periods: &mut Option<HashSet<u64>>,
-    ) -> Result<(), CheckError> {
+    ) -> Result<(), SentryTaskError> {
         let prefix = self.ingest.incident_key_prefix().to_owned();
         let Some(name) = key.as_str().strip_prefix(&prefix) else { return Ok(()) };
-        let is_over = match about(key.as_str(), &prefix) {
+        let is_over = match subject(key.as_str(), &prefix) {
             None => return Ok(()),
-            Some(About::Issue(id)) => return self.check_issue(key, id, at, notes).await,
-            Some(About::Metric(identifier)) => {
+            Some(IncidentSubject::Issue(id)) => return self.check_issue(key, id, at, notes).await,
+            Some(IncidentSubject::Metric(identifier)) => {
                 optional(self.api.is_metric_incident_closed(identifier).await)?.unwrap_or(false)
             }
-            Some(About::Period(period)) => {
+            Some(IncidentSubject::Period(period)) => {
                 let ended = match periods {
                     Some(ended) => ended,
                     None => periods.insert(self.ended_periods().await?),
@@ -226,51 +216,48 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         id: &str,
         at: DateTime<Utc>,
         notes: &mut Vec<IssueNote>,
-    ) -> Result<(), CheckError> {
+    ) -> Result<(), SentryTaskError> {
         let route = match self.route {
             Some(route) => route,
             None => *self.route.insert(issue_route(&self.api).await?),
         };
-        let answer = match self.api.issue(id, route).await {
-            Ok(issue) => Answer::Shown(Box::new(issue)),
+        let issue = match self.api.issue(id, route).await {
+            Ok(issue) => Some(issue),
             Err(SentryApiError::Gone { status: 404, .. }) => {
                 // If the organization is gone, or the token can no longer see it, Sentry answers 404 for everything.
                 self.api.organization().await?;
-                Answer::Missing
+                None
             }
             Err(error) => return Err(error.into()),
         };
-        let mut context = Context::default();
+        let mut context = IncidentContext::default();
         if let Some(watched) = self.watched.get_mut(key) {
             context.was_seen = watched.seen_at.is_some();
             let is_noted = watched.seen_at.is_some_and(|seen| at - seen < NOTE_AGAIN);
-            if matches!(answer, Answer::Shown(_)) && !is_noted {
+            if issue.is_some() && !is_noted {
                 watched.seen_at = Some(at);
                 notes.push(IssueNote { incident_key: key.clone(), fired_at: None, seen_at: Some(at) });
             }
         }
-        if let Answer::Shown(issue) = &answer
+        if let Some(issue) = &issue
             && let Some(parent) = IssueId::new(&issue.id).filter(|parent| parent.as_str() != id)
         {
             let parent = IncidentKey::of_issue(self.ingest.incident_key_prefix(), &parent);
             context.parent_is_open = self.watched.contains_key(&parent);
         }
-        let (alert, resolved_at, kind) = match (resolution(id, &answer, context), &answer) {
-            (Resolution::Resolved, Answer::Shown(issue)) => {
-                (resolved_alert(&issue.raw, at), issue.resolved_at, IssueCheck::Resolved)
-            }
-            (Resolution::Merged, Answer::Shown(issue)) => {
-                (alert_of(id, &format!("merged into issue {}", issue.id), at), None, IssueCheck::Merged)
-            }
-            (Resolution::Deleted, _) => (alert_of(id, "the issue was deleted", at), None, IssueCheck::Deleted),
-            (Resolution::Open | Resolution::Resolved | Resolution::Merged, _) => {
+        let check = decide(id, issue.as_ref(), context);
+        let (alert, resolved_at) = match (check, &issue) {
+            (IssueCheck::Resolved, Some(issue)) => (resolved_alert(&issue.raw, at), issue.resolved_at),
+            (IssueCheck::Merged, Some(issue)) => (alert_of(id, &format!("merged into issue {}", issue.id), at), None),
+            (IssueCheck::Deleted, _) => (alert_of(id, "the issue was deleted", at), None),
+            _ => {
                 self.metrics.issue_checked(IssueCheck::Open);
                 return Ok(());
             }
         };
         // The subject is the incident's own issue, whichever issue it was merged into.
         let alert = alert.and_then(|alert| Some(Alert { subject: Subject::Issue(IssueId::new(id)?), ..alert }));
-        self.resolve(key, alert, resolved_at, kind).await
+        self.resolve(key, alert, resolved_at, check).await
     }
 
     /// Enqueues the resolve that the webhook would have become.
@@ -280,7 +267,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
         alert: Option<Alert>,
         resolved_at: Option<DateTime<Utc>>,
         kind: IssueCheck,
-    ) -> Result<(), CheckError> {
+    ) -> Result<(), SentryTaskError> {
         self.metrics.issue_checked(kind);
         let Some(alert) = alert else { return Ok(()) };
         let decision = self.ingest.decide_on_fetched(alert, resolved_at, Utc::now());
@@ -297,7 +284,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
     }
 
     /// The numbers of the open periods of metric issues that have ended.
-    async fn ended_periods(&self) -> Result<HashSet<u64>, CheckError> {
+    async fn ended_periods(&self) -> Result<HashSet<u64>, SentryTaskError> {
         let detectors = optional(self.api.detectors().await)?.unwrap_or_default();
         let metrics: Vec<_> = detectors.into_iter().filter(|detector| detector.kind == "metric_issue").collect();
         if metrics.len() > MOST_DETECTORS {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::queue::QueueError;
+
 /// Why a call of Sentry's API failed. No variant contains the token, and text from Sentry is truncated and made printable.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum SentryApiError {
@@ -93,6 +95,17 @@ impl SentryApiError {
     pub fn is_about_one_thing(&self) -> bool {
         matches!(self, Self::Forbidden { .. } | Self::Gone { .. } | Self::Status { .. } | Self::Shape { .. })
     }
+}
+
+/// Why work that asks Sentry and uses the queue failed, as a sentence.
+#[derive(Clone, Debug, Error)]
+pub enum SentryTaskError {
+    /// Sentry did not answer.
+    #[error(transparent)]
+    Sentry(#[from] SentryApiError),
+    /// The queue cannot be read or written.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
 /// Separates what a Sentry does not have from errors: returns `None` for 404 and 410.

@@ -34,7 +34,7 @@ use std::future::Future;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-pub use error::{SentryApiError, optional};
+pub use error::{SentryApiError, SentryTaskError, optional};
 pub use inventory::{Inventory, issue_route};
 pub use transport::SentryClient;
 

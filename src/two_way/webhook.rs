@@ -9,7 +9,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::config::PagerDutySecret;
-use crate::issue_status::decide::{About, about};
+use crate::issue_status::decide::{IncidentSubject, subject};
 use crate::pagerduty::IncidentKey;
 use crate::queue::{IssueUpdate, StatusChange};
 
@@ -134,7 +134,7 @@ pub fn wanted(
         None => return Err(Unwanted::Automation("an automation".to_owned())),
     }
     let key = event.data["incident_key"].as_str().filter(|key| !key.is_empty()).ok_or(Unwanted::NoKey)?;
-    let of_issue = matches!(about(key, &wishes.prefix), Some(About::Issue(_)));
+    let of_issue = matches!(subject(key, &wishes.prefix), Some(IncidentSubject::Issue(_)));
     let incident_key = IncidentKey::parse(key).filter(|_| of_issue).ok_or_else(|| {
         Unwanted::NoIssue(format!("`{}`", key.chars().take(60).flat_map(char::escape_default).collect::<String>()))
     })?;

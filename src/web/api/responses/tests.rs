@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::*;
 use crate::canary::{CanaryStatus, Progress, RoundTrip};
-use crate::catch_up::{CatchUpStatus, Reported};
+use crate::catch_up::{CatchUpStatus, ReportedAlert};
 use crate::cluster::ClusterView;
 use crate::config::CatchUpMode;
 use crate::monitor::snapshot::{FallbackView, ProofView};
@@ -84,7 +84,7 @@ fn full() -> (Snapshot, Vec<Trouble>) {
         last: Some(CatchUpRun { until: ago(90), ran_at: ago(80), found: 6, enqueued: 1, reported: 2, summarized: 3 }),
         is_exact: Some(true),
         failure: Some((ago(10), "Sentry answered 500".to_owned())),
-        reported: vec![Reported {
+        reported: vec![ReportedAlert {
             title: "TypeError".to_owned(),
             link: Some("https://sentry.example.com/issues/42/".to_owned()),
             at: ago(200),
