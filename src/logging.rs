@@ -107,18 +107,19 @@ pub async fn writer_ended() {
 /// A logger that never waits for the reader of the log.
 struct BufferedLogger {
     logger: Logger,
-    progress: Arc<Progress>,
+    counts: Arc<LineCounts>,
     ended: watch::Receiver<()>,
 }
 
+/// How many lines were logged, written and dropped so far.
 #[derive(Default)]
-struct Progress {
+struct LineCounts {
     logged: AtomicUsize,
     written: AtomicUsize,
     dropped: OnceLock<ErrorCounter>,
 }
 
-impl Progress {
+impl LineCounts {
     fn dropped(&self) -> usize {
         self.dropped.get().map_or(0, ErrorCounter::dropped_lines)
     }
@@ -131,23 +132,22 @@ impl BufferedLogger {
         capacity: usize,
         write_line: WriteLine,
     ) -> (Self, WorkerGuard) {
-        let (progress, (ends, ended)) = (Arc::new(Progress::default()), watch::channel(()));
+        let (counts, (ends, ended)) = (Arc::new(LineCounts::default()), watch::channel(()));
         let out = BufWriter::with_capacity(1 << 16, out);
-        let writer =
-            Writer { out, progress: Arc::clone(&progress), write_line, unflushed: 0, reported: 0, _ends: ends };
+        let writer = LogWriter { out, counts: Arc::clone(&counts), write_line, unflushed: 0, reported: 0, _ends: ends };
         let buffer = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(capacity).thread_name("log");
         let (buffer, guard) = buffer.finish(writer);
-        progress.dropped.get_or_init(|| buffer.error_counter());
+        counts.dropped.get_or_init(|| buffer.error_counter());
         // No colors are stripped: color codes in logged text are already escaped.
         let logger = builder.target(Target::Pipe(Box::new(buffer))).write_style(WriteStyle::Always).build();
-        (Self { logger, progress, ended }, guard)
+        (Self { logger, counts, ended }, guard)
     }
 
     /// Returns when all that was logged is written or dropped, the writer has ended, or `timeout` is over.
     fn flush_within(&self, timeout: Duration) {
-        let (deadline, progress) = (Instant::now() + timeout, &self.progress);
-        let logged = progress.logged.load(Ordering::Acquire);
-        while progress.written.load(Ordering::Acquire) + progress.dropped() < logged
+        let (deadline, counts) = (Instant::now() + timeout, &self.counts);
+        let logged = counts.logged.load(Ordering::Acquire);
+        while counts.written.load(Ordering::Acquire) + counts.dropped() < logged
             && Instant::now() < deadline
             && self.ended.has_changed().is_ok()
         {
@@ -163,7 +163,7 @@ impl Log for BufferedLogger {
 
     fn log(&self, record: &Record<'_>) {
         if self.logger.matches(record) {
-            self.progress.logged.fetch_add(1, Ordering::AcqRel);
+            self.counts.logged.fetch_add(1, Ordering::AcqRel);
             self.logger.log(record);
         }
     }
@@ -174,9 +174,9 @@ impl Log for BufferedLogger {
 }
 
 /// The output of the thread. Lines that cannot be written are lost, as with any log.
-struct Writer<W: Write> {
+struct LogWriter<W: Write> {
     out: BufWriter<W>,
-    progress: Arc<Progress>,
+    counts: Arc<LineCounts>,
     write_line: WriteLine,
     unflushed: usize,
     /// How many dropped lines were reported.
@@ -185,7 +185,7 @@ struct Writer<W: Write> {
     _ends: watch::Sender<()>,
 }
 
-impl<W: Write> Write for Writer<W> {
+impl<W: Write> Write for LogWriter<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.unflushed += 1;
         let _ = self.out.write_all(line);
@@ -194,7 +194,7 @@ impl<W: Write> Write for Writer<W> {
 
     /// Called when the buffer is empty.
     fn flush(&mut self) -> io::Result<()> {
-        let dropped = self.progress.dropped();
+        let dropped = self.counts.dropped();
         let lines = dropped - mem::replace(&mut self.reported, dropped);
         if lines > 0 {
             let pairs = [("lost", kv::Value::from(lines as u64))];
@@ -204,7 +204,7 @@ impl<W: Write> Write for Writer<W> {
             let _ = (self.write_line)(&mut self.out, Style::new(), &record.args(format_args!("{text}")).build());
         }
         let _ = self.out.flush();
-        self.progress.written.fetch_add(mem::take(&mut self.unflushed), Ordering::AcqRel);
+        self.counts.written.fetch_add(mem::take(&mut self.unflushed), Ordering::AcqRel);
         thread::sleep(WRITE_INTERVAL);
         Ok(())
     }

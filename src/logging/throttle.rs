@@ -31,14 +31,14 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How to write a log line: at this level, and with this value at the end of its text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Line {
+pub struct ThrottledLine {
     /// The requested level, or `debug` if the line is suppressed.
     pub level: Level,
     suppressed: Suppressed,
 }
 
 /// Says how many lines of the same key were suppressed before this one, if any.
-impl fmt::Display for Line {
+impl fmt::Display for ThrottledLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.suppressed {
             Suppressed { lines: 0, .. } => Ok(()),
@@ -50,10 +50,10 @@ impl fmt::Display for Line {
 /// Returns how to write a line of `level`. The key describes in the plural what is suppressed, such as
 /// `webhooks were not read`.
 #[must_use]
-pub fn line(key: impl Into<Cow<'static, str>>, level: Level) -> Line {
+pub fn line(key: impl Into<Cow<'static, str>>, level: Level) -> ThrottledLine {
     match throttle().admit(key.into(), now()) {
-        Some(suppressed) => Line { level, suppressed },
-        None => Line { level: Level::Debug, suppressed: Suppressed::default() },
+        Some(suppressed) => ThrottledLine { level, suppressed },
+        None => ThrottledLine { level: Level::Debug, suppressed: Suppressed::default() },
     }
 }
 
@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_line_says_how_many_were_left_out_before_it() {
-        let line = Line { level: Level::Warn, suppressed: Suppressed { lines: 3, since: PAUSE } };
+        let line = ThrottledLine { level: Level::Warn, suppressed: Suppressed { lines: 3, since: PAUSE } };
         assert_eq!(line.to_string(), " (3 more like this in the last 60 s)");
-        assert_eq!(Line { suppressed: Suppressed::default(), ..line }.to_string(), "");
+        assert_eq!(ThrottledLine { suppressed: Suppressed::default(), ..line }.to_string(), "");
     }
 }
