@@ -7,7 +7,7 @@ use crate::queue::Fence;
 
 /// The keys that the worker delivers for, and those that it is taking over.
 #[derive(Debug)]
-pub(super) struct HeldKeys {
+pub struct HeldKeys {
     /// `None`: the worker delivers for all keys, without a time limit.
     held: Option<BTreeMap<ServiceKey, Fence>>,
     taking_over: BTreeMap<ServiceKey, Fence>,
@@ -15,28 +15,32 @@ pub(super) struct HeldKeys {
 
 impl HeldKeys {
     /// Returns those of a bridge that has the queue to itself: all keys.
-    pub(super) fn all() -> Self {
+    #[must_use]
+    pub fn all() -> Self {
         Self { held: None, taking_over: BTreeMap::new() }
     }
 
     /// Returns those of a bridge that shares its queue and has no leases yet.
-    pub(super) fn none() -> Self {
+    #[must_use]
+    pub fn none() -> Self {
         Self { held: Some(BTreeMap::new()), taking_over: BTreeMap::new() }
     }
 
     /// Whether this worker delivers for `key`.
-    pub(super) fn has(&self, key: &ServiceKey) -> bool {
+    #[must_use]
+    pub fn has(&self, key: &ServiceKey) -> bool {
         self.held.as_ref().is_none_or(|held| held.contains_key(key))
     }
 
     /// Whether this worker delivers for `key` under this fence.
-    pub(super) fn has_by(&self, key: &ServiceKey, fence: Option<Fence>) -> bool {
+    #[must_use]
+    pub fn has_by(&self, key: &ServiceKey, fence: Option<Fence>) -> bool {
         self.held.as_ref().is_none_or(|held| held.get(key).copied() == fence)
     }
 
     /// Gives up the keys that the bridge has no lease of any more, and returns those that were held until now. `leases`
     /// are the leases that it has now.
-    pub(super) fn give_up(&mut self, leases: &BTreeMap<ServiceKey, Fence>) -> Vec<ServiceKey> {
+    pub fn give_up(&mut self, leases: &BTreeMap<ServiceKey, Fence>) -> Vec<ServiceKey> {
         let is_leased = |key: &ServiceKey, fence: &Fence| leases.get(key) == Some(fence);
         self.taking_over.retain(|key, fence| is_leased(key, fence));
         let Some(held) = &mut self.held else { return Vec::new() };
@@ -48,7 +52,7 @@ impl HeldKeys {
     ///
     /// A key is not taken over while attempts that began under an earlier lease are in flight, which `is_busy` reports:
     /// otherwise the same event could be sent twice at the same time.
-    pub(super) fn take_over(
+    pub fn take_over(
         &mut self,
         leases: &BTreeMap<ServiceKey, Fence>,
         is_busy: impl Fn(&ServiceKey) -> bool,
@@ -63,7 +67,7 @@ impl HeldKeys {
 
     /// Completes the takeover of a key, once everything that it needs was read. Returns whether the key was still to be
     /// taken over.
-    pub(super) fn taken_over(&mut self, key: &ServiceKey, fence: Fence) -> bool {
+    pub fn taken_over(&mut self, key: &ServiceKey, fence: Fence) -> bool {
         let is_wanted = self.taking_over.get(key) == Some(&fence);
         if is_wanted && let Some(held) = &mut self.held {
             self.taking_over.remove(key);
@@ -74,7 +78,7 @@ impl HeldKeys {
 
     /// Cancels the takeover of a key, because what it needs could not be read. It begins again with the next
     /// [`take_over`](Self::take_over).
-    pub(super) fn cancel(&mut self, key: &ServiceKey, fence: Fence) {
+    pub fn cancel(&mut self, key: &ServiceKey, fence: Fence) {
         if self.taking_over.get(key) == Some(&fence) {
             self.taking_over.remove(key);
         }

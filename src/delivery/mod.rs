@@ -10,7 +10,7 @@
 //!   - [`rate_limiter`]: how many events may be sent per 60 seconds, fewer while PagerDuty throttles
 //!   - `prefetch`: which part of the queue is held in memory
 //! - `connections`: how the keys share the connections, so that slow keys do not delay the others
-//! - `held_keys`: for which keys this bridge delivers, where several share the queue
+//! - [`held_keys`]: for which keys this bridge delivers, where several share the queue
 //!
 //! I/O:
 //!
@@ -21,7 +21,7 @@
 
 mod circuit_breaker;
 mod connections;
-mod held_keys;
+pub mod held_keys;
 mod incident_queue;
 mod key_queue;
 mod poison;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sentry_pagerduty_bridge::cluster::member::{Member, Timing};
+use sentry_pagerduty_bridge::delivery::held_keys::HeldKeys;
 use sentry_pagerduty_bridge::delivery::rate_limiter::{latest_arrival, lookback};
 use sentry_pagerduty_bridge::delivery::scheduler::Next;
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Scheduler};
@@ -27,7 +28,7 @@ pub(crate) struct Bridge {
     member: Member,
     info: BridgeInfo,
     scheduler: Scheduler,
-    held: BTreeMap<ServiceKey, Fence>,
+    held_keys: HeldKeys,
     in_flight: Vec<Attempt>,
     /// By how much its clock is ahead of the world's.
     ahead: Duration,
@@ -63,7 +64,7 @@ impl Bridge {
             member: Member::new(id, Timing::new(TIMEOUT)),
             info,
             scheduler: Scheduler::new(DeliveryLimits::new(RATE, Duration::from_hours(1))),
-            held: BTreeMap::new(),
+            held_keys: HeldKeys::none(),
             in_flight: Vec::new(),
             ahead,
             stopped_until: Duration::ZERO,
@@ -120,26 +121,25 @@ impl Bridge {
     fn follow(&mut self, world: &World, now: Duration) {
         let active: BTreeMap<_, _> =
             self.member.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), right))).collect();
-        let is_lost = |(key, fence): &(&ServiceKey, &Fence)| active.get(*key).map(|right| right.fence) != Some(**fence);
-        let lost: Vec<_> = self.held.iter().filter(is_lost).map(|(key, _)| key.clone()).collect();
-        for key in lost {
-            self.held.remove(&key);
+        let leases: BTreeMap<_, _> = active.iter().map(|(key, right)| (key.clone(), right.fence)).collect();
+        for key in self.held_keys.give_up(&leases) {
             self.scheduler.forget(&key);
         }
-        for (key, right) in active {
-            let is_busy = self.in_flight.iter().any(|attempt| attempt.key == key);
-            if !self.held.contains_key(&key) && !is_busy {
-                self.restore_attempts(world, &key, now);
-                self.scheduler.read_on(&key);
-                self.held.insert(key.clone(), right.fence);
-            }
-            if self.held.contains_key(&key) {
-                self.scheduler.send_until(&key, right.send_until);
-            }
+        let is_busy = |key: &ServiceKey| self.in_flight.iter().any(|attempt| attempt.key == *key);
+        for (key, fence) in self.held_keys.take_over(&leases, is_busy) {
+            self.restore_attempts(world, &key, now);
+            self.scheduler.read_on(&key);
+            self.held_keys.taken_over(&key, fence);
         }
-        if self.poll_at <= world.now {
+        let is_polled = self.poll_at <= world.now;
+        if is_polled {
             self.poll_at = world.now + POLL;
-            self.held.keys().for_each(|key| self.scheduler.rescan(key));
+        }
+        for (key, right) in active.iter().filter(|(key, _)| self.held_keys.has(key)) {
+            self.scheduler.send_until(key, right.send_until);
+            if is_polled {
+                self.scheduler.rescan(key);
+            }
         }
     }
 
@@ -214,7 +214,7 @@ impl Bridge {
             } else {
                 Outcome::Transient { reason: String::new(), cause: FailureCause::Timeout, retry_after: None }
             };
-            let is_held = self.held.get(&key) == Some(&fence);
+            let is_held = self.held_keys.has_by(&key, Some(fence));
             if !is_held {
                 self.scheduler.ended_elsewhere();
             }

@@ -10,11 +10,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
-use sentry_pagerduty_bridge::queue::{Enqueue, Envelope, EventId, Record, State};
+use sentry_pagerduty_bridge::queue::{EventId, Record, State};
 
 use crate::bridge::Bridge;
+use crate::worlds::{enqueue, service_key};
 
 pub(crate) const KEYS: usize = 3;
 pub(crate) const RATE: u32 = 10;
@@ -76,14 +77,6 @@ pub(crate) struct World {
     arrivals: Vec<(Duration, Alert)>,
     pending: Vec<Pending>,
     started: u128,
-}
-
-pub(crate) fn service_key(number: usize) -> ServiceKey {
-    ServiceKey::parse(&format!("{number:032}")).unwrap()
-}
-
-fn incident_key(number: usize) -> IncidentKey {
-    IncidentKey::parse(&number.to_string()).unwrap()
 }
 
 fn any_alert(rng: &mut StdRng) -> Alert {
@@ -169,18 +162,7 @@ impl World {
         self.pending = later;
         due.sort_by_key(|pending| pending.committed_at);
         for Pending { alert: Alert { key, incident, event_type }, reserved, .. } in due {
-            let start = format!("{{\"number\":{},\"details\":{{", reserved.get());
-            let enqueue = Enqueue::event(Envelope {
-                service_key: service_key(key),
-                incident_key: incident_key(incident),
-                api: ApiVersion::V1,
-                issue_key: None,
-                event_type,
-                description: String::new(),
-                counts_at: Some(start.len()),
-                body: (start + "}}").into_bytes(),
-                received_at: self.utc(),
-            });
+            let enqueue = enqueue(reserved.get(), key, incident, event_type, self.utc());
             let operations = Operations { enqueues: vec![enqueue], reserved: vec![reserved], ..Operations::default() };
             self.queue.commit(&operations);
         }

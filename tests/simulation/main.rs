@@ -23,12 +23,12 @@ mod pagerduty;
 mod plan;
 mod promises;
 mod queue;
-mod run;
 mod steps;
 mod world;
+mod worlds;
 
 use plan::Plan;
-use run::in_worlds;
+use worlds::in_worlds;
 
 #[test]
 fn in_any_world_everything_accepted_is_delivered_in_order_at_the_pace_or_dead_with_a_reason() {

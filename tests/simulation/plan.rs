@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::delivery::DeliveryLimits;
-use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::EventType;
 
 use crate::fault::{Content, Fault, Kind};
 use crate::queue::utc;
@@ -71,14 +71,6 @@ pub(crate) struct Plan {
 
 /// The longest one attempt takes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
-
-pub(crate) fn service_key(number: usize) -> ServiceKey {
-    ServiceKey::parse(&format!("{number:032}")).unwrap()
-}
-
-pub(crate) fn incident_key(number: usize) -> IncidentKey {
-    IncidentKey::parse(&number.to_string()).unwrap()
-}
 
 impl Plan {
     /// The same world with the events of one key only, and without the faults of others.

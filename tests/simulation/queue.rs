@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::memory::{Answers, MemoryQueue, Operations};
-use sentry_pagerduty_bridge::queue::{Accepted, Begin, Enqueue, Enqueued, Envelope, EventId, Settle, WaitingEvent};
+use sentry_pagerduty_bridge::queue::{Accepted, Begin, Enqueue, Enqueued, EventId, Settle, WaitingEvent};
 
 use crate::fault::Content;
-use crate::plan::{Alert, incident_key, service_key};
+use crate::plan::Alert;
+use crate::worlds::{self, service_key};
 
 /// Where an event is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -251,20 +252,8 @@ impl Row {
     }
 }
 
-/// What the webhook of an alert brings. The body names the alert.
 fn enqueue(alert: &Alert) -> Enqueue {
-    let start = format!("{{\"number\":{},\"details\":{{", alert.number);
-    Enqueue::event(Envelope {
-        service_key: service_key(alert.key),
-        api: ApiVersion::V1,
-        issue_key: None,
-        incident_key: incident_key(alert.incident),
-        event_type: alert.event_type,
-        description: String::new(),
-        counts_at: Some(start.len()),
-        body: (start + "}}").into_bytes(),
-        received_at: utc(alert.at),
-    })
+    worlds::enqueue(alert.number, alert.key, alert.incident, alert.event_type, utc(alert.at))
 }
 
 fn number_in(body: &[u8]) -> usize {

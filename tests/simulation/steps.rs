@@ -10,12 +10,10 @@ use sentry_pagerduty_bridge::queue::{Disposition, EventId, WaitingEvent};
 use crate::bridge::Bridge;
 use crate::commits::Operation;
 use crate::pagerduty::{Request, Way, timed_out};
-use crate::plan::{AdminAction, Alert, TIMEOUT, incident_key, service_key};
+use crate::plan::{AdminAction, Alert, TIMEOUT};
 use crate::queue::{Read, State, utc};
 use crate::world::World;
-
-/// As the worker waits before it reads the events of a key again.
-const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
+use crate::worlds::{incident_key, service_key};
 
 /// As often as the worker looks again at what could not be read.
 const RECHECK_EVERY: Duration = Duration::from_mins(1);
@@ -220,7 +218,8 @@ impl World {
             let chance = self.rng.random_range(0.0..1.0);
             let failures = &mut self.bridge().read_failures[key];
             *failures += 1;
-            let wait = BACKOFF.wait(*failures, chance);
+            // As the worker waits before it reads the events of a key again.
+            let wait = Backoff::TRANSIENT.wait(*failures, chance);
             return self.expect(wait, Step::BackedOff { run, key });
         };
         self.bridge().read_failures[key] = 0;

@@ -1,8 +1,12 @@
-//! Runs many worlds, and says which one broke a promise.
+//! Runs many worlds, and says which one broke a promise; and what the worlds of both simulations hold.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+
+use chrono::{DateTime, Utc};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::queue::{Enqueue, Envelope};
 
 /// Half of the machine's cores is left to the other tests.
 const THREADS: usize = 2;
@@ -39,4 +43,34 @@ pub(crate) fn in_worlds(worlds: u64, check: impl Fn(u64) + Sync) {
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number")))
+}
+
+pub(crate) fn service_key(number: usize) -> ServiceKey {
+    ServiceKey::parse(&format!("{number:032}")).unwrap()
+}
+
+pub(crate) fn incident_key(number: usize) -> IncidentKey {
+    IncidentKey::parse(&number.to_string()).unwrap()
+}
+
+/// What the webhook of an alert brings, about this incident of this service key. The body names the alert by its number.
+pub(crate) fn enqueue(
+    number: impl std::fmt::Display,
+    key: usize,
+    incident: usize,
+    event_type: EventType,
+    received_at: DateTime<Utc>,
+) -> Enqueue {
+    let start = format!("{{\"number\":{number},\"details\":{{");
+    Enqueue::event(Envelope {
+        service_key: service_key(key),
+        api: ApiVersion::V1,
+        issue_key: None,
+        incident_key: incident_key(incident),
+        event_type,
+        description: String::new(),
+        counts_at: Some(start.len()),
+        body: (start + "}}").into_bytes(),
+        received_at,
+    })
 }
