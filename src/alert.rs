@@ -58,7 +58,7 @@ pub struct Alert {
     pub exceptions: Vec<Exception>,
     /// The stack of the last exception (or of the message), innermost call first: at most [`MAX_FRAMES`] of the
     /// application's own calls, or of all calls if none is the application's own.
-    pub frames: Vec<Frame>,
+    pub frames: Vec<StackFrame>,
     /// What Sentry measured for an issue without an exception, such as that of a cron monitor or a slow query: names and
     /// values as Sentry wrote them, in its order.
     pub evidence: Vec<(String, String)>,
@@ -234,7 +234,7 @@ impl Exception {
 
 /// One call of a stack.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Frame {
+pub struct StackFrame {
     /// The function that was running.
     pub function: Option<String>,
     /// The module it belongs to.

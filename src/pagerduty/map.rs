@@ -8,7 +8,7 @@ use super::destination::Destination;
 use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Link, Severity, Trigger};
 use super::keys::IncidentKey;
 use super::template::Template;
-use crate::alert::{Action, Alert, Exception, Frame, IssueId, Project, Subject, User};
+use crate::alert::{Action, Alert, Exception, IssueId, Project, StackFrame, Subject, User};
 
 /// What the alert does to its incident, independent of the destination.
 ///
@@ -144,7 +144,7 @@ fn exception(alert: &Alert) -> Option<Detail> {
 }
 
 /// A frame as text, such as `send.py:39 in charge`, as far as it is known. The module replaces a missing file name.
-fn frame(frame: Frame) -> Option<String> {
+fn frame(frame: StackFrame) -> Option<String> {
     let place = frame.filename.or(frame.module).map(|place| match frame.line {
         Some(line) => format!("{place}:{line}"),
         None => place,

@@ -15,15 +15,14 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::de::MapAccess;
-use thiserror::Error;
 
-use super::data::Data;
-use super::event::Event;
-use super::issue::ApiProject;
-use super::json::{self, NotJson};
-use super::lenient::{Any, Id, List, Members, Shape, Text, members, non_blank};
+use super::event::{EventAlert, SentryEvent, alert_with_issue};
+use super::issue::{self, ActivityAlert, IssueChange};
+use super::json;
+use super::lenient::{Any, FromJson, ReadMembers, members, non_blank, read_members};
 use super::link;
-use super::resource::{NotAnAlert, Resource};
+use super::metric::{MetricChange, MetricStatus};
+use super::resource::{NoAlert, NotAnAlert, Rejection, Resource};
 use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
 
 /// The maximum age of a time from Sentry that is trusted, such as that of `Sentry-Hook-Timestamp`. Sentry waits seconds
@@ -56,34 +55,6 @@ pub enum Generation {
     Legacy,
     /// The integration platform.
     Platform,
-}
-
-/// Why a webhook does not become an alert.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum NoAlert {
-    /// There is nothing to do for it.
-    #[error(transparent)]
-    Ignored(#[from] NotAnAlert),
-    /// It cannot be understood.
-    #[error(transparent)]
-    Rejected(#[from] Rejection),
-}
-
-/// Why a body is rejected. The message never quotes the body.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum Rejection {
-    /// It is not JSON, even after repair.
-    #[error(transparent)]
-    NotJson(#[from] NotJson),
-    /// It is JSON, but not a Sentry webhook.
-    #[error("the body is JSON, but not a Sentry webhook: no event or project")]
-    NotSentry,
-    /// It looks like a Sentry webhook, but contains nothing to make an incident key from.
-    #[error(
-        "the body looks like a webhook of Sentry, but names neither an issue nor a metric alert: there is no id of one \
-         in it, and none in an address"
-    )]
-    NoIssue,
 }
 
 impl<'a> Webhook<'a> {
@@ -123,7 +94,7 @@ impl<'a> Webhook<'a> {
         if self.has_platform_headers() && self.body.trim_ascii().is_empty() {
             return Err(NotAnAlert::Validation.into());
         }
-        let mut body = json::read::<Body>(self.body).map_err(Rejection::from)?.unwrap_or_default();
+        let mut body = json::read::<WebhookBody>(self.body).map_err(Rejection::from)?.unwrap_or_default();
         let is_legacy = body.is_legacy();
         let has_action = body.action.is_some();
         let action = body.action.take().and_then(|Any(action)| action);
@@ -132,12 +103,12 @@ impl<'a> Webhook<'a> {
             (Some(_), None | Some(Any(None))) if is_legacy => self.legacy(body),
             (Some(resource), data) => {
                 let resource = Resource::parse(resource).ok_or(NotAnAlert::UnknownResource)?;
-                self.platform(data.and_then(|Any(data)| data).unwrap_or_default(), resource, action.as_ref())
+                self.platform(data.and_then(|Any(data)| data).unwrap_or_default(), resource, action.as_deref())
             }
             (None, Some(Any(data))) if has_action || !is_legacy => {
                 let data = data.unwrap_or_default();
                 match data.resource() {
-                    Some(resource) => self.platform(data, resource, action.as_ref()),
+                    Some(resource) => self.platform(data, resource, action.as_deref()),
                     None if action.is_some() => Err(NotAnAlert::UnknownResource.into()),
                     None => Err(Rejection::NotSentry.into()),
                 }
@@ -150,7 +121,7 @@ impl<'a> Webhook<'a> {
         }
     }
 
-    fn legacy(&self, body: Body) -> Result<(Alert, Generation), NoAlert> {
+    fn legacy(&self, body: WebhookBody) -> Result<(Alert, Generation), NoAlert> {
         let alert = body.into_alert(self.received_at).ok_or(Rejection::NoIssue)?;
         Ok((alert, Generation::Legacy))
     }
@@ -159,11 +130,10 @@ impl<'a> Webhook<'a> {
         &self,
         data: Box<Data>,
         resource: Resource,
-        action: Option<&Text>,
+        action: Option<&str>,
     ) -> Result<(Alert, Generation), NoAlert> {
         // The header is not signed, and clocks differ.
         let sent_at = self.plausible(self.sent_at).unwrap_or(self.received_at);
-        let action = action.map(|Text(action)| action.as_str());
         let alert = data.into_alert(resource, action, sent_at)?.ok_or(Rejection::NoIssue)?;
         Ok((alert, Generation::Platform))
     }
@@ -176,24 +146,24 @@ impl<'a> Webhook<'a> {
 
 /// The members of all three kinds of bodies.
 #[derive(Debug, Default)]
-pub(super) struct Body {
-    id: Option<Id>,
+pub(super) struct WebhookBody {
+    id: Option<IssueId>,
     project: Option<ProjectMember>,
-    project_name: Option<Text>,
-    project_slug: Option<Text>,
-    culprit: Option<Text>,
-    level: Option<Text>,
-    logger: Option<Text>,
-    message: Option<Text>,
-    url: Option<Text>,
-    triggering_rules: Option<List<Text>>,
-    event: Option<Event>,
+    project_name: Option<String>,
+    project_slug: Option<String>,
+    culprit: Option<String>,
+    level: Option<String>,
+    logger: Option<String>,
+    message: Option<String>,
+    url: Option<String>,
+    triggering_rules: Option<Vec<String>>,
+    event: Option<SentryEvent>,
     group: Option<Group>,
-    action: Option<Any<Text>>,
+    action: Option<Any<String>>,
     data: Option<Any<Box<Data>>>,
 }
 
-members!(Body {
+members!(WebhookBody {
     "id" => id,
     "project" => project,
     "project_name" => project_name,
@@ -213,42 +183,42 @@ members!(Body {
 /// `project`: the slug in the plugin's body, an object in a service hook's.
 #[derive(Debug)]
 enum ProjectMember {
-    Slug(Text),
-    Object(ApiProject),
+    Slug(String),
+    Object(Project),
 }
 
-impl<'de> Shape<'de> for ProjectMember {
-    fn of_text(text: Cow<'de, str>) -> Option<Self> {
-        Text::of_text(text).map(Self::Slug)
+impl<'de> FromJson<'de> for ProjectMember {
+    fn from_text(text: Cow<'de, str>) -> Option<Self> {
+        String::from_text(text).map(Self::Slug)
     }
 
-    fn of_bool(value: bool) -> Option<Self> {
-        Text::of_bool(value).map(Self::Slug)
+    fn from_bool(value: bool) -> Option<Self> {
+        String::from_bool(value).map(Self::Slug)
     }
 
-    fn of_integer(value: i128) -> Option<Self> {
-        Text::of_integer(value).map(Self::Slug)
+    fn from_integer(value: i128) -> Option<Self> {
+        String::from_integer(value).map(Self::Slug)
     }
 
-    fn of_float(value: f64) -> Option<Self> {
-        Text::of_float(value).map(Self::Slug)
+    fn from_float(value: f64) -> Option<Self> {
+        String::from_float(value).map(Self::Slug)
     }
 
-    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
-        ApiProject::read(object).map(|project| Some(Self::Object(project)))
+    fn from_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        Project::read(object).map(|project| Some(Self::Object(project)))
     }
 }
 
 /// The issue in a service hook's body.
 #[derive(Debug, Default)]
 struct Group {
-    id: Option<Id>,
-    url: Option<Text>,
-    permalink: Option<Text>,
-    title: Option<Text>,
-    culprit: Option<Text>,
-    level: Option<Text>,
-    logger: Option<Text>,
+    id: Option<IssueId>,
+    url: Option<String>,
+    permalink: Option<String>,
+    title: Option<String>,
+    culprit: Option<String>,
+    level: Option<String>,
+    logger: Option<String>,
 }
 
 members!(Group {
@@ -261,7 +231,7 @@ members!(Group {
     "logger" => logger,
 });
 
-impl Body {
+impl WebhookBody {
     /// Whether it has an event or a project, as the bodies of the plugin and of service hooks have.
     fn is_legacy(&self) -> bool {
         let has_slug = matches!(self.project, Some(ProjectMember::Slug(_)));
@@ -272,8 +242,8 @@ impl Body {
     ///
     /// A service hook also has members of the plugin's body, but its issue is in a member of its own.
     fn into_alert(mut self, received_at: DateTime<Utc>) -> Option<Alert> {
-        let named = self.id.take().map(|Id(id)| id);
-        match named.or_else(|| link::issue_id(&self.url.as_ref()?.0)) {
+        let named = self.id.take();
+        match named.or_else(|| link::issue_id(&self.url.as_ref()?)) {
             Some(issue) => Some(self.into_alert_of_plugin(issue, received_at)),
             None => self.into_alert_of_service_hook(received_at),
         }
@@ -284,21 +254,21 @@ impl Body {
         // The members of the body take precedence over those of its event, except for the culprit: in the body it is that
         // of the issue's first event. Sentry's plugin prefers the event's own culprit too.
         event.message = self.message;
-        event.culprit = non_blank(event.culprit.clone()).map(Text).or(self.culprit).or(event.culprit);
-        event.level = non_blank(self.level).map(Text).or(event.level);
-        event.logger = non_blank(self.logger).map(Text).or(event.logger);
+        event.culprit = non_blank(event.culprit.clone()).or(self.culprit).or(event.culprit);
+        event.level = non_blank(self.level).or(event.level);
+        event.logger = non_blank(self.logger).or(event.logger);
         let slug = match self.project {
             Some(ProjectMember::Slug(slug)) => Some(slug),
             _ => None,
         };
-        let List(rules) = self.triggering_rules.unwrap_or(List(Vec::new()));
+        let rules = self.triggering_rules.unwrap_or_default();
         Alert {
             project: Project {
                 name: non_blank(self.project_name),
                 slug: non_blank(self.project_slug).or_else(|| non_blank(slug)),
                 others: Vec::new(),
             },
-            link: self.url.and_then(|Text(url)| link::issue_link(&url)),
+            link: self.url.and_then(|url| link::issue_link(&url)),
             rules: rules.into_iter().filter_map(|rule| non_blank(Some(rule))).collect(),
             ..event.into_alert(Subject::Issue(issue), Action::Trigger(Opening::Alert), received_at)
         }
@@ -309,13 +279,13 @@ impl Body {
         let mut event = self.event.unwrap_or_default();
         let group = self.group.unwrap_or_default();
         let pages = [group.url, group.permalink, event.url.take()].map(non_blank);
-        let named = group.id.or_else(|| event.issue_id.take()).map(|Id(id)| id);
+        let named = group.id.or_else(|| event.issue_id.take());
         let issue = named.or_else(|| pages.iter().flatten().find_map(|page| link::issue_id(page)))?;
-        event.title = non_blank(event.title).or_else(|| non_blank(group.title)).map(Text);
-        event.culprit = non_blank(event.culprit.clone()).map(Text).or(group.culprit).or(event.culprit);
+        event.title = non_blank(event.title).or_else(|| non_blank(group.title));
+        event.culprit = non_blank(event.culprit.clone()).or(group.culprit).or(event.culprit);
         event.unpack_entries();
         let project = match self.project {
-            Some(ProjectMember::Object(project)) => project.into_project(),
+            Some(ProjectMember::Object(project)) => issue::named(project),
             _ => Project::default(),
         };
         let mut alert = Alert {
@@ -327,5 +297,90 @@ impl Body {
         alert.level = alert.level.or_else(|| non_blank(group.level));
         alert.logger = alert.logger.or_else(|| non_blank(group.logger));
         Some(alert)
+    }
+}
+
+/// The `data` of the integration platform's envelope. A body has the members of one resource.
+///
+/// Each kind of webhook has a type with its members of `data`, which makes the alert. To add one, write such a type in a file
+/// beside this one and register it here: a field of [`Data`], a name in `read_members!`, and a line in [`Data::resource`] and
+/// in [`Data::into_alert`].
+#[derive(Debug, Default)]
+pub(super) struct Data {
+    event_alert: EventAlert,
+    error: Option<SentryEvent>,
+    issue: IssueChange,
+    metric: MetricChange,
+    activity: ActivityAlert,
+    // Members of resources that make no alert. They only show which resource it is.
+    comment_id: Option<Any<()>>,
+    installation: Option<Any<()>>,
+    run_id: Option<Any<()>>,
+    build_id: Option<Any<()>>,
+}
+
+read_members!(Data {
+    "error" => error,
+    "comment_id" => comment_id,
+    "installation" => installation,
+    "run_id" => run_id,
+    "buildId" => build_id,
+    ..event_alert,
+    ..issue,
+    ..metric,
+    ..activity,
+});
+
+impl Data {
+    /// Infers the resource from the members of `data`, for webhooks whose header a proxy has removed.
+    pub(super) fn resource(&self) -> Option<Resource> {
+        let resources = [
+            (self.event_alert.is_present(), Resource::EventAlert),
+            (self.metric.is_present(), Resource::MetricAlert),
+            (self.issue.is_present() && self.activity.is_present(), Resource::ActivityAlert),
+            (self.issue.is_present(), Resource::Issue),
+            (self.error.is_some(), Resource::Error),
+            (self.comment_id.is_some(), Resource::Comment),
+            (self.installation.is_some(), Resource::Installation),
+            (self.run_id.is_some(), Resource::Seer),
+            (self.build_id.is_some(), Resource::PreprodArtifact),
+        ];
+        resources.into_iter().find(|(is_present, _)| *is_present).map(|(_, resource)| resource)
+    }
+
+    /// The alert of `resource` and `action`; `Ok(None)` when it does not say which issue or metric alert it is about.
+    ///
+    /// `sent_at` is when Sentry sent the webhook; it is the time of an alert that has none of its own. Bodies from relays
+    /// and tests may lack the action, which is harmless for a resource that has only one.
+    pub(super) fn into_alert(
+        self,
+        resource: Resource,
+        action: Option<&str>,
+        sent_at: DateTime<Utc>,
+    ) -> Result<Option<Alert>, NotAnAlert> {
+        let unknown = NotAnAlert::UnknownAction(resource);
+        match resource {
+            Resource::EventAlert if action.is_none_or(|action| action == "triggered") => {
+                Ok(self.event_alert.into_alert(sent_at))
+            }
+            Resource::Error if action.is_none_or(|action| action == "created") => {
+                Ok(self.error.and_then(|event| alert_with_issue(event, Opening::Error, sent_at)))
+            }
+            Resource::Issue => {
+                let action = action.map_or(Err(unknown), issue::incident_action)?;
+                Ok(self.issue.into_alert(action, sent_at))
+            }
+            Resource::MetricAlert => {
+                let status = action.and_then(MetricStatus::parse).ok_or(unknown)?;
+                Ok(self.metric.into_alert(status, sent_at))
+            }
+            Resource::ActivityAlert if action.is_none_or(|action| action == "triggered") => {
+                self.activity.into_alert(self.issue, sent_at)
+            }
+            Resource::EventAlert | Resource::Error | Resource::ActivityAlert => Err(unknown),
+            Resource::Installation | Resource::Comment | Resource::Seer | Resource::PreprodArtifact => {
+                Err(NotAnAlert::UnusedResource(resource))
+            }
+        }
     }
 }

@@ -1,60 +1,62 @@
-//! The members of an event, under the names they have had since Sentry 8.0.
+//! The members of an event, under the names they have had since Sentry 8.0, and the webhooks `event_alert` and `error`,
+//! which carry an event with its issue.
 //!
 //! Up to 9.0 Sentry wrote interfaces under their full names (`sentry.interfaces.Exception`), later under short ones
 //! (`exception`).
 
 use chrono::{DateTime, Utc};
 
-use super::lenient::{Id, List, Moment, Text, members, non_blank};
+use super::lenient::{members, non_blank};
+use super::link::{self, ApiAddress};
 use super::stack::{Frames, Stacktrace};
-use super::tags::Tags;
+use super::tags::{ActionForm, Tags};
 use super::title::{Contexts, Metadata, Occurrence, PolicyReport, titled};
-use crate::alert::{self, Action, Alert, Project, Subject, User};
+use crate::alert::{Action, Alert, Exception, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User};
 
 /// How many exceptions of a chain are kept. No runtime chains a tenth of that.
 const MAX_EXCEPTIONS: usize = 200;
 
 /// An event as a body has it; `None` where there is no usable value.
 #[derive(Debug, Default)]
-pub(super) struct Event {
+pub(super) struct SentryEvent {
     /// 32 hexadecimal digits.
-    pub(super) id: Option<Text>,
+    pub(super) id: Option<String>,
     /// Sentry's title; not before 9.1.
-    pub(super) title: Option<Text>,
+    pub(super) title: Option<String>,
     /// The log message, often `""`.
-    pub(super) message: Option<Text>,
+    pub(super) message: Option<String>,
     /// What Sentry made the title from; up to 9.0 the only source of a title.
     pub(super) metadata: Option<Metadata>,
     /// Where it happened.
-    pub(super) culprit: Option<Text>,
+    pub(super) culprit: Option<String>,
     /// The level's name.
-    pub(super) level: Option<Text>,
+    pub(super) level: Option<String>,
     /// The logger's name.
-    pub(super) logger: Option<Text>,
+    pub(super) logger: Option<String>,
     /// The SDK's platform.
-    pub(super) platform: Option<Text>,
+    pub(super) platform: Option<String>,
     /// The release that was running.
-    pub(super) release: Option<Text>,
+    pub(super) release: Option<String>,
     /// The environment.
-    pub(super) environment: Option<Text>,
+    pub(super) environment: Option<String>,
     /// The host's name; in most versions only a tag.
-    pub(super) server_name: Option<Text>,
+    pub(super) server_name: Option<String>,
     /// The route or task.
-    pub(super) transaction: Option<Text>,
+    pub(super) transaction: Option<String>,
     /// When it happened; not before 9.1.
-    pub(super) timestamp: Option<Moment>,
+    pub(super) timestamp: Option<DateTime<Utc>>,
     /// The same, only in bodies of the integration platform.
-    pub(super) datetime: Option<Moment>,
+    pub(super) datetime: Option<DateTime<Utc>>,
     /// When Sentry received it.
-    pub(super) received: Option<Moment>,
+    pub(super) received: Option<DateTime<Utc>>,
     /// The tags, names as stored.
     pub(super) tags: Option<Tags>,
     /// The user that it happened to.
-    pub(super) user: Option<Person>,
+    pub(super) user: Option<User>,
     /// The log message.
-    pub(super) logentry: Option<LogEntry>,
+    pub(super) logentry: Option<Interface>,
     /// The exceptions; the one raised last is last.
-    pub(super) exception: Option<List<Raised, MAX_EXCEPTIONS>>,
+    pub(super) exception: Option<Vec<Raised>>,
     /// The stack of an event without an exception.
     pub(super) stacktrace: Option<Stacktrace>,
     /// The contexts, of which only a cron monitor is read.
@@ -62,21 +64,21 @@ pub(super) struct Event {
     /// A browser's report that it did not load something.
     pub(super) csp: Option<PolicyReport>,
     /// The message, the exceptions and the stack as Sentry's API shows them; only in bodies of a service hook.
-    pub(super) entries: Option<List<Entry>>,
+    pub(super) entries: Option<Vec<Entry>>,
     /// What created an issue that is not an error. This and all members below are only in bodies of the integration
     /// platform, unless noted.
     pub(super) occurrence: Option<Occurrence>,
     /// The issue's id; absent up to Sentry 20, and `groupID` in bodies of a service hook.
-    pub(super) issue_id: Option<Id>,
+    pub(super) issue_id: Option<IssueId>,
     /// The issue in Sentry's API.
-    pub(super) issue_url: Option<Text>,
+    pub(super) issue_url: Option<String>,
     /// The event's page.
-    pub(super) web_url: Option<Text>,
+    pub(super) web_url: Option<String>,
     /// The event in Sentry's API.
-    pub(super) url: Option<Text>,
+    pub(super) url: Option<String>,
 }
 
-members!(Event {
+members!(SentryEvent {
     "event_id" | "eventID" => id,
     "title" => title,
     "message" => message,
@@ -107,57 +109,40 @@ members!(Event {
     "url" => url,
 });
 
-/// The log message, with and without its parameters filled in.
+members!(User { "id" => id, "username" => username, "email" => email, "ip_address" => ip_address });
+
+/// A member of an event that Sentry calls an interface, as far as it is read: a log message, with and without its parameters
+/// filled in; exceptions, in `values`; a stack, in `frames`. The name of the member or the type of the entry says which it is.
 #[derive(Debug, Default)]
-pub(super) struct LogEntry {
-    formatted: Option<Text>,
-    message: Option<Text>,
+pub(super) struct Interface {
+    formatted: Option<String>,
+    message: Option<String>,
+    values: Option<Vec<Raised>>,
+    frames: Option<Frames>,
 }
 
-members!(LogEntry { "formatted" => formatted, "message" => message });
-
-/// The event's `user` interface.
-#[derive(Debug, Default)]
-pub(super) struct Person {
-    id: Option<Text>,
-    username: Option<Text>,
-    email: Option<Text>,
-    ip_address: Option<Text>,
-}
-
-members!(Person { "id" => id, "username" => username, "email" => email, "ip_address" => ip_address });
+members!(Interface { "formatted" => formatted, "message" => message, "values" => values, "frames" => frames });
 
 /// One exception of a chain.
 #[derive(Debug, Default)]
 pub(super) struct Raised {
-    kind: Option<Text>,
-    value: Option<Text>,
+    kind: Option<String>,
+    value: Option<String>,
     stacktrace: Option<Stacktrace>,
 }
 
-members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace });
+members!(Raised { "type" => kind, "value" => value, "stacktrace" => stacktrace }, at most MAX_EXCEPTIONS);
 
 /// One interface of an event as Sentry's API shows it. Only message, exceptions and stack are read.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    kind: Option<Text>,
-    data: Option<EntryData>,
+    kind: Option<String>,
+    data: Option<Interface>,
 }
 
 members!(Entry { "type" => kind, "data" => data });
 
-/// The members of these three interfaces; the entry's type says which of them it is.
-#[derive(Debug, Default)]
-struct EntryData {
-    formatted: Option<Text>,
-    message: Option<Text>,
-    values: Option<List<Raised, MAX_EXCEPTIONS>>,
-    frames: Option<Frames>,
-}
-
-members!(EntryData { "formatted" => formatted, "message" => message, "values" => values, "frames" => frames });
-
-impl Event {
+impl SentryEvent {
     /// Makes the alert from the event alone: without project, link and rules, which are not in the event.
     ///
     /// `fallback_time` is used when the event has no time.
@@ -177,13 +162,13 @@ impl Event {
         Alert {
             subject,
             action,
-            message: message.or_else(|| self.message.take().map(|Text(text)| text)),
+            message: message.or_else(|| self.message.take().map(|text| text)),
             title,
-            culprit: self.culprit.take().map(|Text(text)| text),
+            culprit: self.culprit.take().map(|text| text),
             level: self.or_tag(level, "level").or_else(|| occurrence.level()),
             event_id: non_blank(self.id.take()),
-            happened_at: self.timestamp.or(self.datetime).or(self.received).map_or(fallback_time, |Moment(at)| at),
-            received: self.received.map(|Moment(at)| at),
+            happened_at: self.timestamp.or(self.datetime).or(self.received).map_or(fallback_time, |at| at),
+            received: self.received.map(|at| at),
             project: Project::default(),
             link: None,
             rules: Vec::new(),
@@ -206,13 +191,11 @@ impl Event {
 
     /// Moves message, exceptions and stack from the entries of Sentry's API to where other bodies have them.
     pub(super) fn unpack_entries(&mut self) {
-        let List(entries) = self.entries.take().unwrap_or(List(Vec::new()));
+        let entries = self.entries.take().unwrap_or_default();
         for entry in entries {
             let data = entry.data.unwrap_or_default();
-            match entry.kind.as_ref().map(|Text(kind)| kind.as_str()) {
-                Some("message") => {
-                    self.logentry = Some(LogEntry { formatted: data.formatted, message: data.message });
-                }
+            match entry.kind.as_deref() {
+                Some("message") => self.logentry = Some(data),
                 Some("exception") => self.exception = data.values,
                 Some("stacktrace") => self.stacktrace = Some(Stacktrace::new(data.frames)),
                 _ => {}
@@ -225,7 +208,7 @@ impl Event {
     }
 
     /// Returns the member, or the tag if the member is missing or blank.
-    fn or_tag(&self, member: Option<Text>, tag: &str) -> Option<String> {
+    fn or_tag(&self, member: Option<String>, tag: &str) -> Option<String> {
         non_blank(member).or_else(|| self.tags.as_ref()?.get(tag).map(str::to_owned))
     }
 
@@ -247,13 +230,13 @@ impl Event {
     }
 
     /// Takes the exceptions, and the stack of the last exception that has one, innermost frame first.
-    fn take_exceptions(&mut self) -> (Vec<alert::Exception>, Vec<alert::Frame>) {
+    fn take_exceptions(&mut self) -> (Vec<Exception>, Vec<StackFrame>) {
         let mut stack = self.stacktrace.take().and_then(Stacktrace::into_frames);
         let mut exceptions = Vec::new();
-        for raised in self.exception.take().map_or_else(Vec::new, |List(raised)| raised) {
+        for raised in self.exception.take().unwrap_or_default() {
             stack = raised.stacktrace.and_then(Stacktrace::into_frames).or(stack);
-            let exception = alert::Exception { kind: non_blank(raised.kind), value: non_blank(raised.value) };
-            if exception != alert::Exception::default() {
+            let exception = Exception { kind: non_blank(raised.kind), value: non_blank(raised.value) };
+            if exception != Exception::default() {
                 exceptions.push(exception);
             }
         }
@@ -262,13 +245,59 @@ impl Event {
 
     /// Takes the user, if the body says anything about them.
     fn take_user(&mut self) -> Option<User> {
-        let person = self.user.take()?;
+        let user = self.user.take()?;
         let user = User {
-            id: non_blank(person.id),
-            username: non_blank(person.username),
-            email: non_blank(person.email),
-            ip_address: non_blank(person.ip_address),
+            id: non_blank(user.id),
+            username: non_blank(user.username),
+            email: non_blank(user.email),
+            ip_address: non_blank(user.ip_address),
         };
         (user != User::default()).then_some(user)
     }
+}
+
+/// `event_alert`: an alert rule fired for an issue.
+#[derive(Debug, Default)]
+pub(super) struct EventAlert {
+    event: Option<SentryEvent>,
+    triggered_rule: Option<String>,
+    issue_alert: Option<ActionForm>,
+}
+
+members!(EventAlert { "event" => event, "triggered_rule" => triggered_rule, "issue_alert" => issue_alert });
+
+impl EventAlert {
+    pub(super) fn is_present(&self) -> bool {
+        self.event.is_some()
+    }
+
+    /// The alert; `None` when the event does not name its issue.
+    pub(super) fn into_alert(self, sent_at: DateTime<Utc>) -> Option<Alert> {
+        // A test notification has no rule.
+        let action = self.issue_alert.unwrap_or_default();
+        let rule = non_blank(self.triggered_rule).or_else(|| non_blank(action.title));
+        let settings = action.settings.map_or_else(Vec::new, |Tags(settings)| settings);
+        let alert = alert_with_issue(self.event?, Opening::Alert, sent_at)?;
+        Some(Alert { rules: rule.into_iter().collect(), settings, ..alert })
+    }
+}
+
+/// The alert of an event that names its issue; `None` when it does not.
+pub(super) fn alert_with_issue(mut event: SentryEvent, opening: Opening, sent_at: DateTime<Utc>) -> Option<Alert> {
+    let [page, issue_url, event_url] = [event.web_url.take(), event.issue_url.take(), event.url.take()].map(non_blank);
+    let named = event.issue_id.take();
+    let issue = named.or_else(|| [&issue_url, &page].into_iter().flatten().find_map(|url| link::issue_id(url)))?;
+    let mut event_address = event_url.as_deref().and_then(ApiAddress::parse).unwrap_or_default();
+    let project = event_address.project.take();
+    let page_by_api = || -> Option<IssueLink> {
+        // Older addresses of an issue do not name the organization.
+        let by_issue = issue_url.as_deref().and_then(ApiAddress::parse).and_then(|address| address.page_of(&issue));
+        by_issue.or_else(|| event_address.page_of(&issue))
+    };
+    let link = page.as_deref().and_then(link::issue_link).or_else(page_by_api);
+    Some(Alert {
+        project: Project { slug: project, ..Project::default() },
+        link,
+        ..event.into_alert(Subject::Issue(issue), Action::Trigger(opening), sent_at)
+    })
 }

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::body::Body;
+use super::body::WebhookBody;
 use super::issue::IssueChange;
 use super::json;
 use crate::alert::{Action, Alert};
@@ -32,7 +32,7 @@ pub fn fetched_alert(
     let empty = json!({});
     let body = json!({"project": issue["project"], "group": issue, "event": event.unwrap_or(&empty)});
     // serde_json has written the body, so it is valid JSON.
-    let body = json::read::<Box<Body>>(body.to_string().as_bytes()).ok()??;
+    let body = json::read::<Box<WebhookBody>>(body.to_string().as_bytes()).ok()??;
     let mut alert = body.into_alert_of_service_hook(fired_at)?;
     alert.rules = rules;
     if by_plugin {

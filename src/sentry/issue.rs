@@ -1,49 +1,33 @@
-//! `issue`: an issue was changed, by a person or automatically. The webhook has neither tags nor an environment.
+//! `issue`: an issue was changed, by a person or automatically; `activity_alert`: an alert on the activity of an issue. The
+//! webhooks have neither tags nor an environment.
 
 use chrono::{DateTime, Utc};
 
-use strum::EnumString;
-
-use super::event::Event;
-use super::lenient::{Id, Moment, Shape, Text, members, non_blank};
+use super::event::SentryEvent;
+use super::lenient::{FromJson, members, non_blank};
 use super::link::{self, ApiAddress};
+use super::resource::{NotAnAlert, Resource};
+use super::tags::{ActionForm, Tags};
 use super::title::{Metadata, titled};
 use crate::alert::{Action, Alert, IssueId, IssueLink, Opening, Project, Subject};
 
-/// What happened to the issue.
-#[derive(Clone, Copy, Debug, EnumString)]
-#[strum(serialize_all = "lowercase")]
-pub(super) enum IssueAction {
-    Created,
-    /// A resolved or archived issue is back, or escalates.
-    Unresolved,
-    Resolved,
-    Assigned,
-    #[strum(serialize = "ignored", serialize = "archived")]
-    Archived,
-}
-
-impl IssueAction {
-    pub(super) fn parse(action: &str) -> Option<Self> {
-        action.parse().ok()
-    }
-
-    /// What it does to the incident, if anything.
-    pub(super) fn incident_action(self) -> Option<Action> {
-        match self {
-            Self::Created => Some(Action::Trigger(Opening::IssueCreated)),
-            Self::Unresolved => Some(Action::Reopen(Opening::IssueUnresolved)),
-            Self::Resolved => Some(Action::Resolve),
-            Self::Assigned => Some(Action::Acknowledge),
-            Self::Archived => None,
-        }
+/// What a change of an issue, the action of the webhook, does to the incident.
+pub(super) fn incident_action(change: &str) -> Result<Action, NotAnAlert> {
+    match change {
+        "created" => Ok(Action::Trigger(Opening::IssueCreated)),
+        // A resolved or archived issue is back, or escalates.
+        "unresolved" => Ok(Action::Reopen(Opening::IssueUnresolved)),
+        "resolved" => Ok(Action::Resolve),
+        "assigned" => Ok(Action::Acknowledge),
+        "ignored" | "archived" => Err(NotAnAlert::Archived),
+        _ => Err(NotAnAlert::UnknownAction(Resource::Issue)),
     }
 }
 
 /// The members of `data`.
 #[derive(Debug, Default)]
 pub(super) struct IssueChange {
-    issue: Option<Issue>,
+    issue: Option<ChangedIssue>,
     assignee: Option<Assignee>,
 }
 
@@ -51,31 +35,31 @@ members!(IssueChange { "issue" => issue, "assignee" => assignee });
 
 /// An issue as Sentry's API shows it.
 #[derive(Debug, Default)]
-struct Issue {
-    id: Option<Id>,
-    short_id: Option<Text>,
-    title: Option<Text>,
+struct ChangedIssue {
+    id: Option<IssueId>,
+    short_id: Option<String>,
+    title: Option<String>,
     metadata: Option<Metadata>,
-    culprit: Option<Text>,
-    logger: Option<Text>,
-    level: Option<Text>,
-    platform: Option<Text>,
-    project: Option<ApiProject>,
-    web_url: Option<Text>,
-    permalink: Option<Text>,
-    url: Option<Text>,
-    substatus: Option<Text>,
-    priority: Option<Text>,
-    category: Option<Text>,
-    kind: Option<Text>,
-    count: Option<Text>,
-    user_count: Option<Text>,
-    first_seen: Option<Text>,
-    last_seen: Option<Text>,
+    culprit: Option<String>,
+    logger: Option<String>,
+    level: Option<String>,
+    platform: Option<String>,
+    project: Option<Project>,
+    web_url: Option<String>,
+    permalink: Option<String>,
+    url: Option<String>,
+    substatus: Option<String>,
+    priority: Option<String>,
+    category: Option<String>,
+    kind: Option<String>,
+    count: Option<String>,
+    user_count: Option<String>,
+    first_seen: Option<String>,
+    last_seen: Option<String>,
     assignee: Option<Assignee>,
 }
 
-members!(Issue {
+members!(ChangedIssue {
     "id" => id,
     "shortId" => short_id,
     "title" => title,
@@ -99,25 +83,17 @@ members!(Issue {
     "assignedTo" => assignee,
 });
 
-/// A project as Sentry's API shows it.
-#[derive(Debug, Default)]
-pub(super) struct ApiProject {
-    name: Option<Text>,
-    slug: Option<Text>,
-}
+members!(Project { "name" => name, "slug" => slug });
 
-members!(ApiProject { "name" => name, "slug" => slug });
-
-impl ApiProject {
-    pub(super) fn into_project(self) -> Project {
-        Project { name: non_blank(self.name), slug: non_blank(self.slug), others: Vec::new() }
-    }
+/// A project as Sentry's API shows it, without blank names.
+pub(super) fn named(project: Project) -> Project {
+    Project { name: non_blank(project.name), slug: non_blank(project.slug), others: Vec::new() }
 }
 
 /// The person or team that an issue is assigned to.
 #[derive(Debug, Default)]
 struct Assignee {
-    name: Option<Text>,
+    name: Option<String>,
 }
 
 members!(Assignee { "name" => name });
@@ -133,28 +109,28 @@ impl IssueChange {
     }
 }
 
-impl Issue {
+impl ChangedIssue {
     fn into_alert(mut self, action: Action, assignee: Option<Assignee>, sent_at: DateTime<Utc>) -> Option<Alert> {
         let pages = [self.web_url.take(), self.permalink.take()].map(non_blank);
         let api = non_blank(self.url.take());
-        let named = self.id.take().map(|Id(id)| id);
-        let issue = named.or_else(|| pages.iter().chain([&api]).flatten().find_map(|url| link::issue_id(url)))?;
+        let id = self.id.take();
+        let issue = id.or_else(|| pages.iter().chain([&api]).flatten().find_map(|url| link::issue_id(url)))?;
         let project = self.project.take().unwrap_or_default();
         // The time of a change is when Sentry sends it. Only a new issue has an event, whose time is used instead.
-        let last_seen = self.last_seen.as_ref().and_then(|Text(text)| Moment::of_text(text.into()));
+        let last_seen = self.last_seen.as_ref().and_then(|text| DateTime::from_text(text.into()));
         let event_at = last_seen.filter(|_| action == Action::Trigger(Opening::IssueCreated));
         let assignee = assignee.or(self.assignee.take()).and_then(|assignee| non_blank(assignee.name));
-        let event = Event {
-            title: self.take_title().map(Text),
+        let event = SentryEvent {
+            title: self.take_title(),
             culprit: self.culprit.take(),
             logger: self.logger.take(),
             level: self.level.take(),
             platform: self.platform.take(),
             timestamp: event_at,
-            ..Event::default()
+            ..SentryEvent::default()
         };
         Some(Alert {
-            project: project.into_project(),
+            project: named(project),
             link: page(&pages, api.as_deref(), &issue),
             facts: self.facts(assignee),
             ..event.into_alert(Subject::Issue(issue), action, sent_at)
@@ -195,4 +171,56 @@ fn sentence_of(name: &str) -> String {
 fn page(pages: &[Option<String>], api: Option<&str>, issue: &IssueId) -> Option<IssueLink> {
     let page = pages.iter().flatten().find_map(|page| link::issue_link(page));
     page.or_else(|| ApiAddress::parse(api?)?.page_of(issue))
+}
+
+/// `activity_alert`: the members of `data` beside the issue. Such an alert may watch status changes, which open and close
+/// incidents, and many activities that do neither.
+#[derive(Debug, Default)]
+pub(super) struct ActivityAlert {
+    activity: Option<Activity>,
+    alert: Option<ActionForm>,
+}
+
+members!(ActivityAlert { "activity" => activity, "alert" => alert });
+
+/// What was done to the issue.
+#[derive(Debug, Default)]
+struct Activity {
+    kind: Option<String>,
+}
+
+members!(Activity { "type" => kind });
+
+impl ActivityAlert {
+    pub(super) fn is_present(&self) -> bool {
+        self.activity.is_some()
+    }
+
+    /// The alert; `Ok(None)` when the issue has no id.
+    pub(super) fn into_alert(self, issue: IssueChange, sent_at: DateTime<Utc>) -> Result<Option<Alert>, NotAnAlert> {
+        let kind = non_blank(self.activity.and_then(|activity| activity.kind)).unwrap_or_default();
+        let action = action_of_activity(&kind)?;
+        let rule = self.alert.unwrap_or_default();
+        Ok(issue.into_alert(action, sent_at).map(|mut alert| {
+            alert.facts.push(("activity", kind));
+            Alert {
+                rules: non_blank(rule.title).into_iter().collect(),
+                settings: rule.settings.map_or_else(Vec::new, |Tags(settings)| settings),
+                ..alert
+            }
+        }))
+    }
+}
+
+/// What an activity does to the incident.
+///
+/// Source: `activity_registry/sentry_app.py` in Sentry, August 2026. There is one `status_resolved…` for each way of resolving
+/// an issue.
+fn action_of_activity(kind: &str) -> Result<Action, NotAnAlert> {
+    match kind {
+        _ if kind.starts_with("status_resolved") => Ok(Action::Resolve),
+        "status_regression" | "status_unresolved" | "status_escalating" => Ok(Action::Reopen(Opening::Alert)),
+        "status_ignored" => Err(NotAnAlert::Archived),
+        _ => Err(NotAnAlert::OtherActivity),
+    }
 }

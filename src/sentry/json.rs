@@ -11,38 +11,30 @@ use std::str::CharIndices;
 use serde::de::Deserialize;
 use thiserror::Error;
 
-use super::lenient::{Lenient, Shape};
+use super::lenient::{FromJson, Lenient};
 
 /// A body that is not JSON, even after repair.
 ///
 /// It gives the position and never quotes the body, because bodies contain personal data and errors are logged.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("the body is not JSON: {what} at line {line}, column {column}")]
+#[error(
+    "the body is not JSON: it {what} at line {line}, column {column}",
+    what = if *.ends_early { "ends too early" } else { "cannot be read" }
+)]
 pub struct NotJson {
-    /// What is wrong.
-    pub what: Defect,
+    /// Whether the body ends inside a value, or is empty. Otherwise there is something that JSON does not allow.
+    pub ends_early: bool,
     /// The line, from 1.
     pub line: usize,
     /// The byte in that line, from 1; 0 when the body ends before its first byte.
     pub column: usize,
 }
 
-/// What is wrong with a body that is not JSON.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum Defect {
-    /// The body ends inside a value, or is empty.
-    #[error("it ends too early")]
-    TooShort,
-    /// There is something that JSON does not allow.
-    #[error("it cannot be read")]
-    Malformed,
-}
-
 /// Parses the body's single value as `T`; `None` when it is JSON of another type.
 ///
 /// Members that `T` does not have are skipped without building their values, however deeply they nest. Fails when the body
 /// is not JSON even after lone surrogates, broken UTF-8, `NaN`, `Infinity` and numbers beyond an `f64` were replaced.
-pub(super) fn read<T: for<'de> Shape<'de>>(body: &[u8]) -> Result<Option<T>, NotJson> {
+pub(super) fn read<T: for<'de> FromJson<'de>>(body: &[u8]) -> Result<Option<T>, NotJson> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let text = str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
     let error = match parse::<Lenient<T>>(&text) {
@@ -57,7 +49,7 @@ pub(super) fn read<T: for<'de> Shape<'de>>(body: &[u8]) -> Result<Option<T>, Not
 
 fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, NotJson> {
     serde_json::from_str(text).map_err(|error| NotJson {
-        what: if error.is_eof() { Defect::TooShort } else { Defect::Malformed },
+        ends_early: error.is_eof(),
         line: error.line(),
         column: error.column(),
     })
@@ -155,18 +147,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sentry::lenient::{Text, members};
+    use crate::sentry::lenient::members;
 
     #[derive(Debug, Default, PartialEq)]
     struct Note {
-        text: Option<Text>,
-        other: Option<Text>,
+        text: Option<String>,
+        other: Option<String>,
     }
 
     members!(Note { "text" => text, "other" => other });
 
     fn text_of(body: &[u8]) -> String {
-        read::<Note>(body).unwrap().unwrap().text.unwrap().0
+        read::<Note>(body).unwrap().unwrap().text.unwrap()
     }
 
     #[test]
@@ -187,7 +179,7 @@ mod tests {
     fn numbers_that_only_python_writes_are_no_obstacle() {
         assert_eq!(text_of(br#"{"x": NaN, "y": [Infinity, -Infinity], "text": "NaN -Infinity"}"#), "NaN -Infinity");
         assert_eq!(read::<Note>(br#"{"text": 1e999, "other": "b"}"#).unwrap().unwrap().text, None);
-        assert_eq!(read::<Note>(br#"{"text": NaN, "other": "b"}"#).unwrap().unwrap().other, Some(Text("b".into())));
+        assert_eq!(read::<Note>(br#"{"text": NaN, "other": "b"}"#).unwrap().unwrap().other, Some("b".to_owned()));
     }
 
     #[test]
@@ -205,7 +197,7 @@ mod tests {
         let deep = format!(r#"{{"x": {}{}, "text": "a"}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(text_of(deep.as_bytes()), "a");
         let deep = format!(r#"{{"text": {}{}, "other": "b"}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(read::<Note>(deep.as_bytes()).unwrap().unwrap().other, Some(Text("b".into())));
+        assert_eq!(read::<Note>(deep.as_bytes()).unwrap().unwrap().other, Some("b".to_owned()));
     }
 
     #[test]
@@ -217,8 +209,8 @@ mod tests {
     fn what_is_not_json_is_described_by_its_place_alone() {
         let error = read::<Note>(b"{\n  \"text\": \"hunter2\",\n  oops\n}").unwrap_err();
         assert_eq!(error.to_string(), "the body is not JSON: it cannot be read at line 3, column 3");
-        assert_eq!(read::<Note>(b"").unwrap_err().what, Defect::TooShort);
-        assert_eq!(read::<Note>(br#"{"text": "a"#).unwrap_err().what, Defect::TooShort);
+        assert!(read::<Note>(b"").unwrap_err().ends_early);
+        assert!(read::<Note>(br#"{"text": "a"#).unwrap_err().ends_early);
         assert!(read::<Note>(br#"{"text": "a"} {}"#).is_err(), "one value and no more");
         assert!(read::<Note>(br#"{"text": NaNa}"#).is_err());
     }

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 
 use strum::EnumString;
 
-use super::event::Event;
-use super::lenient::{Id, Integer, List, Moment, Text, members, non_blank};
+use super::event::SentryEvent;
+use super::lenient::{members, non_blank};
 use super::link;
-use super::tags::Tags;
-use crate::alert::{Action, Alert, Opening, Project, Subject};
+use super::tags::ActionForm;
+use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
 
 /// The current status of the metric alert, which is the action of the webhook.
 #[derive(Clone, Copy, Debug, Eq, EnumString, PartialEq)]
@@ -40,10 +40,10 @@ impl MetricStatus {
     }
 
     /// The level; for `open` it follows from Sentry's number of the status in the metric alert.
-    fn level(self, number: Option<Integer>) -> Option<&'static str> {
+    fn level(self, number: Option<i128>) -> Option<&'static str> {
         match (self, number) {
-            (Self::Critical, _) | (Self::Open, Some(Integer(20))) => Some("critical"),
-            (Self::Warning, _) | (Self::Open, Some(Integer(10))) => Some("warning"),
+            (Self::Critical, _) | (Self::Open, Some(20)) => Some("critical"),
+            (Self::Warning, _) | (Self::Open, Some(10)) => Some("warning"),
             (Self::Open | Self::Resolved, _) => None,
         }
     }
@@ -54,11 +54,11 @@ impl MetricStatus {
 pub(super) struct MetricChange {
     metric_alert: Option<MetricAlert>,
     /// Such as `Critical: Too many errors`.
-    title: Option<Text>,
+    title: Option<String>,
     /// Such as `100 events in the last 10 minutes`.
-    text: Option<Text>,
+    text: Option<String>,
     /// The alert's page.
-    page: Option<Text>,
+    page: Option<String>,
 }
 
 members!(MetricChange {
@@ -71,16 +71,16 @@ members!(MetricChange {
 /// One firing of a metric alert.
 #[derive(Debug, Default)]
 struct MetricAlert {
-    id: Option<Id>,
-    identifier: Option<Id>,
-    organization_id: Option<Id>,
-    projects: Option<List<Text>>,
-    rule: Option<Rule>,
-    status: Option<Integer>,
-    title: Option<Text>,
-    date_started: Option<Moment>,
-    date_detected: Option<Moment>,
-    date_created: Option<Moment>,
+    id: Option<IssueId>,
+    identifier: Option<IssueId>,
+    organization_id: Option<IssueId>,
+    projects: Option<Vec<String>>,
+    rule: Option<MetricRule>,
+    status: Option<i128>,
+    title: Option<String>,
+    date_started: Option<DateTime<Utc>>,
+    date_detected: Option<DateTime<Utc>>,
+    date_created: Option<DateTime<Utc>>,
 }
 
 members!(MetricAlert {
@@ -98,20 +98,20 @@ members!(MetricAlert {
 
 /// The alert rule.
 #[derive(Debug, Default)]
-struct Rule {
-    name: Option<Text>,
-    organization_id: Option<Id>,
-    query: Option<Text>,
-    aggregate: Option<Text>,
-    dataset: Option<Text>,
-    time_window: Option<Text>,
-    environment: Option<Text>,
-    threshold_type: Option<Integer>,
-    resolve_threshold: Option<Text>,
-    triggers: Option<List<Threshold>>,
+struct MetricRule {
+    name: Option<String>,
+    organization_id: Option<IssueId>,
+    query: Option<String>,
+    aggregate: Option<String>,
+    dataset: Option<String>,
+    time_window: Option<String>,
+    environment: Option<String>,
+    threshold_type: Option<i128>,
+    resolve_threshold: Option<String>,
+    triggers: Option<Vec<Threshold>>,
 }
 
-members!(Rule {
+members!(MetricRule {
     "name" => name,
     "organization_id" => organization_id,
     "query" => query,
@@ -127,20 +127,12 @@ members!(Rule {
 /// The threshold of `critical` or `warning`.
 #[derive(Debug, Default)]
 struct Threshold {
-    label: Option<Text>,
-    value: Option<Text>,
-    actions: Option<List<RuleAction>>,
+    label: Option<String>,
+    value: Option<String>,
+    actions: Option<Vec<ActionForm>>,
 }
 
 members!(Threshold { "label" => label, "alert_threshold" => value, "actions" => actions });
-
-/// An action that runs when the threshold is passed.
-#[derive(Debug, Default)]
-struct RuleAction {
-    settings: Option<Tags>,
-}
-
-members!(RuleAction { "settings" => settings });
 
 impl MetricChange {
     pub(super) fn is_present(&self) -> bool {
@@ -154,8 +146,8 @@ impl MetricChange {
     pub(super) fn into_alert(self, status: MetricStatus, sent_at: DateTime<Utc>) -> Option<Alert> {
         let mut firing = self.metric_alert?;
         let mut rule = firing.rule.take().unwrap_or_default();
-        let organization = firing.organization_id.take().or_else(|| rule.organization_id.take()).map(|Id(id)| id);
-        let Id(identifier) = firing.identifier.take().or_else(|| firing.id.take())?;
+        let organization = firing.organization_id.take().or_else(|| rule.organization_id.take());
+        let identifier = firing.identifier.take().or_else(|| firing.id.take())?;
         let name = non_blank(rule.name.take()).or_else(|| non_blank(firing.title.take()));
         let title = non_blank(self.title).or_else(|| Some(format!("{}: {}", status.title(), name.as_ref()?)));
         let message = match (&title, non_blank(self.text)) {
@@ -165,23 +157,19 @@ impl MetricChange {
         };
         let action = if status == MetricStatus::Resolved { Action::Resolve } else { Action::Trigger(Opening::Metric) };
         let started_at = firing.date_started.or(firing.date_detected).or(firing.date_created);
-        let event = Event {
-            message: message.map(Text),
-            title: title.map(Text),
-            level: status.level(firing.status).map(|level| Text(level.to_owned())),
+        let event = SentryEvent {
+            message: message,
+            title: title,
+            level: status.level(firing.status).map(str::to_owned),
             environment: rule.environment.take(),
             // The end of a firing has no time of its own: its time is when Sentry sends it.
             timestamp: started_at.filter(|_| action != Action::Resolve),
-            ..Event::default()
+            ..SentryEvent::default()
         };
-        let mut slugs = firing
-            .projects
-            .map_or_else(Vec::new, |List(slugs)| slugs)
-            .into_iter()
-            .filter_map(|slug| non_blank(Some(slug)));
+        let mut slugs = firing.projects.unwrap_or_default().into_iter().filter_map(|slug| non_blank(Some(slug)));
         Some(Alert {
             project: Project { name: None, slug: slugs.next(), others: slugs.collect() },
-            link: self.page.and_then(|Text(page)| link::issue_link(&page)),
+            link: self.page.and_then(|page| link::issue_link(&page)),
             rules: name.into_iter().collect(),
             settings: rule.take_settings(status),
             facts: rule.facts(),
@@ -190,15 +178,15 @@ impl MetricChange {
     }
 }
 
-impl Rule {
+impl MetricRule {
     /// Takes the settings that a user entered in the form of the action: those of the threshold of this status, or else of
     /// any threshold. Sentry does not say which action is the integration's, so the first one that has settings is used.
     fn take_settings(&mut self, status: MetricStatus) -> Vec<(String, String)> {
-        let thresholds = self.triggers.iter_mut().flat_map(|List(thresholds)| thresholds);
+        let thresholds = self.triggers.iter_mut().flat_map(|thresholds| thresholds);
         let mut settings: Vec<_> = thresholds
             .flat_map(|threshold| {
-                let is_of_status = threshold.label.as_ref().is_some_and(|Text(label)| status.is_called(label));
-                let List(actions) = threshold.actions.take().unwrap_or(List(Vec::new()));
+                let is_of_status = threshold.label.as_ref().is_some_and(|label| status.is_called(label));
+                let actions = threshold.actions.take().unwrap_or_default();
                 actions.into_iter().filter_map(move |action| Some((is_of_status, action.settings?.0)))
             })
             .filter(|(_, settings)| !settings.is_empty())
@@ -211,11 +199,11 @@ impl Rule {
     fn facts(self) -> Vec<(&'static str, String)> {
         // Sentry's AlertRuleThresholdType: 0 is above, 1 is below.
         let side = match self.threshold_type {
-            Some(Integer(0)) => "above ",
-            Some(Integer(1)) => "below ",
+            Some(0) => "above ",
+            Some(1) => "below ",
             _ => "",
         };
-        let List(thresholds) = self.triggers.unwrap_or(List(Vec::new()));
+        let thresholds = self.triggers.unwrap_or_default();
         let mut thresholds: Vec<_> = thresholds
             .into_iter()
             .filter_map(|threshold| {

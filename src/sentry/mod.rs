@@ -1,18 +1,16 @@
 //! Sentry's side: a webhook becomes an [`Alert`](crate::alert::Alert), whichever version of Sentry sent it.
 //!
-//! - `body`: [`Webhook`], and the one parser of its body: the legacy plugin's, a service hook's or the platform's
-//! - `resource`: what a webhook of the integration platform is about; `data`: its content, where the kinds are registered
-//! - `event_alert`, `issue`, `metric`, `activity`: the kinds of webhooks of the integration platform
-//! - `event`, `stack`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
+//! - `body`: [`Webhook`], and the one parser of its body: the legacy plugin's, a service hook's or the platform's, where the
+//!   platform's kinds of webhooks are registered
+//! - `event`, `issue`, `metric`: these kinds. An event is the same in all three bodies
+//! - `resource`: what a webhook of the integration platform is about, and why a webhook makes no alert
+//! - `stack`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
 //! - `fetched`: what Sentry's API shows, in place of a webhook that never came
 //! - `lenient`, `json`: values of unexpected types, and text that is almost JSON
 //! - [`signature`]: verifies that the integration platform sent a body
 
-mod activity;
 mod body;
-mod data;
 mod event;
-mod event_alert;
 mod fetched;
 mod issue;
 mod json;
@@ -25,7 +23,7 @@ mod stack;
 mod tags;
 mod title;
 
-pub use body::{Generation, NoAlert, Rejection, Webhook};
+pub use body::{Generation, Webhook};
 pub use fetched::{fetched_alert, resolved_alert};
-pub use json::{Defect, NotJson};
-pub use resource::{NotAnAlert, Resource};
+pub use json::NotJson;
+pub use resource::{NoAlert, NotAnAlert, Rejection, Resource};

@@ -1,7 +1,9 @@
-//! What a webhook of the integration platform is about.
+//! What a webhook of the integration platform is about, and why a webhook does not become an alert.
 
 use strum::{EnumString, IntoStaticStr};
 use thiserror::Error;
+
+use super::json::NotJson;
 
 /// The values of the header `Sentry-Hook-Resource`.
 ///
@@ -66,4 +68,32 @@ pub enum NotAnAlert {
     /// Sentry checks whether a server answers, as it does before it saves an integration.
     #[error("this is a validation request: Sentry asks whether anybody listens")]
     Validation,
+}
+
+/// Why a webhook does not become an alert.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum NoAlert {
+    /// There is nothing to do for it.
+    #[error(transparent)]
+    Ignored(#[from] NotAnAlert),
+    /// It cannot be understood.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+}
+
+/// Why a body is rejected. The message never quotes the body.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Rejection {
+    /// It is not JSON, even after repair.
+    #[error(transparent)]
+    NotJson(#[from] NotJson),
+    /// It is JSON, but not a Sentry webhook.
+    #[error("the body is JSON, but not a Sentry webhook: no event or project")]
+    NotSentry,
+    /// It looks like a Sentry webhook, but contains nothing to make an incident key from.
+    #[error(
+        "the body looks like a webhook of Sentry, but names neither an issue nor a metric alert: there is no id of one \
+         in it, and none in an address"
+    )]
+    NoIssue,
 }

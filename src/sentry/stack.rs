@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use serde::de::{MapAccess, SeqAccess};
 
-use super::lenient::{Flag, Integer, Lenient, Shape, members, values_of};
-use crate::alert::{self, MAX_FRAMES};
+use super::lenient::{FromJson, Lenient, members, values_of};
+use crate::alert::{MAX_FRAMES, StackFrame};
 
 /// A stack.
 #[derive(Debug, Default)]
@@ -21,20 +21,20 @@ members!(Stacktrace { "frames" => frames });
 /// The innermost calls of the application or, if no call belongs to the application, of all calls; outermost first. Calls
 /// that name neither a place nor a function are left out.
 #[derive(Debug)]
-pub(super) struct Frames(Vec<alert::Frame>);
+pub(super) struct Frames(Vec<StackFrame>);
 
-/// One call.
+/// One call. Its texts are not blank.
 #[derive(Debug, Default)]
-struct Frame<'de> {
-    function: Option<BorrowedText<'de>>,
-    module: Option<BorrowedText<'de>>,
-    filename: Option<BorrowedText<'de>>,
-    abs_path: Option<BorrowedText<'de>>,
-    lineno: Option<Integer>,
-    in_app: Option<Flag>,
+struct BorrowedFrame<'de> {
+    function: Option<Cow<'de, str>>,
+    module: Option<Cow<'de, str>>,
+    filename: Option<Cow<'de, str>>,
+    abs_path: Option<Cow<'de, str>>,
+    lineno: Option<i128>,
+    in_app: Option<bool>,
 }
 
-members!(Frame<'de> {
+members!(BorrowedFrame<'de> {
     "function" => function,
     "module" => module,
     "filename" => filename,
@@ -43,40 +43,12 @@ members!(Frame<'de> {
     "in_app" | "inApp" => in_app,
 });
 
-/// [`Text`](super::lenient::Text) that is not blank, borrowed from the body where it can be.
-#[derive(Debug)]
-struct BorrowedText<'de>(Cow<'de, str>);
-
-impl<'de> BorrowedText<'de> {
-    fn new(text: impl Into<Cow<'de, str>>) -> Option<Self> {
-        Some(text.into()).filter(|text| !text.trim().is_empty()).map(Self)
-    }
-}
-
-impl<'de> Shape<'de> for BorrowedText<'de> {
-    fn of_text(text: Cow<'de, str>) -> Option<Self> {
-        Self::new(text)
-    }
-
-    fn of_bool(value: bool) -> Option<Self> {
-        Self::new(value.to_string())
-    }
-
-    fn of_integer(value: i128) -> Option<Self> {
-        Self::new(value.to_string())
-    }
-
-    fn of_float(value: f64) -> Option<Self> {
-        Self::new(value.to_string())
-    }
-}
-
-impl<'de> Shape<'de> for Frames {
-    fn of_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+impl<'de> FromJson<'de> for Frames {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let (mut own, mut all) = (VecDeque::with_capacity(MAX_FRAMES), VecDeque::with_capacity(MAX_FRAMES));
-        while let Some(Lenient(frame)) = list.next_element::<Lenient<Frame<'de>>>()? {
-            let Some(frame) = frame.filter(Frame::says_something) else { continue };
-            let is_own = frame.in_app == Some(Flag(true));
+        while let Some(Lenient(frame)) = list.next_element::<Lenient<BorrowedFrame<'de>>>()? {
+            let Some(frame) = frame.filter(BorrowedFrame::says_something) else { continue };
+            let is_own = frame.in_app == Some(true);
             // Once there is a call of the application, other calls are not needed.
             if !is_own && !own.is_empty() {
                 continue;
@@ -88,10 +60,10 @@ impl<'de> Shape<'de> for Frames {
             calls.push_back(frame);
         }
         let calls = if own.is_empty() { all } else { own };
-        Ok(Some(Self(calls.into_iter().map(Frame::into_frame).collect())))
+        Ok(Some(Self(calls.into_iter().map(BorrowedFrame::into_frame).collect())))
     }
 
-    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+    fn from_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
         values_of(object)
     }
 }
@@ -102,26 +74,26 @@ impl Stacktrace {
     }
 
     /// The calls that are kept, innermost first; `None` when there are none.
-    pub(super) fn into_frames(self) -> Option<Vec<alert::Frame>> {
+    pub(super) fn into_frames(self) -> Option<Vec<StackFrame>> {
         let Frames(mut frames) = self.frames?;
         frames.reverse();
         (!frames.is_empty()).then_some(frames)
     }
 }
 
-impl Frame<'_> {
+impl BorrowedFrame<'_> {
     fn says_something(&self) -> bool {
         [&self.function, &self.module, &self.filename, &self.abs_path].iter().any(|text| text.is_some())
     }
 
-    fn into_frame(self) -> alert::Frame {
-        let owned = |text: Option<BorrowedText<'_>>| text.map(|BorrowedText(text)| text.into_owned());
-        alert::Frame {
+    fn into_frame(self) -> StackFrame {
+        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
+        StackFrame {
             function: owned(self.function),
             module: owned(self.module),
             filename: owned(self.filename.or(self.abs_path)),
-            line: self.lineno.and_then(|Integer(line)| u64::try_from(line).ok()).filter(|&line| line > 0),
-            in_app: self.in_app == Some(Flag(true)),
+            line: self.lineno.and_then(|line| u64::try_from(line).ok()).filter(|&line| line > 0),
+            in_app: self.in_app == Some(true),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Tags as Sentry, relays and tests write them.
+//! Tags as Sentry, relays and tests write them, and the settings of an alert, which are written in the same way.
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess};
 
-use super::lenient::{Lenient, MAX_ENTRIES, Name, Shape, Text, members};
+use super::lenient::{FromJson, Lenient, MAX_ENTRIES, Name, ReadMembers, members, read_members};
 
 /// Names and values in the body's order. Sentry sends pairs; `{"key": …, "value": …}` objects and one object of names
 /// and values are read as well. Tags without a name or without a value that is text are left out, and so are all after the
@@ -21,8 +21,8 @@ impl Tags {
     }
 }
 
-impl<'de> Shape<'de> for Tags {
-    fn of_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+impl<'de> FromJson<'de> for Tags {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut tags = Vec::new();
         while let Some(Lenient(tag)) = list.next_element::<Lenient<Tag>>()? {
             if tags.len() < MAX_ENTRIES {
@@ -32,11 +32,11 @@ impl<'de> Shape<'de> for Tags {
         Ok(Some(Self(tags)))
     }
 
-    fn of_object<A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
+    fn from_object<A: MapAccess<'de>>(mut object: A) -> Result<Option<Self>, A::Error> {
         let mut tags = Vec::new();
         while let Some((Name(name), Lenient(value))) = object.next_entry()? {
             if tags.len() < MAX_ENTRIES {
-                tags.extend(Tag { key: Some(Text(name.into_owned())), value }.complete());
+                tags.extend(Tag { key: Some(name.into_owned()), value }.complete());
             }
         }
         Ok(Some(Self(tags)))
@@ -46,38 +46,41 @@ impl<'de> Shape<'de> for Tags {
 /// One tag, a pair or an object.
 #[derive(Default)]
 struct Tag {
-    key: Option<Text>,
-    value: Option<Text>,
+    key: Option<String>,
+    value: Option<String>,
 }
 
 impl Tag {
     fn complete(self) -> Option<(String, String)> {
-        let (Text(name), Text(value)) = (self.key?, self.value?);
+        let (name, value) = (self.key?, self.value?);
         (!name.trim().is_empty()).then_some((name, value))
     }
 }
 
-/// The object form of a tag. It is a separate type because [`Tag`] is also read from an array.
-#[derive(Default)]
-struct TagObject {
-    key: Option<Text>,
-    value: Option<Text>,
-}
+read_members!(Tag { "key" | "name" => key, "value" => value });
 
-members!(TagObject { "key" | "name" => key, "value" => value });
-
-impl<'de> Shape<'de> for Tag {
-    fn of_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
-        let key = list.next_element::<Lenient<Text>>()?.and_then(|key| key.0);
-        let value = list.next_element::<Lenient<Text>>()?.and_then(|value| value.0);
+impl<'de> FromJson<'de> for Tag {
+    fn from_list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
+        let key = list.next_element::<Lenient<String>>()?.and_then(|key| key.0);
+        let value = list.next_element::<Lenient<String>>()?.and_then(|value| value.0);
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Some(Self { key, value }))
     }
 
-    fn of_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
-        Ok(TagObject::of_object(object)?.map(|tag| Self { key: tag.key, value: tag.value }))
+    fn from_object<A: MapAccess<'de>>(object: A) -> Result<Option<Self>, A::Error> {
+        Self::read(object).map(Some)
     }
 }
+
+/// An alert, or one of its actions, with the settings that a user entered in the form of the integration's action. They are
+/// written as tags are.
+#[derive(Debug, Default)]
+pub(super) struct ActionForm {
+    pub(super) title: Option<String>,
+    pub(super) settings: Option<Tags>,
+}
+
+members!(ActionForm { "title" => title, "settings" => settings });
 
 #[cfg(test)]
 mod tests {

@@ -6,13 +6,13 @@
 //! Source of [`Occurrence`]: Sentry's documentation of issue alerts (sentry-docs#18382), with members in camel case.
 //! Sentry 23 sends no occurrence: there [`Contexts`] name the cron monitor.
 
-use super::lenient::{List, Text, members, non_blank};
+use super::lenient::{members, non_blank};
 
 /// Sentry's placeholder for the title of an event or issue without one: most of those that are not errors, up to Sentry 23.
 const UNTITLED: &str = "<untitled>";
 
 /// The title, unless it is blank or a placeholder.
-pub(super) fn titled(title: Option<Text>) -> Option<String> {
+pub(super) fn titled(title: Option<String>) -> Option<String> {
     non_blank(title).filter(|title| title.trim() != UNTITLED)
 }
 
@@ -20,17 +20,17 @@ pub(super) fn titled(title: Option<Text>) -> Option<String> {
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
     /// The title of a message.
-    title: Option<Text>,
+    title: Option<String>,
     /// The class of an exception.
-    kind: Option<Text>,
+    kind: Option<String>,
     /// The text of an exception.
-    value: Option<Text>,
+    value: Option<String>,
     /// The title of a browser's report, which can be blank.
-    message: Option<Text>,
+    message: Option<String>,
     /// The directive that such a report says was violated.
-    directive: Option<Text>,
+    directive: Option<String>,
     /// The address that was not loaded.
-    uri: Option<Text>,
+    uri: Option<String>,
 }
 
 members!(Metadata {
@@ -57,10 +57,10 @@ impl Metadata {
 /// What created an issue that is not an error.
 #[derive(Debug, Default)]
 pub(super) struct Occurrence {
-    issue_title: Option<Text>,
-    subtitle: Option<Text>,
-    level: Option<Text>,
-    evidence: Option<List<Evidence>>,
+    issue_title: Option<String>,
+    subtitle: Option<String>,
+    level: Option<String>,
+    evidence: Option<Vec<Evidence>>,
 }
 
 members!(Occurrence {
@@ -73,8 +73,8 @@ members!(Occurrence {
 /// One measurement by Sentry.
 #[derive(Debug, Default)]
 struct Evidence {
-    name: Option<Text>,
-    value: Option<Text>,
+    name: Option<String>,
+    value: Option<String>,
 }
 
 members!(Evidence { "name" => name, "value" => value });
@@ -97,7 +97,7 @@ impl Occurrence {
 
     /// The measurements that have a name and a value.
     pub(super) fn into_evidence(self) -> Vec<(String, String)> {
-        let List(evidence) = self.evidence.unwrap_or(List(Vec::new()));
+        let evidence = self.evidence.unwrap_or_default();
         evidence.into_iter().filter_map(|piece| Some((non_blank(piece.name)?, non_blank(piece.value)?))).collect()
     }
 }
@@ -113,9 +113,9 @@ members!(Contexts { "monitor" => monitor });
 /// The cron monitor of an event.
 #[derive(Debug, Default)]
 struct Monitor {
-    name: Option<Text>,
-    slug: Option<Text>,
-    status: Option<Text>,
+    name: Option<String>,
+    slug: Option<String>,
+    status: Option<String>,
 }
 
 members!(Monitor { "name" => name, "slug" => slug, "status" => status });
@@ -133,9 +133,9 @@ impl Contexts {
 /// A browser's report that a Content Security Policy kept it from loading something.
 #[derive(Debug, Default)]
 pub(super) struct PolicyReport {
-    effective_directive: Option<Text>,
-    violated_directive: Option<Text>,
-    blocked_uri: Option<Text>,
+    effective_directive: Option<String>,
+    violated_directive: Option<String>,
+    blocked_uri: Option<String>,
 }
 
 members!(PolicyReport {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::{
-    Action, Alert, Exception, Frame, IssueId, IssueLink, Opening, Project, Subject, User,
+    Action, Alert, Exception, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User,
 };
 use sentry_pagerduty_bridge::pagerduty::map::action_of;
 use sentry_pagerduty_bridge::pagerduty::{
@@ -69,8 +69,8 @@ fn said(cuts: &[Cut]) -> Vec<String> {
     cuts.iter().map(ToString::to_string).collect()
 }
 
-fn frame(function: String) -> Frame {
-    Frame { function: Some(function), in_app: true, ..Frame::default() }
+fn frame(function: String) -> StackFrame {
+    StackFrame { function: Some(function), in_app: true, ..StackFrame::default() }
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn details_that_say_nothing_are_left_out() {
         environment: blank(),
         user: Some(User { id: blank(), ..User::default() }),
         exceptions: vec![Exception::default()],
-        frames: vec![Frame::default()],
+        frames: vec![StackFrame::default()],
         ..small("1")
     };
     let (_, _, json) = fit(&alert);
@@ -327,7 +327,13 @@ fn any_alert() -> impl Strategy<Value = Alert> {
                 exceptions: vec![Exception { kind: next(), value: next() }],
                 frames: frames
                     .into_iter()
-                    .map(|(function, filename, line, in_app)| Frame { function, module: None, filename, line, in_app })
+                    .map(|(function, filename, line, in_app)| StackFrame {
+                        function,
+                        module: None,
+                        filename,
+                        line,
+                        in_app,
+                    })
                     .collect(),
                 ..small("1")
             }
