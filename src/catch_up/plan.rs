@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::alert::IssueId;
 use crate::config::CatchUpMode;
 use crate::pagerduty::IncidentKey;
-use crate::queue::external::{CLOCKS, CatchUpRun};
+use crate::queue::external::{CLOCK_TOLERANCE, CatchUpRun};
 use crate::sentry_api::types::{IssueRoute, SentryIssue, TimeWindow};
 
 /// How far a window reaches back before the end of the last one: Sentry may record a firing late, and clocks differ.
@@ -124,7 +124,7 @@ pub fn joined(firings: Vec<Firing>) -> Vec<Firing> {
 pub fn missing(firings: Vec<Firing>, prefix: &str, known: &KnownIncidents) -> Vec<Firing> {
     let is_missing = |firing: &Firing| {
         let Some(key) = firing.incident_key(prefix) else { return false };
-        let came = known.triggers.get(&key).is_some_and(|at| *at >= firing.at - CLOCKS);
+        let came = known.triggers.get(&key).is_some_and(|at| *at >= firing.at - CLOCK_TOLERANCE);
         let is_dealt_with = known.dealt.get(&key).is_some_and(|at| *at >= firing.at);
         firing.issue.is_unresolved() && !came && !is_dealt_with
     };

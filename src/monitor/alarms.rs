@@ -15,7 +15,7 @@ use super::snapshot::Snapshot;
 use crate::canary::Progress;
 use crate::pagerduty::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Trigger};
 use crate::pagerduty::{Description, Severity};
-use crate::queue::IncidentState;
+use crate::queue::IncidentSummary;
 
 /// The client that the events of alarms name.
 const CLIENT: &str = "sentry-pagerduty-bridge";
@@ -247,7 +247,7 @@ impl Alarm {
 }
 
 /// Whether a service key that accepted its last event at `delivered_at` may accept an alarm whose incident is not open.
-pub(super) fn may_accept(incident: &IncidentState, delivered_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+pub(super) fn may_accept(incident: &IncidentSummary, delivered_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     let Some(died_at) = incident.died_at else { return true };
     let pause = match u32::try_from(incident.dead.saturating_sub(2)) {
         _ if incident.dead < 2 => TimeDelta::zero(),

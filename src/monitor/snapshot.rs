@@ -17,7 +17,7 @@ use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::{KeyNames, ServiceKey};
 use crate::proof::ProofStatus;
-use crate::queue::{Backlog, Destination, Durability, EventId, FirstInLine, Overview, Proof, QueueError};
+use crate::queue::{Backlog, DestinationCounts, Durability, EventId, FirstWaiting, Overview, Proof, QueueError};
 use crate::sentry_api::audit::AuditStatus;
 
 /// A smaller difference is clock drift or the time between two readings, not a step.
@@ -93,7 +93,7 @@ pub struct FallbackView {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ServiceKeyStatus<'a> {
     /// How many events it has in each state; `None` if it has none, or the queue cannot be read.
-    pub counts: Option<&'a Destination>,
+    pub counts: Option<&'a DestinationCounts>,
     /// Its deliveries; `None` where this bridge has sent nothing yet.
     pub deliveries: Option<&'a KeyView>,
 }
@@ -149,7 +149,7 @@ impl Snapshot {
         for first in self.backlog.iter_mut().flat_map(|backlog| &mut backlog.first) {
             let since = waiting_since(first, clock, commits);
             if let Ok(queue) = &mut self.queue {
-                let is_first = |destination: &&mut Destination| {
+                let is_first = |destination: &&mut DestinationCounts| {
                     destination.service_key == first.service_key && destination.oldest_waiting == Some(first.since)
                 };
                 let shown = queue.destinations.iter_mut().filter(is_first);
@@ -164,7 +164,7 @@ impl Snapshot {
     }
 }
 
-fn waiting_since(first: &FirstInLine, clock: &Clock, commits: &CommitTimes) -> DateTime<Utc> {
+fn waiting_since(first: &FirstWaiting, clock: &Clock, commits: &CommitTimes) -> DateTime<Utc> {
     // A retry may come from another process, so only the wall clock knows when it was.
     if first.is_revived && first.since > clock.started_at {
         return clock.ago(first.since, Duration::ZERO, clock.uptime);

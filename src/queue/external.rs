@@ -24,7 +24,7 @@ pub(super) const KEEP_NOTES: TimeDelta = TimeDelta::days(180);
 
 /// How far the bridge's clock may be behind Sentry's: a trigger that was received at most this long before a firing
 /// counts as its webhook.
-pub const CLOCKS: TimeDelta = TimeDelta::minutes(1);
+pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 
 /// What the bridge learned from Sentry's API and stores, in a commit of its own.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

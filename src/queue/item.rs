@@ -24,19 +24,19 @@ pub enum ItemId {
 /// The error for a text that is not an [`ItemId`].
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("this is not a number of the queue: events are numbered like `7`, rejected webhooks like `r7`")]
-pub struct NoItemId;
+pub struct InvalidItemId;
 
 impl FromStr for ItemId {
-    type Err = NoItemId;
+    type Err = InvalidItemId;
 
-    fn from_str(text: &str) -> Result<Self, NoItemId> {
+    fn from_str(text: &str) -> Result<Self, InvalidItemId> {
         let (digits, item): (_, fn(i64) -> Self) = match text.strip_prefix('r') {
             Some(digits) => (digits, |number| Self::Rejected(RejectedId::new(number))),
             None => (text, |number| Self::Event(EventId::new(number))),
         };
         // `parse` alone would accept a sign.
         let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits.parse().ok().filter(|_| is_number).map(item).ok_or(NoItemId)
+        digits.parse().ok().filter(|_| is_number).map(item).ok_or(InvalidItemId)
     }
 }
 
@@ -104,7 +104,7 @@ pub struct Rejected {
 
 /// An event in a list.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Summary {
+pub struct EventSummary {
     /// Its number.
     pub id: EventId,
     /// Its state.
@@ -135,9 +135,9 @@ pub struct Summary {
 
 /// Everything the queue knows about one event.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Record {
+pub struct EventRecord {
     /// What a list shows of it.
-    pub summary: Summary,
+    pub summary: EventSummary,
     /// The API that it is sent by.
     pub api: ApiVersion,
     /// The JSON that is sent, counts included.
@@ -174,7 +174,7 @@ mod tests {
         }
         assert_eq!("r7".parse(), Ok(ItemId::Rejected(RejectedId::new(7))));
         for text in ["", "r", "-7", "+7", "r-7", "rr7", "R7", "7r", " 7", "9223372036854775808"] {
-            assert_eq!(text.parse::<ItemId>(), Err(NoItemId), "{text}");
+            assert_eq!(text.parse::<ItemId>(), Err(InvalidItemId), "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Proof, Record, Rejected, RejectedId, RejectedSummary, Summary};
+use super::{EventRecord, EventSummary, Proof, Rejected, RejectedId, RejectedSummary};
 use crate::pagerduty::ServiceKey;
 
 /// The state of rejected webhooks, which are not events.
@@ -49,7 +49,7 @@ pub struct ItemSummary {
 impl ItemSummary {
     /// Creates the summary of an event.
     #[must_use]
-    pub fn of_event(event: Summary, keys: ServiceKeys) -> Self {
+    pub fn of_event(event: EventSummary, keys: ServiceKeys) -> Self {
         Self {
             id: event.id.to_string(),
             state: event.state.as_str(),
@@ -135,7 +135,7 @@ pub enum ItemDetails {
 impl ItemDetails {
     /// Creates the details of an event, with the name of its service key and what PagerDuty shows of it.
     #[must_use]
-    pub fn of_event(record: Record, keys: ServiceKeys, service: Option<String>, proof: Option<Proof>) -> Self {
+    pub fn of_event(record: EventRecord, keys: ServiceKeys, service: Option<String>, proof: Option<Proof>) -> Self {
         // This covers the alert's own texts, too, which may contain the key.
         let text = keys.clean(&record.summary.service_key, String::from_utf8_lossy(&record.body).into_owned());
         let event = serde_json::from_str(&text).unwrap_or(Value::String(text));

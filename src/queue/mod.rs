@@ -59,14 +59,15 @@ pub use error::QueueError;
 pub use event::{Accepted, Begun, Disposition, Enqueued, EventId, State, WaitingEvent};
 pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
 pub use held::{Held, HeldId, HeldSender, HeldSummary};
-pub use item::{ItemId, NoItemId, Record, Rejected, RejectedId, RejectedSummary, Summary};
+pub use item::{EventRecord, EventSummary, InvalidItemId, ItemId, Rejected, RejectedId, RejectedSummary};
 pub use leases::{BridgeId, Fence};
 pub use overview::{
-    Backlog, DeadLetters, Destination, Durability, FirstInLine, IncidentState, OutageNotice, Overview, Survives,
+    Backlog, DeadLetters, DestinationCounts, Durability, FirstWaiting, IncidentSummary, OutageNotice, Overview,
+    Survives,
 };
 pub use reader::{
-    DeliveryReads, ExternalReads, Found, ListReads, Page, Reader, Reads, RecentAttempts, Recheck, Search, StatusReads,
-    Unreadable, WaitingKeys,
+    DeliveryReads, ExternalReads, ListReads, Page, Reader, Reads, RecentAttempts, Recheck, Search, SearchResult,
+    StatusReads, Unreadable, WaitingKeys,
 };
 pub use retention::Retention;
 pub use store::Begin;

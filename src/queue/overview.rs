@@ -27,7 +27,7 @@ pub struct Overview {
     /// When the alert that has waited longest came, or was retried as a dead letter.
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// The same for each service key that has events, in the order of the keys.
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<DestinationCounts>,
 }
 
 impl Overview {
@@ -58,7 +58,7 @@ impl Overview {
 
 /// How many events of one service key are in each state.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Destination {
+pub struct DestinationCounts {
     /// The integration.
     pub service_key: ServiceKey,
     /// Waiting events.
@@ -76,7 +76,7 @@ pub struct Destination {
 pub struct Backlog {
     /// The first waiting event of each service key that has some, in the order of the keys; some incidents may have been
     /// left out.
-    pub first: Vec<FirstInLine>,
+    pub first: Vec<FirstWaiting>,
     /// The dead letters of each service key that has some, in the order of the keys.
     pub dead: Vec<DeadLetters>,
 }
@@ -84,14 +84,14 @@ pub struct Backlog {
 impl Backlog {
     /// The event that has waited longest of those in `first`.
     #[must_use]
-    pub fn oldest(&self) -> Option<&FirstInLine> {
+    pub fn oldest(&self) -> Option<&FirstWaiting> {
         self.first.iter().min_by_key(|first| (first.since, first.id))
     }
 }
 
 /// The first waiting event of a service key.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FirstInLine {
+pub struct FirstWaiting {
     /// Its number.
     pub id: EventId,
     /// The integration it goes to.
@@ -107,7 +107,7 @@ pub struct FirstInLine {
 
 /// What is known of one incident, see [`StatusReads::incident`](super::StatusReads::incident).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct IncidentState {
+pub struct IncidentSummary {
     /// Whether it is open at any integration, or will be once its waiting events are delivered.
     pub is_open: bool,
     /// When its newest dead letter for the requested integration was given up.

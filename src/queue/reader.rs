@@ -13,8 +13,8 @@ use super::external::{CatchUpRun, IssueNote, OpenIncident};
 use super::postgres::PostgresReads;
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, CanaryRecord, Durability, EventId, Held, HeldId, HeldSummary, IncidentState, IssueUpdate, OutageNotice,
-    Overview, Proof, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, StatusChange, Summary,
+    Backlog, CanaryRecord, Durability, EventId, EventRecord, EventSummary, Held, HeldId, HeldSummary, IncidentSummary,
+    IssueUpdate, OutageNotice, Overview, Proof, QueueError, Rejected, RejectedId, RejectedSummary, State, StatusChange,
     WaitingEvent,
 };
 use crate::config::{DatabaseConfig, DatabaseUrl};
@@ -59,8 +59,13 @@ impl Reader {
     /// # Errors
     ///
     /// When the queue cannot be read.
-    pub async fn search(&self, search: &Search, before: Option<EventId>, limit: u32) -> Result<Found, QueueError> {
-        let (began, mut found) = (Instant::now(), Found::default());
+    pub async fn search(
+        &self,
+        search: &Search,
+        before: Option<EventId>,
+        limit: u32,
+    ) -> Result<SearchResult, QueueError> {
+        let (began, mut found) = (Instant::now(), SearchResult::default());
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut next = self.recent(before, 1).await?.first().map(|newest| newest.id.get());
         while let Some(newest) = next {
@@ -150,7 +155,7 @@ pub trait DeliveryReads {
 pub trait ListReads {
     /// The newest events in any state, newest first: at most `limit`, those with numbers below `before`. An event that
     /// alerts were folded into keeps the place of its first alert.
-    async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
+    async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<EventSummary>, QueueError>;
 
     /// The newest events that match, newest first: at most `limit`, among those with numbers from `from` to below
     /// `before`. It reads every event in this range.
@@ -160,7 +165,7 @@ pub trait ListReads {
         from: EventId,
         before: EventId,
         limit: u32,
-    ) -> Result<Vec<Summary>, QueueError>;
+    ) -> Result<Vec<EventSummary>, QueueError>;
 
     /// The bodies of these events as they are stored, without the counts of those that were not sent yet.
     async fn bodies(&self, ids: &[EventId]) -> Result<HashMap<EventId, Vec<u8>>, QueueError>;
@@ -170,20 +175,20 @@ pub trait ListReads {
     ///
     /// To read the next page, pass the last event of the page before as `after`. It may have left the state meanwhile.
     /// Only after a delivered event that is gone nothing is found, because the oldest are deleted first.
-    async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError>;
+    async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<EventSummary>, QueueError>;
 
     /// The newest rejected webhooks, newest first: at most `limit`, those with numbers below `before`.
     async fn rejected_list(&self, before: Option<RejectedId>, limit: u32) -> Result<Vec<RejectedSummary>, QueueError>;
 
     /// All about one event; `None` when the queue has none with that number.
-    async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError>;
+    async fn get(&self, id: EventId) -> Result<Option<EventRecord>, QueueError>;
 
     /// The numbers of at most `limit` events in a state: waiting ones in their order, dead letters from the oldest,
     /// delivered ones from the newest.
     async fn ids(&self, state: State, limit: u64) -> Result<Vec<EventId>, QueueError>;
 
     /// These events as a list shows them, in this order, without those that are gone.
-    async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError>;
+    async fn summaries(&self, ids: &[EventId]) -> Result<Vec<EventSummary>, QueueError>;
 
     /// At most `limit` rejected webhooks as a list shows them, from the oldest.
     async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError>;
@@ -261,8 +266,11 @@ pub trait StatusReads {
     async fn waiting_alerts(&self, without: &[IncidentKey]) -> Result<Option<u64>, QueueError>;
 
     /// What is known of an incident at all integrations, and of its dead letters at one.
-    async fn incident(&self, incident_key: &IncidentKey, service_key: &ServiceKey)
-    -> Result<IncidentState, QueueError>;
+    async fn incident(
+        &self,
+        incident_key: &IncidentKey,
+        service_key: &ServiceKey,
+    ) -> Result<IncidentSummary, QueueError>;
 
     /// How many delivered events are kept.
     async fn delivered(&self) -> Result<u64, QueueError>;
@@ -342,9 +350,9 @@ pub struct Search {
 
 /// What was found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Found {
+pub struct SearchResult {
     /// The events, newest first.
-    pub events: Vec<Summary>,
+    pub events: Vec<EventSummary>,
     /// All events from this number on were searched; `None`: all events were.
     pub searched_to: Option<EventId>,
 }

@@ -9,8 +9,9 @@ use chrono::{DateTime, Utc};
 use super::event::with_counts_of;
 use super::external::{CatchUpRun, IssueNote};
 use super::{
-    CanaryRecord, DeadLetters, Destination, EventId, FirstInLine, Held, HeldId, HeldSender, HeldSummary, IssueUpdate,
-    OutageNotice, Overview, Proof, Record, Rejected, RejectedId, RejectedSummary, State, Summary, WaitingEvent,
+    CanaryRecord, DeadLetters, DestinationCounts, EventId, EventRecord, EventSummary, FirstWaiting, Held, HeldId,
+    HeldSender, HeldSummary, IssueUpdate, OutageNotice, Overview, Proof, Rejected, RejectedId, RejectedSummary, State,
+    WaitingEvent,
 };
 use crate::ingest::CanaryId;
 use crate::metrics::{Bucket, Failing, Senders, SignatureRow};
@@ -121,7 +122,7 @@ fn known<T>(column: &'static str, decoded: sqlx::Result<T>) -> Result<T, ColumnE
     })
 }
 
-/// Selects the columns of a [`Summary`] from `events`; `$events` is all that follows `FROM`.
+/// Selects the columns of a [`EventSummary`] from `events`; `$events` is all that follows `FROM`.
 macro_rules! summaries_from {
     ($events:literal) => {
         concat!(
@@ -133,8 +134,8 @@ macro_rules! summaries_from {
 }
 pub(super) use summaries_from;
 
-pub(super) fn summary(row: &impl TypedRow) -> Result<Summary, ColumnError> {
-    Ok(Summary {
+pub(super) fn summary(row: &impl TypedRow) -> Result<EventSummary, ColumnError> {
+    Ok(EventSummary {
         id: row.id()?,
         state: row.state()?,
         service_key: row.service_key()?,
@@ -152,12 +153,12 @@ pub(super) fn summary(row: &impl TypedRow) -> Result<Summary, ColumnError> {
 }
 
 /// Reads a record with the body as it is sent: until the first attempt the counts are stored beside the body.
-pub(super) fn record(row: &impl TypedRow) -> Result<Record, ColumnError> {
+pub(super) fn record(row: &impl TypedRow) -> Result<EventRecord, ColumnError> {
     let (summary, last_attempt_at) = (summary(row)?, row.optional_time("last_attempt_at")?);
     let (body, counts_at) = (row.bytes("body")?, row.optional_number("counts_at")?);
     let is_final = last_attempt_at.is_some();
     let body = if is_final { body } else { with_counts_of(body, counts_at, summary.count, summary.first_seen) };
-    Ok(Record {
+    Ok(EventRecord {
         summary,
         api: ApiVersion::of_number(row.number("api")?),
         body,
@@ -251,7 +252,7 @@ pub(super) fn overview(row: &impl TypedRow) -> Result<Overview, ColumnError> {
         (overview.waiting, overview.dead, overview.delivered) =
             (of(State::Waiting), of(State::Dead), of(State::Delivered));
         overview.oldest_waiting = row.optional_time("oldest_waiting")?;
-        overview.destinations.extend(row.service_key().ok().map(|service_key| Destination {
+        overview.destinations.extend(row.service_key().ok().map(|service_key| DestinationCounts {
             service_key,
             waiting: overview.waiting,
             dead: overview.dead,
@@ -262,9 +263,9 @@ pub(super) fn overview(row: &impl TypedRow) -> Result<Overview, ColumnError> {
     Ok(overview)
 }
 
-pub(super) fn first_in_line(row: &impl TypedRow) -> Result<FirstInLine, ColumnError> {
+pub(super) fn first_waiting(row: &impl TypedRow) -> Result<FirstWaiting, ColumnError> {
     let (first_seen, revived_at) = (row.time("first_seen")?, row.optional_time("revived_at")?);
-    Ok(FirstInLine {
+    Ok(FirstWaiting {
         id: row.id()?,
         service_key: row.service_key()?,
         since: revived_at.unwrap_or(first_seen),

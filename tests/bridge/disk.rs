@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use pagerduty_sandbox::Fault;
-use sentry_pagerduty_bridge::queue::{EventId, Reader, Record, State};
+use sentry_pagerduty_bridge::queue::{EventId, EventRecord, Reader, State};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -43,7 +43,7 @@ fn readyz(address: SocketAddr) -> u16 {
 }
 
 /// Everything in the queue, with the whole file checked.
-fn records(path: &Path, number: u64) -> Vec<Record> {
+fn records(path: &Path, number: u64) -> Vec<EventRecord> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut connection = SqliteConnectOptions::new().filename(path).read_only(true).connect().await.unwrap();

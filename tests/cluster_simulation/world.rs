@@ -12,7 +12,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
-use sentry_pagerduty_bridge::queue::{EventId, Record, State};
+use sentry_pagerduty_bridge::queue::{EventId, EventRecord, State};
 
 use crate::bridge::Bridge;
 use crate::worlds::{enqueue, service_key};
@@ -206,7 +206,7 @@ impl World {
         (self.outage.0..self.outage.1).contains(&self.now)
     }
 
-    fn delivered(&self) -> impl Iterator<Item = Record> {
+    fn delivered(&self) -> impl Iterator<Item = EventRecord> {
         self.queue.ids(State::Delivered).into_iter().filter_map(|id| self.queue.get(id))
     }
 

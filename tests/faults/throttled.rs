@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pagerduty_sandbox::{Fault, FaultBody, RetryAfter, ThrottleStatus};
-use sentry_pagerduty_bridge::queue::{Record, State};
+use sentry_pagerduty_bridge::queue::{EventRecord, State};
 
 use super::integrations::{Integrations, assert_same_bytes};
 use super::logged;
@@ -45,7 +45,7 @@ fn throttled_events_wait_as_long_as_it_lasts_while_other_keys_go_on() {
 }
 
 /// How long an event waits after its attempt.
-fn wait(record: &Record) -> TimeDelta {
+fn wait(record: &EventRecord) -> TimeDelta {
     let ago = |time: Option<DateTime<Utc>>| time.expect("it was attempted and waits for the next attempt");
     ago(record.summary.next_attempt_at) - ago(record.last_attempt_at)
 }

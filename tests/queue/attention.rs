@@ -5,7 +5,7 @@ use sentry_pagerduty_bridge::envelope::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::EventAction;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, KeyApis, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstInLine, Queue, State,
+    Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstWaiting, Queue, State,
 };
 
 use crate::database::TestDatabase;
@@ -97,7 +97,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
         blamed: std::time::Duration::ZERO,
     };
     attempt(&queue, first, retry, 30).await;
-    let expected = FirstInLine {
+    let expected = FirstWaiting {
         id: first,
         service_key: key(B),
         since: at(10),

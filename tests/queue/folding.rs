@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Accepted, Disposition, Envelope, EventId, Queue, Record};
+use sentry_pagerduty_bridge::queue::{Accepted, Disposition, Envelope, EventId, EventRecord, Queue};
 use serde_json::Value;
 
 use crate::database::{TestDatabase, at_once};
@@ -44,11 +44,11 @@ async fn open() -> (TestDatabase, Queue) {
     (database, queue)
 }
 
-async fn record(queue: &Queue, id: EventId) -> Record {
+async fn record(queue: &Queue, id: EventId) -> EventRecord {
     queue.reader().get(id).await.unwrap().unwrap()
 }
 
-fn details(record: &Record) -> Value {
+fn details(record: &EventRecord) -> Value {
     serde_json::from_slice::<Value>(&record.body).unwrap()["details"].take()
 }
 

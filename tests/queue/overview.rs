@@ -10,8 +10,8 @@ use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::metrics::{Failing, Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Destination, Disposition, Editor, Enqueue, Envelope, EventId, Overview, Queue, Rejected, RejectedId, Retention,
-    Search, State, Summary,
+    DestinationCounts, Disposition, Editor, Enqueue, Envelope, EventId, EventSummary, Overview, Queue, Rejected,
+    RejectedId, Retention, Search, State,
 };
 
 use crate::database::TestDatabase;
@@ -55,7 +55,7 @@ async fn counted(database: &TestDatabase) -> Overview {
     let mut destinations = BTreeMap::new();
     for (service_key, state, since) in rows {
         let service_key = ServiceKey::parse(&service_key).unwrap();
-        let destination = destinations.entry(service_key.clone()).or_insert(Destination {
+        let destination = destinations.entry(service_key.clone()).or_insert(DestinationCounts {
             service_key,
             waiting: 0,
             dead: 0,
@@ -73,8 +73,8 @@ async fn counted(database: &TestDatabase) -> Overview {
         }
     }
     let rejected = database.number("SELECT COUNT(*) FROM rejected").await;
-    let destinations: Vec<Destination> = destinations.into_values().collect();
-    let sum = |of: fn(&Destination) -> u64| destinations.iter().map(of).sum();
+    let destinations: Vec<DestinationCounts> = destinations.into_values().collect();
+    let sum = |of: fn(&DestinationCounts) -> u64| destinations.iter().map(of).sum();
     Overview {
         waiting: sum(|destination| destination.waiting),
         dead: sum(|destination| destination.dead),
@@ -237,7 +237,7 @@ async fn an_alert_that_is_folded_adds_nothing_to_what_waits() {
     assert_eq!(overview, counted(&database).await);
 }
 
-fn numbers(events: &[Summary]) -> Vec<i64> {
+fn numbers(events: &[EventSummary]) -> Vec<i64> {
     events.iter().map(|event| event.id.get()).collect()
 }
 

@@ -225,13 +225,13 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::seconds(seconds)
 }
 
-fn rejected(dead: u64) -> IncidentState {
-    IncidentState { is_open: false, died_at: Some(at(0)), dead }
+fn rejected(dead: u64) -> IncidentSummary {
+    IncidentSummary { is_open: false, died_at: Some(at(0)), dead }
 }
 
 #[test]
 fn a_key_that_refused_an_alarm_may_take_it_once_it_took_something_else_or_a_day_later() {
-    let fresh = IncidentState { is_open: false, died_at: None, dead: 0 };
+    let fresh = IncidentSummary { is_open: false, died_at: None, dead: 0 };
     assert!(may_accept(&fresh, None, at(0)));
     assert!(!may_accept(&rejected(1), None, at(86_399)));
     assert!(!may_accept(&rejected(1), Some(at(-1)), at(86_399)));

@@ -9,7 +9,7 @@ use crate::monitor::snapshot::ProofView;
 use crate::pagerduty::{KeyNames, ProofState, ServiceKey};
 use crate::proof::ProofStatus;
 use crate::queue::BridgeId;
-use crate::queue::{Backlog, DeadLetters, Destination, EventId, FirstInLine, Overview, Proof, QueueError};
+use crate::queue::{Backlog, DeadLetters, DestinationCounts, EventId, FirstWaiting, Overview, Proof, QueueError};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -55,7 +55,7 @@ fn lane() -> KeyView {
 }
 
 fn waiting_since(since: DateTime<Utc>) -> Backlog {
-    let first = FirstInLine {
+    let first = FirstWaiting {
         id: EventId::new(7),
         service_key: key(),
         since,
@@ -179,7 +179,7 @@ fn what_waits_is_degraded_first_and_failing_later() {
 
 /// A queue in which `waiting` events wait for the service key.
 fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
-    let destination = Destination { service_key, waiting, dead: 0, delivered: 7, oldest_waiting: None };
+    let destination = DestinationCounts { service_key, waiting, dead: 0, delivered: 7, oldest_waiting: None };
     Overview { waiting, destinations: vec![destination], ..Overview::default() }
 }
 

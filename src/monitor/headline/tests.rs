@@ -6,7 +6,7 @@ use super::*;
 use crate::metrics::{Failing, MetricsSnapshot};
 use crate::monitor::{Health, Limits, check};
 use crate::pagerduty::KeyNames;
-use crate::queue::{Backlog, DeadLetters, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::queue::{Backlog, DeadLetters, DestinationCounts, EventId, FirstWaiting, Overview, QueueError};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -36,11 +36,12 @@ fn well() -> Snapshot {
 /// A snapshot in which `events` events wait for a service key, the oldest of them for `seconds`.
 fn with_waiting(end: &str, events: u64, alerts: Option<u64>, seconds: i64) -> Snapshot {
     let oldest_waiting = Some(ago(seconds));
-    let destination = Destination { service_key: key(end), waiting: events, dead: 0, delivered: 0, oldest_waiting };
+    let destination =
+        DestinationCounts { service_key: key(end), waiting: events, dead: 0, delivered: 0, oldest_waiting };
     let queue = Overview { waiting: events, oldest_waiting, destinations: vec![destination], ..Overview::default() };
     let reason = Some("no connection".to_owned());
     let first =
-        FirstInLine { id: EventId::new(7), service_key: key(end), since: ago(seconds), is_revived: false, reason };
+        FirstWaiting { id: EventId::new(7), service_key: key(end), since: ago(seconds), is_revived: false, reason };
     let backlog = Ok(Backlog { first: vec![first], dead: Vec::new() });
     Snapshot { queue: Ok(queue), backlog, waiting_alerts: alerts, ..well() }
 }

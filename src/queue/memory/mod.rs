@@ -21,7 +21,7 @@ use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
 use super::store::{Incident, IncidentQueue, Member, Resolve, Seen};
 use super::writer::not_begun;
 use super::{
-    Begin, Begun, Enqueue, Enqueued, EventId, HeldId, QueueError, Record, RejectedId, Settle, State, WaitingEvent,
+    Begin, Begun, Enqueue, Enqueued, EventId, EventRecord, HeldId, QueueError, RejectedId, Settle, State, WaitingEvent,
 };
 use crate::envelope::DedupKey;
 use crate::pagerduty::{IncidentKey, ServiceKey};
@@ -52,7 +52,7 @@ pub struct MemoryQueue {
 #[derive(Clone, Debug)]
 struct Event {
     /// The record, with the body as it is stored.
-    record: Record,
+    record: EventRecord,
     counts_at: Option<usize>,
     sentry_at: Option<DateTime<Utc>>,
 }
@@ -156,7 +156,7 @@ impl MemoryQueue {
 
     /// Returns everything about one event, or `None` if it was discarded or never existed.
     #[must_use]
-    pub fn get(&self, id: EventId) -> Option<Record> {
+    pub fn get(&self, id: EventId) -> Option<EventRecord> {
         let Event { mut record, counts_at, .. } = self.events.get(&id)?.clone();
         if record.last_attempt_at.is_none() {
             record.body = with_counts_of(record.body, counts_at, record.summary.count, record.summary.first_seen);
@@ -173,11 +173,11 @@ impl MemoryQueue {
     /// The first `limit` waiting events of `key` after `after`, in order.
     #[must_use]
     pub fn waiting(&self, key: &ServiceKey, after: Option<EventId>, limit: usize) -> Vec<WaitingEvent> {
-        let of_key = self.waiting_records().filter(|Record { summary, .. }| summary.service_key == *key);
+        let of_key = self.waiting_records().filter(|EventRecord { summary, .. }| summary.service_key == *key);
         of_key
             .filter(|record| Some(record.summary.id) > after)
             .take(limit)
-            .map(|Record { summary, last_attempt_at, blamed, .. }| WaitingEvent {
+            .map(|EventRecord { summary, last_attempt_at, blamed, .. }| WaitingEvent {
                 id: summary.id,
                 service_key: summary.service_key.clone(),
                 incident_key: summary.incident_key.clone(),
@@ -200,7 +200,7 @@ impl MemoryQueue {
         self.discarded.iter().cloned().chain(of_events).collect()
     }
 
-    fn waiting_records(&self) -> impl DoubleEndedIterator<Item = &Record> {
+    fn waiting_records(&self) -> impl DoubleEndedIterator<Item = &EventRecord> {
         self.waiting_events().map(|event| &event.record)
     }
 

@@ -16,8 +16,8 @@ use crate::queue::store::{
     KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
 };
 use crate::queue::{
-    CanaryChange, EventId, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError, Record, RejectedId, State,
-    Summary,
+    CanaryChange, EventId, EventRecord, EventSummary, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError,
+    RejectedId, State,
 };
 
 impl Event {
@@ -26,12 +26,12 @@ impl Event {
     }
 
     fn queue(&self) -> IncidentQueue {
-        let Summary { incident_key, service_key, .. } = &self.record.summary;
+        let EventSummary { incident_key, service_key, .. } = &self.record.summary;
         IncidentQueue { incident_key: incident_key.clone(), service_key: service_key.clone() }
     }
 
     fn is_of(&self, queue: &IncidentQueue) -> bool {
-        let Summary { incident_key, service_key, .. } = &self.record.summary;
+        let EventSummary { incident_key, service_key, .. } = &self.record.summary;
         *incident_key == queue.incident_key && *service_key == queue.service_key
     }
 
@@ -45,7 +45,7 @@ impl Event {
 
     fn tail(&self) -> Option<Tail> {
         let is_fresh = self.waits() && self.is_trigger() && self.record.last_attempt_at.is_none();
-        let Summary { id, count, first_seen, .. } = self.record.summary;
+        let EventSummary { id, count, first_seen, .. } = self.record.summary;
         is_fresh.then_some(Tail { id, count, first_seen, sentry_at: self.sentry_at })
     }
 }
@@ -131,7 +131,7 @@ impl MemoryQueue {
         let queue = event.queue();
         let mut triggers = self.waiting_events().filter(|later| later.id() > id && later.is_trigger());
         let opened = self.incidents.get(&queue).filter(|(incident, ..)| incident.is_open);
-        let Record { summary, last_attempt_at, resolved_at, .. } = &event.record;
+        let EventRecord { summary, last_attempt_at, resolved_at, .. } = &event.record;
         Some(Editable {
             state: summary.state,
             api: event.record.api,
@@ -158,7 +158,7 @@ impl MemoryQueue {
         let event = self.events.get(&id).filter(|event| event.waits())?;
         let queue = event.queue();
         let mut earlier = self.waiting_events().take_while(|earlier| earlier.id() < id);
-        let Record { summary, body, last_attempt_at, .. } = &event.record;
+        let EventRecord { summary, body, last_attempt_at, .. } = &event.record;
         let is_first = last_attempt_at.is_none();
         let is_needed = begins || summary.count > 1 && is_first;
         Some(Attemptable {
@@ -258,7 +258,7 @@ impl MemoryQueue {
     fn write_row(&mut self, row: &Row<'_>) -> EventId {
         let id = row.replaces.or_else(|| self.reserved.pop_front()).unwrap_or_else(|| self.reserve());
         let (before, envelope) = (self.events.get(&id).map(|event| &event.record), &row.envelope);
-        let summary = Summary {
+        let summary = EventSummary {
             id,
             state: State::Waiting,
             service_key: envelope.service_key.clone(),
@@ -273,7 +273,7 @@ impl MemoryQueue {
             finished_at: None,
             reason: before.and_then(|record| record.summary.reason.clone()),
         };
-        let record = Record {
+        let record = EventRecord {
             summary,
             api: envelope.api,
             body: envelope.body.clone(),
@@ -287,7 +287,7 @@ impl MemoryQueue {
 
     fn change(&mut self, change: &IncidentChange<'_>) {
         for event in self.events.values_mut().filter(|event| event.is_trigger()) {
-            let Record { summary, resolved_at, .. } = &mut event.record;
+            let EventRecord { summary, resolved_at, .. } = &mut event.record;
             let is_of = |incident_key: &IncidentKey, service_key: Option<&ServiceKey>| {
                 summary.incident_key == *incident_key && service_key.is_none_or(|key| summary.service_key == *key)
             };

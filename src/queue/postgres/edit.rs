@@ -8,7 +8,7 @@ use super::rows::stored;
 use super::rows::{api, apis, event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
 use super::{PostgresEngine, PostgresReads, schema};
 use crate::config::{DatabaseConfig, PostgresUrl};
-use crate::queue::external::{CLOCKS, SentryNotes};
+use crate::queue::external::{CLOCK_TOLERANCE, SentryNotes};
 use crate::queue::store::{
     Committed, Editable, Edits, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store as _, Wanted,
 };
@@ -108,7 +108,8 @@ pub(super) async fn write_edited(connection: &mut PgConnection, plan: &Plan<'_>)
         sqlx::query(REVIVED).bind(ids).bind(times).execute(&mut *connection).await?;
     }
     if !plan.discarded.is_empty() {
-        let dealt_with = sqlx::query(DEALT_WITH).bind(numbers(&plan.discarded)).bind(CLOCKS.num_milliseconds());
+        let dealt_with =
+            sqlx::query(DEALT_WITH).bind(numbers(&plan.discarded)).bind(CLOCK_TOLERANCE.num_milliseconds());
         dealt_with.execute(&mut *connection).await?;
         sqlx::query(DISCARDED).bind(numbers(&plan.discarded)).execute(&mut *connection).await?;
     }

@@ -11,7 +11,7 @@ use log::{info, warn};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::time::timeout;
 
-use super::error::{Fault, fault};
+use super::error::{PgFailure, failure};
 use super::load::load;
 use super::pools::bounded;
 use super::{PostgresReads, Server, maintenance, schema, write};
@@ -161,7 +161,7 @@ impl PostgresEngine {
     /// Returns the error of a failed step. If the connection was lost before the COMMIT, the transaction only has to be
     /// retried.
     fn interrupted(&self, error: sqlx::Error) -> QueueError {
-        if fault(&error) != Fault::Connection {
+        if failure(&error) != PgFailure::Connection {
             return self.server.error(error);
         }
         self.server.distrust();
@@ -194,7 +194,7 @@ impl PostgresEngine {
                 self.keep(transaction.live);
                 Ok(())
             }
-            Ok(Err(error)) if fault(&error) == Fault::Connection => {
+            Ok(Err(error)) if failure(&error) == PgFailure::Connection => {
                 self.server.distrust();
                 drop(transaction);
                 self.settle_doubt(mark, &error).await

@@ -19,7 +19,7 @@ const TLS: &str = "check whether the server has `ssl` on and a certificate for t
 
 /// What an error says about the connection on which it occurred.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Fault {
+pub(super) enum PgFailure {
     /// The connection is unusable, and perhaps all others are, too: the server is gone, or is another one now.
     Connection,
     /// The transaction was aborted in favour of another one, and may well succeed when it is retried.
@@ -29,14 +29,14 @@ pub(super) enum Fault {
 }
 
 /// Classifies an error, by its error code or its class. Source: PostgreSQL's manual, appendix A.
-pub(super) fn fault(error: &Error) -> Fault {
+pub(super) fn failure(error: &Error) -> PgFailure {
     let code = error.as_database_error().and_then(DatabaseError::code);
     match (error, code.as_deref()) {
-        (_, Some("40001" | "40P01" | "55P03")) => Fault::Conflict,
+        (_, Some("40001" | "40P01" | "55P03")) => PgFailure::Conflict,
         // Read-only transaction; a transaction that was idle or went on for too long; administrator shutdown, crash shutdown,
         // cannot connect now.
-        (_, Some("25006" | "25P03" | "25P04" | "57P01" | "57P02" | "57P03")) => Fault::Connection,
-        (_, Some(code)) if code.starts_with("08") => Fault::Connection,
+        (_, Some("25006" | "25P03" | "25P04" | "57P01" | "57P02" | "57P03")) => PgFailure::Connection,
+        (_, Some(code)) if code.starts_with("08") => PgFailure::Connection,
         (
             Error::Io(_)
             | Error::Tls(_)
@@ -45,8 +45,8 @@ pub(super) fn fault(error: &Error) -> Fault {
             | Error::PoolTimedOut
             | Error::PoolClosed,
             _,
-        ) => Fault::Connection,
-        _ => Fault::Statement,
+        ) => PgFailure::Connection,
+        _ => PgFailure::Statement,
     }
 }
 

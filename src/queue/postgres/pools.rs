@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection, PgPool, Postgres};
 use tokio::time::timeout;
 
-use super::error::{Fault, fault};
+use super::error::{PgFailure, failure};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::QueueError;
 
@@ -263,10 +263,10 @@ impl ReadPool {
                 Ok(done)
             }
             Some(Err(error)) => {
-                match fault(&error) {
-                    Fault::Connection => self.server.distrust(),
+                match failure(&error) {
+                    PgFailure::Connection => self.server.distrust(),
                     // A transaction that failed is still open.
-                    Fault::Conflict | Fault::Statement => lent.is_clean = !self.server.0.is_pooled,
+                    PgFailure::Conflict | PgFailure::Statement => lent.is_clean = !self.server.0.is_pooled,
                 }
                 Err(self.server.error(error))
             }

@@ -4,7 +4,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection, Row as _};
 
 use super::Server;
-use super::error::{Fault, fault};
+use super::error::{PgFailure, failure};
 use crate::queue::{QueueError, migrations};
 
 /// The advisory lock of the bridge that brings the tables up to date, held until the end of that transaction. The
@@ -43,7 +43,7 @@ pub(super) async fn migrate(server: &Server) -> Result<(), QueueError> {
 pub(super) async fn check(connection: &mut PgConnection, server: &Server) -> Result<(), QueueError> {
     let found = match found(connection).await {
         Ok(found) => found,
-        Err(error) if fault(&error) == Fault::Statement => None,
+        Err(error) if failure(&error) == PgFailure::Statement => None,
         Err(error) => return Err(server.error(error)),
     };
     migrations::check(&migrator(), found, server.name())

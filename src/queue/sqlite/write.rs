@@ -4,7 +4,7 @@ use rusqlite::{Connection, Params, params};
 
 use super::numbers;
 use crate::pagerduty::ServiceKey;
-use crate::queue::external::CLOCKS;
+use crate::queue::external::CLOCK_TOLERANCE;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Plan, Row};
 use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
@@ -155,7 +155,7 @@ fn edit(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> {
     }
     if !plan.discarded.is_empty() {
         let ids = numbers(&plan.discarded);
-        run(connection, DEALT_WITH, params![ids, CLOCKS.num_milliseconds()])?;
+        run(connection, DEALT_WITH, params![ids, CLOCK_TOLERANCE.num_milliseconds()])?;
         run(connection, "DELETE FROM events WHERE id IN (SELECT value FROM json_each(?))", [&ids])?;
         run(connection, "DELETE FROM proofs WHERE event_id IN (SELECT value FROM json_each(?))", [&ids])?;
         run(connection, "DELETE FROM bodies WHERE id IN (SELECT value FROM json_each(?))", [&ids])?;

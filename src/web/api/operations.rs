@@ -17,7 +17,7 @@ use super::{ApiError, Caller, OPENAPI, done, json_response};
 use crate::monitor::check;
 use crate::queue::admin::{BULK, BulkKind, Resolved};
 use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
-use crate::queue::{EventId, ItemId, QueueError, RejectedId, State, Summary};
+use crate::queue::{EventId, EventSummary, ItemId, QueueError, RejectedId, State};
 use crate::web::AppState;
 use crate::web::body;
 
@@ -92,7 +92,7 @@ async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Resul
     let proofs = reader.proofs(&ids).await?.into_iter();
     let mut proofs: HashMap<_, _> = proofs.map(|proof| (proof.event, proof)).collect();
     let names = state.monitor.names();
-    let row = |event: Summary| {
+    let row = |event: EventSummary| {
         let (name, proof) = (names.get(&event.service_key), proofs.remove(&event.id));
         ItemSummary::of_event(event, ServiceKeys::Masked).with_pagerduty(name, proof)
     };

@@ -11,13 +11,13 @@ use super::layout::{self, Frame, Kind};
 use super::lists::{incident, open_in_sentry, state};
 use super::text::{ago, clock, count, harmless, service, shown, span, until};
 use crate::pagerduty::{KeyNames, ProofState, SentryOrigin, ServiceKey};
-use crate::queue::{Proof, Record, Rejected, RejectedId, State};
+use crate::queue::{EventRecord, Proof, Rejected, RejectedId, State};
 
 /// How much of a body is shown, in bytes; `queue show` shows all of it.
 const MAX_SHOWN: usize = 256 * 1024;
 
 /// An event, with the JSON that every attempt sends.
-pub(super) fn event(frame: &Frame, record: &Record, names: &KeyNames, proof: Option<&Proof>) -> Markup {
+pub(super) fn event(frame: &Frame, record: &EventRecord, names: &KeyNames, proof: Option<&Proof>) -> Markup {
     let (now, summary) = (frame.at, &record.summary);
     let key = &summary.service_key;
     let origin = SentryOrigin::of_body(&record.body);
@@ -125,7 +125,7 @@ fn body(text: &str, cut: bool, size: usize) -> Markup {
 }
 
 /// The event as it is sent, with its service key masked.
-fn of_event(record: &Record) -> String {
+fn of_event(record: &EventRecord) -> String {
     masked(pretty(&record.body), std::slice::from_ref(&record.summary.service_key))
 }
 

@@ -23,8 +23,8 @@ use crate::monitor::{self, Health};
 use crate::pagerduty::{SentryOrigin, ServiceKey, test_page};
 use crate::queue::admin::{BULK, BulkKind, Discarded, Resolved};
 use crate::queue::{
-    Enqueue, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, RejectedSummary, Search, State,
-    Summary,
+    Enqueue, Enqueued, Envelope, EventId, EventSummary, ItemId, QueueError, Reader, RejectedId, RejectedSummary,
+    Search, State,
 };
 use crate::web::AppState;
 use crate::web::answer::not_found;
@@ -319,7 +319,7 @@ async fn dead_letters(state: &AppState, before: Option<i64>, size: u32) -> Resul
 }
 
 /// Adds to each event the origin of its alert and its proof. Data that cannot be read is left out.
-async fn with_context(state: &AppState, listing: Listing<Summary>) -> Listing<Shown> {
+async fn with_context(state: &AppState, listing: Listing<EventSummary>) -> Listing<Shown> {
     let (reader, names) = (state.queue.reader(), state.monitor.names());
     let ids: Vec<_> = listing.entries.iter().map(|event| event.id).collect();
     let (mut bodies, mut proofs) = (HashMap::new(), HashMap::new());
@@ -328,7 +328,7 @@ async fn with_context(state: &AppState, listing: Listing<Summary>) -> Listing<Sh
         let known = reader.proofs(&ids).await.unwrap_or_default();
         proofs.extend(known.into_iter().map(|proof| (proof.event, proof)));
     }
-    let shown = |event: Summary| Shown {
+    let shown = |event: EventSummary| Shown {
         origin: bodies.get(&event.id).map(|body| SentryOrigin::of_body(body)).unwrap_or_default(),
         service: names.get(&event.service_key),
         proof: proofs.remove(&event.id),

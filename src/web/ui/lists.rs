@@ -8,7 +8,7 @@ use super::forms::{self, Subject};
 use super::layout::{self, Frame, Kind};
 use super::text::{clock, count, counted, harmless, rough, service, shown, span};
 use crate::pagerduty::{EventType, SentryOrigin};
-use crate::queue::{Proof, RejectedSummary, State, Summary};
+use crate::queue::{EventSummary, Proof, RejectedSummary, State};
 
 /// How many entries a page of its own shows at most.
 pub(super) const PAGE: u32 = 50;
@@ -19,7 +19,7 @@ const OLD_MINUTES: i64 = 5;
 /// An event, with its context.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
-    pub(super) event: Summary,
+    pub(super) event: EventSummary,
     /// Where its alert came from.
     pub(super) origin: SentryOrigin,
     /// The name of its service.
@@ -111,7 +111,7 @@ fn dead_letters(now: DateTime<Utc>, letters: &[Shown]) -> Markup {
 }
 
 /// What the alert is about.
-pub(super) fn title(entry: &Summary) -> Markup {
+pub(super) fn title(entry: &EventSummary) -> Markup {
     html! {
         @if entry.description.trim().is_empty() { (entry.event_type) " of incident " (shown(entry.incident_key.as_str(), &entry.service_key)) }
         @else { (shown(&entry.description, &entry.service_key)) }
@@ -243,7 +243,7 @@ fn table(now: DateTime<Utc>, alerts: &[Shown]) -> Markup {
 }
 
 /// The details of an alert beside its title, and a link to its page in Sentry.
-fn about(event: &Summary, origin: &SentryOrigin) -> Markup {
+fn about(event: &EventSummary, origin: &SentryOrigin) -> Markup {
     let known = [&origin.project, &origin.environment, &origin.level].into_iter().flatten();
     html! {
         span .meta {
@@ -295,7 +295,7 @@ pub(super) fn age_class(now: DateTime<Utc>, since: DateTime<Utc>) -> &'static st
 }
 
 /// How long it took from the webhook to the delivery or the dead letter, or how long it has waited.
-fn delivery(now: DateTime<Utc>, alert: &Summary) -> Markup {
+fn delivery(now: DateTime<Utc>, alert: &EventSummary) -> Markup {
     let tries = (alert.attempts > 1).then(|| counted(alert.attempts.into(), "attempt", "attempts"));
     html! {
         @match (alert.state, alert.finished_at) {

@@ -5,7 +5,7 @@ use url::form_urlencoded;
 
 use super::text::{count, counted, harmless, shown};
 use crate::queue::admin::{Outcomes, Retried};
-use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, State, Summary};
+use crate::queue::{EventId, EventSummary, ItemId, QueueError, Reader, RejectedId, State};
 
 /// How many events are followed at most.
 const FOLLOWED: usize = 50;
@@ -179,7 +179,7 @@ impl Notice {
 pub(super) struct Followed {
     pub(super) notice: Notice,
     /// Those of its events that are still in the queue.
-    pub(super) events: Vec<Summary>,
+    pub(super) events: Vec<EventSummary>,
     /// Why the webhook is still rejected.
     pub(super) reason: Option<String>,
 }
@@ -199,7 +199,7 @@ pub(super) fn line(followed: &Followed) -> Markup {
     html! { p #notice .notice .bad[is_bad] role="status" { (content) } }
 }
 
-fn retried(retry: &Retry, events: &[Summary], reason: Option<&str>) -> Markup {
+fn retried(retry: &Retry, events: &[EventSummary], reason: Option<&str>) -> Markup {
     let Retry { done, left, why, .. } = retry;
     html! {
         @match events {
@@ -230,7 +230,7 @@ fn retried(retry: &Retry, events: &[Summary], reason: Option<&str>) -> Markup {
 }
 
 /// What became of one event.
-fn became(event: &Summary) -> Markup {
+fn became(event: &EventSummary) -> Markup {
     html! {
         @match event.state {
             State::Delivered => { "delivered" }
@@ -246,7 +246,7 @@ fn became(event: &Summary) -> Markup {
     }
 }
 
-fn counts(events: &[Summary]) -> String {
+fn counts(events: &[EventSummary]) -> String {
     let states = [(State::Delivered, "delivered"), (State::Waiting, "waiting"), (State::Dead, "died again")];
     let number = |state| events.iter().filter(|event| event.state == state).count() as u64;
     let parts = states.map(|(state, word)| (number(state), word));
@@ -258,11 +258,11 @@ fn counts(events: &[Summary]) -> String {
     parts.join(", ")
 }
 
-fn link(event: &Summary) -> Markup {
+fn link(event: &EventSummary) -> Markup {
     html! { a href={ "/events/" (event.id) } { "Event " (event.id) } }
 }
 
-fn tested(trigger: EventId, resolve: EventId, events: &[Summary]) -> Markup {
+fn tested(trigger: EventId, resolve: EventId, events: &[EventSummary]) -> Markup {
     let state = |id: EventId| events.iter().find(|event| event.id == id);
     let Some(trigger) = state(trigger) else { return html! { "The test page is gone from the queue." } };
     let is_resolved = state(resolve).is_some_and(|resolve| resolve.state == State::Delivered);

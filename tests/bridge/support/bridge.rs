@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 
 use sentry_pagerduty_bridge::config::DatabaseUrl;
-use sentry_pagerduty_bridge::queue::{EventId, Reader, Record};
+use sentry_pagerduty_bridge::queue::{EventId, EventRecord, Reader};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -166,7 +166,7 @@ impl Bridge {
 
     /// Ends it, and returns all that is in its queue.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Vec<Record> {
+    pub(crate) fn end(mut self) -> Vec<EventRecord> {
         assert_eq!(self.terminate("TERM").code(), Some(0), "{:#?}", self.process.stderr.all());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

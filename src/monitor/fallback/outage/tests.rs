@@ -7,7 +7,7 @@ use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::Failing;
 use crate::monitor::checks::check;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
-use crate::queue::{Backlog, BridgeId, Destination, EventId, FirstInLine, Overview, QueueError};
+use crate::queue::{Backlog, BridgeId, DestinationCounts, EventId, FirstWaiting, Overview, QueueError};
 
 const INTERVALS: Intervals = Intervals {
     check: Duration::from_secs(2),
@@ -46,14 +46,14 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         is_throttled: false,
         last_delivered_at: None,
     };
-    let waits = Destination {
+    let waits = DestinationCounts {
         service_key: service_key.clone(),
         waiting: 1,
         dead: 0,
         delivered: 0,
         oldest_waiting: Some(at(since)),
     };
-    let first = FirstInLine { id: EventId::new(7), service_key, since: at(since), is_revived: false, reason };
+    let first = FirstWaiting { id: EventId::new(7), service_key, since: at(since), is_revived: false, reason };
     Snapshot {
         queue: Ok(Overview { waiting: 1, destinations: vec![waits], ..Overview::default() }),
         backlog: Ok(Backlog { first: vec![first], dead: Vec::new() }),

@@ -11,7 +11,7 @@ use crate::queue::postgres::rows::{numbers, stored};
 use crate::queue::reader::ListReads;
 use crate::queue::reader::{Search, like};
 use crate::queue::rows::{self, ColumnError, TypedRow as _, summaries_from};
-use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
+use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
 
 /// How many events one statement reads.
 const PAGE: usize = 500;
@@ -74,7 +74,7 @@ const END: i64 = i64::MAX;
 
 #[async_trait]
 impl ListReads for PostgresReads {
-    async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
+    async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<EventSummary>, QueueError> {
         self.summaries_of(RECENT, before.map_or(END, EventId::get), limit).await
     }
 
@@ -84,7 +84,7 @@ impl ListReads for PostgresReads {
         from: EventId,
         before: EventId,
         limit: u32,
-    ) -> Result<Vec<Summary>, QueueError> {
+    ) -> Result<Vec<EventSummary>, QueueError> {
         let keys: Vec<_> = search.service_keys.iter().map(ServiceKey::expose).collect();
         let query = sqlx::query(MATCHING)
             .bind(from.get())
@@ -102,7 +102,7 @@ impl ListReads for PostgresReads {
         Ok(bodies.await?.into_iter().collect())
     }
 
-    async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
+    async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<EventSummary>, QueueError> {
         let end = after.map_or(END, EventId::get);
         match state {
             State::Waiting => self.summaries_of(WAITING, after.map_or(i64::MIN, EventId::get), limit).await,
@@ -117,7 +117,7 @@ impl ListReads for PostgresReads {
         self.query(query, rows::rejected_summary).await
     }
 
-    async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
+    async fn get(&self, id: EventId) -> Result<Option<EventRecord>, QueueError> {
         Ok(self.query(sqlx::query(RECORD).bind(id.get()), rows::record).await?.pop())
     }
 
@@ -133,7 +133,7 @@ impl ListReads for PostgresReads {
         self.query(query, |row| row.id()).await
     }
 
-    async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
+    async fn summaries(&self, ids: &[EventId]) -> Result<Vec<EventSummary>, QueueError> {
         let mut summaries = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
             let found = self.query(sqlx::query(SUMMARIES).bind(numbers(page)), |row| Ok(rows::summary(row))).await?;
@@ -174,7 +174,12 @@ impl ListReads for PostgresReads {
 }
 
 impl PostgresReads {
-    async fn summaries_of(&self, query: &'static str, cursor: i64, limit: u32) -> Result<Vec<Summary>, QueueError> {
+    async fn summaries_of(
+        &self,
+        query: &'static str,
+        cursor: i64,
+        limit: u32,
+    ) -> Result<Vec<EventSummary>, QueueError> {
         let query = sqlx::query(query).bind(cursor).bind(i64::from(limit));
         let found = self.query(query, |row| Ok(rows::summary(row))).await?;
         self.readable(found)

@@ -15,7 +15,7 @@ use crate::queue::postgres::rows::stored;
 use crate::queue::reader::{MAX_COUNTED, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::{
-    Backlog, CanaryRecord, Durability, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview, QueueError,
+    Backlog, CanaryRecord, Durability, Held, HeldId, HeldSummary, IncidentSummary, OutageNotice, Overview, QueueError,
     Survives,
 };
 
@@ -97,7 +97,7 @@ impl StatusReads for PostgresReads {
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         let without: Vec<_> = without.iter().map(|key| stored(key.as_str())).collect();
         let first = sqlx::query(FIRST_IN_LINE).bind(without);
-        let first = self.query(first, |row| Ok(rows::first_in_line(row).ok())).await?;
+        let first = self.query(first, |row| Ok(rows::first_waiting(row).ok())).await?;
         let dead = self.query(sqlx::query(DEAD_LETTERS), |row| Ok(rows::dead_letters(row).ok())).await?;
         Ok(Backlog { first: first.into_iter().flatten().collect(), dead: dead.into_iter().flatten().collect() })
     }
@@ -114,7 +114,7 @@ impl StatusReads for PostgresReads {
         &self,
         incident_key: &IncidentKey,
         service_key: &ServiceKey,
-    ) -> Result<IncidentState, QueueError> {
+    ) -> Result<IncidentSummary, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(stored(incident_key.as_str()));
         let died = self.query(died, |row| Ok((row.optional_time("died_at")?, row.number("dead")?))).await?;
         let (died_at, dead) = died.into_iter().next().unwrap_or_default();
@@ -124,7 +124,7 @@ impl StatusReads for PostgresReads {
             Ok(known.remove(incident_key).unwrap_or_default())
         });
         let is_open = known.await?.after_delivery().into_values().any(|incident| incident.is_open);
-        Ok(IncidentState { is_open, died_at, dead })
+        Ok(IncidentSummary { is_open, died_at, dead })
     }
 
     async fn delivered(&self) -> Result<u64, QueueError> {

@@ -13,7 +13,7 @@ use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads as _;
 use crate::queue::rows::{self, ColumnError, TypedRow as _, summaries_from};
 use crate::queue::sqlite::database::SqliteQuery;
-use crate::queue::{EventId, FirstInLine, QueueError, RecentAttempts, Summary};
+use crate::queue::{EventId, EventSummary, FirstWaiting, QueueError, RecentAttempts};
 
 /// How many events with the same invalid service key are read one by one at most, and how many attempts are read after a
 /// restart.
@@ -91,14 +91,14 @@ impl SqliteReads {
 
     /// The first waiting event of each service key that can be read and does not belong to the incidents `without`, a
     /// JSON array.
-    pub(super) async fn first_readable(&self, without: &str) -> Result<Vec<FirstInLine>, QueueError> {
+    pub(super) async fn first_readable(&self, without: &str) -> Result<Vec<FirstWaiting>, QueueError> {
         let mut first = Vec::new();
         for key in self.waiting_keys().await?.keys {
             let mut after = None;
             'key: for limit in FIRST {
                 for id in self.line(key.expose().as_bytes(), after, limit).await? {
                     let query = sqlx::query(FIRST_SEEN).bind(id.get()).bind(without.to_owned());
-                    match self.one(Pool::People, query, rows::first_in_line).await {
+                    match self.one(Pool::People, query, rows::first_waiting).await {
                         Ok(Some(event)) => {
                             first.push(event);
                             break 'key;
@@ -115,7 +115,7 @@ impl SqliteReads {
     }
 
     /// The summaries that can be read of the events that `ids` finds by an index, in its order.
-    pub(super) async fn readable_summaries(&self, ids: SqliteQuery<'_>) -> Result<Vec<Summary>, QueueError> {
+    pub(super) async fn readable_summaries(&self, ids: SqliteQuery<'_>) -> Result<Vec<EventSummary>, QueueError> {
         let ids = self.all(Pool::People, ids, |row| row.id()).await?;
         self.readable(Pool::People, ids, SUMMARY, rows::summary).await
     }

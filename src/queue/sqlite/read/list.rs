@@ -11,7 +11,7 @@ use crate::queue::reader::ListReads;
 use crate::queue::reader::{Search, like};
 use crate::queue::rows::{self, TypedRow as _, summaries_from};
 use crate::queue::sqlite::numbers;
-use crate::queue::{EventId, QueueError, Record, Rejected, RejectedId, RejectedSummary, State, Summary};
+use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
 
 /// How many events one statement reads.
 const PAGE: usize = 500;
@@ -82,7 +82,7 @@ const END: i64 = i64::MAX;
 
 #[async_trait]
 impl ListReads for SqliteReads {
-    async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
+    async fn recent(&self, before: Option<EventId>, limit: u32) -> Result<Vec<EventSummary>, QueueError> {
         self.summaries_of(RECENT, RECENT_IDS, before.map_or(END, EventId::get), limit).await
     }
 
@@ -92,7 +92,7 @@ impl ListReads for SqliteReads {
         from: EventId,
         before: EventId,
         limit: u32,
-    ) -> Result<Vec<Summary>, QueueError> {
+    ) -> Result<Vec<EventSummary>, QueueError> {
         let keys: Vec<_> = search.service_keys.iter().map(ServiceKey::expose).collect();
         let query = sqlx::query(MATCHING)
             .bind(from.get())
@@ -109,7 +109,7 @@ impl ListReads for SqliteReads {
         Ok(bodies.await?.into_iter().collect())
     }
 
-    async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<Summary>, QueueError> {
+    async fn list(&self, state: State, after: Option<EventId>, limit: u32) -> Result<Vec<EventSummary>, QueueError> {
         let end = after.map_or(END, EventId::get);
         match state {
             State::Waiting => {
@@ -128,7 +128,7 @@ impl ListReads for SqliteReads {
         self.query(query, rows::rejected_summary).await
     }
 
-    async fn get(&self, id: EventId) -> Result<Option<Record>, QueueError> {
+    async fn get(&self, id: EventId) -> Result<Option<EventRecord>, QueueError> {
         let query = sqlx::query(
             "SELECT id, state, service_key, api, incident_key, event_type, count, received_at, first_seen, attempts, \
              last_attempt_at, next_attempt_at, blamed_ms, finished_at, resolved_at, reason, description, body, \
@@ -155,7 +155,7 @@ impl ListReads for SqliteReads {
         self.query(query, |row| row.id()).await
     }
 
-    async fn summaries(&self, ids: &[EventId]) -> Result<Vec<Summary>, QueueError> {
+    async fn summaries(&self, ids: &[EventId]) -> Result<Vec<EventSummary>, QueueError> {
         let mut summaries = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
             // `wanted.key` is the place of a number in the list, and keeps the order of the list.
@@ -233,7 +233,7 @@ impl SqliteReads {
         ids: &'static str,
         cursor: i64,
         limit: u32,
-    ) -> Result<Vec<Summary>, QueueError> {
+    ) -> Result<Vec<EventSummary>, QueueError> {
         match self.query(sqlx::query(query).bind(cursor).bind(limit), rows::summary).await {
             Err(error) if error.is_damage() => self.readable_summaries(sqlx::query(ids).bind(cursor).bind(limit)).await,
             found => found,

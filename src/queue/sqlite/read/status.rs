@@ -17,7 +17,7 @@ use crate::queue::sqlite::database::is_damaged;
 use crate::queue::sqlite::load::{ACCEPTED, WAITING, WAITING_UNREAD};
 use crate::queue::store::{Incident, KnownIncident, WaitingRow};
 use crate::queue::{
-    Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSummary, IncidentState, OutageNotice, Overview,
+    Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSummary, IncidentSummary, OutageNotice, Overview,
     QueueError, Survives,
 };
 
@@ -107,7 +107,7 @@ impl StatusReads for SqliteReads {
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        let first = self.query(sqlx::query(FIRST_IN_LINE).bind(&without), |row| Ok(rows::first_in_line(row).ok()));
+        let first = self.query(sqlx::query(FIRST_IN_LINE).bind(&without), |row| Ok(rows::first_waiting(row).ok()));
         let mut first = match self.limited(first).await {
             Err(error) if error.is_damage() => self.limited(self.first_readable(&without)).await?,
             first => first?.into_iter().flatten().collect(),
@@ -134,13 +134,13 @@ impl StatusReads for SqliteReads {
         &self,
         incident_key: &IncidentKey,
         service_key: &ServiceKey,
-    ) -> Result<IncidentState, QueueError> {
+    ) -> Result<IncidentSummary, QueueError> {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
         let died = self.query(died, |row| Ok((row.optional_time("died_at")?, row.number("dead")?)));
         let (died_at, dead) = self.limited(died).await?.pop().unwrap_or_default();
         let known = self.query_with(async |connection| incident(connection, incident_key).await);
         let known = self.limited(known).await?;
-        Ok(IncidentState {
+        Ok(IncidentSummary {
             is_open: known.after_delivery().into_values().any(|incident| incident.is_open),
             died_at,
             dead,

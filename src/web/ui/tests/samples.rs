@@ -9,8 +9,8 @@ use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, Snapshot, Trouble};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, SentryOrigin, ServiceKey};
 use crate::queue::{
-    Backlog, DeadLetters, Destination, Durability, EventId, Overview, Record, RejectedId, RejectedSummary, State,
-    Summary, Survives,
+    Backlog, DeadLetters, DestinationCounts, Durability, EventId, EventRecord, EventSummary, Overview, RejectedId,
+    RejectedSummary, State, Survives,
 };
 use crate::sentry_api::audit::{AuditFinding, AuditReport, FindingKind, ProjectAudit, SentryAudit};
 use crate::web::ui::layout::{About, Frame};
@@ -82,9 +82,9 @@ fn lane(end: &str) -> KeyView {
     }
 }
 
-fn destination(end: &str, waiting: u64, dead: u64) -> Destination {
+fn destination(end: &str, waiting: u64, dead: u64) -> DestinationCounts {
     let oldest_waiting = (waiting > 0).then(|| ago(192));
-    Destination { service_key: key(end), waiting, dead, delivered: 40, oldest_waiting }
+    DestinationCounts { service_key: key(end), waiting, dead, delivered: 40, oldest_waiting }
 }
 
 fn day() -> Vec<Bucket> {
@@ -98,8 +98,8 @@ fn day() -> Vec<Bucket> {
     (0..144).map(bucket).collect()
 }
 
-pub(super) fn delivered() -> Summary {
-    Summary {
+pub(super) fn delivered() -> EventSummary {
+    EventSummary {
         id: EventId::new(9),
         state: State::Delivered,
         service_key: key("WXYZ"),
@@ -116,8 +116,8 @@ pub(super) fn delivered() -> Summary {
     }
 }
 
-pub(in crate::web) fn dead() -> Summary {
-    Summary {
+pub(in crate::web) fn dead() -> EventSummary {
+    EventSummary {
         id: EventId::new(7),
         state: State::Dead,
         attempts: 2,
@@ -129,8 +129,8 @@ pub(in crate::web) fn dead() -> Summary {
     }
 }
 
-fn waiting() -> Summary {
-    Summary {
+fn waiting() -> EventSummary {
+    EventSummary {
         id: EventId::new(8),
         state: State::Waiting,
         event_type: EventType::Resolve,
@@ -143,7 +143,7 @@ fn waiting() -> Summary {
 }
 
 /// Shows an event as if its alert came from the shop.
-pub(super) fn from_shop(event: Summary) -> Shown {
+pub(super) fn from_shop(event: EventSummary) -> Shown {
     let origin = SentryOrigin {
         project: Some("Checkout".to_owned()),
         environment: Some("production".to_owned()),
@@ -155,8 +155,8 @@ pub(super) fn from_shop(event: Summary) -> Shown {
 }
 
 /// An event whose texts try to inject markup.
-pub(super) fn hostile() -> Summary {
-    Summary {
+pub(super) fn hostile() -> EventSummary {
+    EventSummary {
         incident_key: IncidentKey::parse("\"><script>alert(2)</script>").unwrap(),
         description: "<img src=x onerror=alert(1)> \u{202e}gnp.exe\u{7} ' onmouseover='alert(3)".to_owned(),
         reason: Some("<img src=y onerror=alert(4)>".to_owned()),
@@ -173,7 +173,7 @@ pub(super) fn rejected() -> RejectedSummary {
     }
 }
 
-pub(super) fn record(entry: &Summary) -> Record {
+pub(super) fn record(entry: &EventSummary) -> EventRecord {
     let body = serde_json::json!({
         "service_key": entry.service_key.expose(),
         "incident_key": entry.incident_key.as_str(),
@@ -181,9 +181,9 @@ pub(super) fn record(entry: &Summary) -> Record {
         "description": entry.description,
         "details": {"url": "https://sentry.example.test/42/"},
     });
-    Record {
+    EventRecord {
         api: ApiVersion::V1,
-        summary: Summary {
+        summary: EventSummary {
             count: 2,
             first_seen: entry.received_at - TimeDelta::seconds(30),
             next_attempt_at: None,
