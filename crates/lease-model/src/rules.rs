@@ -50,6 +50,10 @@ pub struct LeaseRules {
     seen: Mutex<SeenValues>,
 }
 
+/// The arguments of [`LeaseRules::apply`]: the table, the bridge, whether it is leaving, the changes, the keys with waiting
+/// events, and the time.
+type ApplyArguments = (ValueId, usize, bool, ValueId, [bool; KEYS], u8);
+
 /// The values that were met so far, and the results of the rules for them, by their arguments.
 #[derive(Debug, Default)]
 struct SeenValues {
@@ -58,7 +62,7 @@ struct SeenValues {
     changes: ValueTable<LeaseChanges>,
     views: ValueTable<LeaseView>,
     asked: HashMap<(ValueId, u8, [bool; KEYS]), (ValueId, ValueId)>,
-    applied: HashMap<(ValueId, usize, bool, ValueId, [bool; KEYS], u8), (ValueId, ValueId)>,
+    applied: HashMap<ApplyArguments, (ValueId, ValueId)>,
     answered: HashMap<(ValueId, ValueId, ValueId, u8), ValueId>,
     rights: HashMap<(ValueId, u8), [Option<u8>; KEYS]>,
 }
