@@ -350,9 +350,7 @@ async fn last_failures(queue: &Queue) -> Vec<(ServiceKey, String)> {
 
 /// Returns the names that the settings give to service keys; they follow changes of the settings.
 fn key_names(config: &Config, live: &mut LiveConfig) -> KeyNames {
-    let of = |config: &Config| -> Vec<_> {
-        config.pagerduty_names.iter().map(|name| (name.key.clone(), name.name.clone())).collect()
-    };
+    let of = |config: &Config| -> Vec<_> { config.pagerduty_names.clone() };
     let names = KeyNames::new(of(config));
     let followed = names.clone();
     live.on_change(move |config| followed.set(of(config)));

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::config::{ClientSecret, Config, ConfigError, Digests, SecretFiles, needs_restart};
+use crate::config::{Config, ConfigError, Digests, SecretFiles, SigningSecret, needs_restart};
 use crate::logging::throttle;
 use crate::metrics::HeldOutcome;
 use crate::queue::HeldId;
@@ -223,7 +223,7 @@ impl Reload {
 
     /// Admits the held webhooks that `secrets` verify. Returns how many they verified; `None` if not all of them could be
     /// committed.
-    async fn admit(&self, secrets: &[ClientSecret]) -> Option<u64> {
+    async fn admit(&self, secrets: &[SigningSecret]) -> Option<u64> {
         let state = &self.shared;
         match state.queue_admin.admit_held(secrets, Utc::now()).await {
             Ok(admitted) if admitted.verified() == 0 => Some(0),

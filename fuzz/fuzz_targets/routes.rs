@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
 use sentry_pagerduty_bridge::alert::{Action, Alert, IssueId, Opening, Project, Subject};
-use sentry_pagerduty_bridge::config::KeyName;
+use sentry_pagerduty_bridge::config::key_names;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, ServiceKey, Severity, Template};
 use sentry_pagerduty_bridge::redaction::Redaction;
 use sentry_pagerduty_bridge::routing::{Route, Routes, SeverityRule, severity, severity_rule};
@@ -97,8 +97,8 @@ fn look_at_the_rest(text: &str) {
         }
         Err(errors) => errors.iter().for_each(|error| check_error(text, &error.to_string())),
     }
-    match KeyName::parse_lines(text) {
-        Ok(names) => assert!(names.iter().all(|name| !name.name.is_empty())),
+    match key_names(text) {
+        Ok(names) => assert!(names.iter().all(|(_, name)| !name.is_empty())),
         Err(error) => check_error(text, &error.to_string()),
     }
     if let Err(error) = Template::parse(text) {

@@ -7,20 +7,20 @@ use std::sync::LazyLock;
 
 use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
-use sentry_pagerduty_bridge::config::{ClientSecret, PagerDutySecret};
+use sentry_pagerduty_bridge::config::SigningSecret;
 use sentry_pagerduty_bridge::sentry::signature::Signature;
 use sentry_pagerduty_bridge::two_way::webhook::{Wishes, is_signed, wanted};
 
 const KNOWN: &str = "an-old-secret-of-the-integration-123,a-new-secret-of-the-integration-4567";
 const UNKNOWN: &str = "a-secret-that-nobody-knows-890123456";
 
-static SECRETS: LazyLock<Vec<ClientSecret>> = LazyLock::new(|| secrets(KNOWN));
-static OTHERS: LazyLock<Vec<ClientSecret>> = LazyLock::new(|| secrets(UNKNOWN));
-static PAGERDUTYS: LazyLock<Vec<PagerDutySecret>> =
-    LazyLock::new(|| PagerDutySecret::parse_list(KNOWN).unwrap_or_else(|error| panic!("{error}")));
+static SECRETS: LazyLock<Vec<SigningSecret>> = LazyLock::new(|| secrets(KNOWN));
+static OTHERS: LazyLock<Vec<SigningSecret>> = LazyLock::new(|| secrets(UNKNOWN));
+static PAGERDUTYS: LazyLock<Vec<SigningSecret>> =
+    LazyLock::new(|| SigningSecret::parse_pagerduty_list(KNOWN).unwrap_or_else(|error| panic!("{error}")));
 
-fn secrets(text: &str) -> Vec<ClientSecret> {
-    ClientSecret::parse_list(text).unwrap_or_else(|error| panic!("{error}"))
+fn secrets(text: &str) -> Vec<SigningSecret> {
+    SigningSecret::parse_sentry_list(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -19,7 +19,7 @@ use url::Url;
 use super::environment::{UsageError, block_on, out, say};
 use super::payloads::{Payload, collect};
 use crate::cli::ReplayArgs;
-use crate::config::{ClientSecret, Config, Source};
+use crate::config::{Config, SigningSecret, Source};
 use crate::exit_code::ExitCode;
 use crate::printable::line;
 use crate::sentry::signature::{HOOK_SIGNATURE, HOOK_TIMESTAMP, Signature};
@@ -91,15 +91,15 @@ fn with_path(target: &Url) -> Url {
 }
 
 /// The first Client Secret in a file.
-fn client_secret(path: &Path) -> anyhow::Result<ClientSecret> {
+fn client_secret(path: &Path) -> anyhow::Result<SigningSecret> {
     let path = path.display();
     let text = fs::read_to_string(path.to_string()).with_context(|| format!("cannot read {path} of --secret-file"))?;
-    let secrets = ClientSecret::parse_list(text.trim());
+    let secrets = SigningSecret::parse_sentry_list(text.trim());
     let secrets = secrets.map_err(|error| UsageError(format!("{path} of --secret-file {error}")))?;
     secrets.into_iter().next().ok_or_else(|| UsageError(format!("{path} of --secret-file is empty")).into())
 }
 
-async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs, secret: Option<&ClientSecret>) -> Summary {
+async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs, secret: Option<&SigningSecret>) -> Summary {
     let client = Client::builder().timeout(TIMEOUT).disable_redirects().finish();
     let total = payloads.len() as u64 * u64::from(args.repeat);
     let bar = progress(total);
@@ -139,7 +139,7 @@ pub(super) async fn post(
     client: &Client,
     target: &Url,
     payload: &Payload,
-    secret: Option<&ClientSecret>,
+    secret: Option<&SigningSecret>,
 ) -> Result<String, NotAccepted> {
     let mut request = client
         .post(target.as_str())

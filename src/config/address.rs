@@ -1,221 +1,128 @@
-//! The addresses of the database, of PagerDuty and of the fallback webhook.
+//! The addresses of PagerDuty, of Sentry, of the canary's project and of the fallback webhook.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 use url::{Host, Url};
 
-/// The address of the queue's database. `Display` and `Debug` leave out users and passwords.
-#[derive(Clone, Eq, PartialEq)]
-pub enum DatabaseUrl {
-    /// An SQLite file, for one bridge.
-    Sqlite(PathBuf),
-    /// A database of PostgreSQL, which several bridges may share.
-    Postgres(PostgresUrl),
-}
+use super::ValueError;
 
-/// The address of a database of PostgreSQL, as libpq writes it. `Display` and `Debug` leave out users and passwords.
-#[derive(Clone, Eq, PartialEq)]
-pub struct PostgresUrl(Url);
+const NO_EVENTS_ROOT: &str = "is not a URL: write the root only, such as `https://events.pagerduty.com`";
 
-/// Why a text is not a [`DatabaseUrl`]. Never contains the text, because it may contain a password.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum DatabaseUrlError {
-    /// Not a URL, or the URL of another kind of database.
-    #[error(
-        "is not the URL of a database: write `sqlite:` and a path, such as `sqlite:bridge.db`, or \
-         `postgres://USER:PASSWORD@HOST/DATABASE`"
-    )]
-    Scheme,
-    /// Nothing after `sqlite:`, or a folder.
-    #[error("does not name a file: write `sqlite:` and a path, such as `sqlite:bridge.db`")]
-    NoFile,
-    /// A database in memory, which is lost when the process ends.
-    #[error("asks for a database in memory, but alerts must outlive the process: name a file")]
-    Memory,
-    /// Parameters of SQLite, which could turn off what keeps alerts safe.
-    #[error("has parameters after `?` or `#`, but the bridge sets its own: write `sqlite:` and a path")]
-    Parameters,
-    /// Not an address of PostgreSQL.
-    #[error(
-        "is no address of PostgreSQL: write `postgres://USER:PASSWORD@HOST/DATABASE`, with characters like `@`, `/`, `#` and \
-         `?` of the password percent-encoded"
-    )]
-    Postgres,
-    /// No name of a database.
-    #[error("names no database: write `postgres://USER:PASSWORD@HOST/DATABASE`")]
-    NoDatabase,
-    /// A parameter that the bridge does not accept.
-    #[error("has the parameter `{0}`, but the bridge takes only {TAKEN}")]
-    Parameter(String),
-    /// A mode of TLS that PostgreSQL does not know.
-    #[error("has an unknown `sslmode`: write one of {SSL_MODES}")]
-    SslMode,
-    /// Given without an address of PostgreSQL in `BRIDGE_DATABASE_URL`.
-    #[error("is set, but BRIDGE_DATABASE_URL is no address of PostgreSQL: leave this one out")]
-    NeedsPostgres,
-}
+const NO_PAGERDUTY_API: &str =
+    "is not a URL: write the root of PagerDuty's REST API, such as `https://api.pagerduty.com`";
 
-/// The parameters that an address of PostgreSQL may have. Others could change what a commit means, or need a dedicated
-/// session, which a pooler does not provide.
-const TAKEN: &str = "host, sslmode, sslrootcert, sslcert, sslkey";
+const NO_SENTRY: &str =
+    "is not a URL: write the root of Sentry, such as `https://sentry.io` or `https://sentry.example.com`";
 
-/// The modes of TLS, see PostgreSQL's manual under "SSL Mode Descriptions".
-const SSL_MODES: &str = "disable, allow, prefer, require, verify-ca, verify-full";
+const NO_FALLBACK: &str = "is no web address: write the whole address of the webhook, beginning with `https://`";
 
-impl DatabaseUrl {
-    /// Parses `sqlite:PATH` or `sqlite://PATH`, whose path is taken literally, or an address of PostgreSQL.
-    ///
-    /// # Errors
-    ///
-    /// When it is not the address of a database, or is that of an unsupported database or of one in memory.
-    pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
-        let (scheme, rest) = text.trim().split_once(':').ok_or(DatabaseUrlError::Scheme)?;
-        match scheme.to_ascii_lowercase().as_str() {
-            "sqlite" => {}
-            "postgres" | "postgresql" => return PostgresUrl::parse(text).map(Self::Postgres),
-            _ => return Err(DatabaseUrlError::Scheme),
-        }
-        let path = rest.strip_prefix("//").unwrap_or(rest);
-        // SQLite interprets names that begin with `file:` as URIs, which can have parameters and name databases in
-        // memory.
-        if path.contains(":memory:") || path.contains("mode=memory") || path.starts_with("file:") {
-            return Err(DatabaseUrlError::Memory);
-        }
-        if path.contains(['?', '#']) {
-            return Err(DatabaseUrlError::Parameters);
-        }
-        if path.is_empty() || path.ends_with('/') || path.contains(char::is_control) {
-            return Err(DatabaseUrlError::NoFile);
-        }
-        Ok(Self::Sqlite(path.into()))
-    }
-}
+const NO_DSN: &str =
+    "is no DSN: copy it from Sentry, Project Settings > Client Keys (DSN); it looks like `https://KEY@HOST/1`";
 
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => write!(f, "{url}"),
-        }
-    }
-}
+const NO_DSN_KEY: &str =
+    "has no key before its `@`: copy the DSN whole from Sentry, Project Settings > Client Keys (DSN)";
 
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DatabaseUrl({self})")
-    }
-}
+const NO_DSN_PROJECT: &str =
+    "does not end with the number of a project: copy the DSN whole from Sentry, Project Settings > Client Keys (DSN)";
 
-impl PostgresUrl {
-    /// Parses `postgres://` or `postgresql://` with a host, or with the folder of a Unix socket as the parameter
-    /// `host`, and the name of a database.
-    ///
-    /// # Errors
-    ///
-    /// When it is not such an address, names no database, or has parameters that the bridge does not accept.
-    pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
-        let url = Url::parse(text.trim()).map_err(|_| DatabaseUrlError::Postgres)?;
-        let has_socket = url.query_pairs().any(|(name, _)| name == "host");
-        let has_host = url.host_str().is_some_and(|host| !host.is_empty());
-        let is_postgres = matches!(url.scheme(), "postgres" | "postgresql");
-        if !is_postgres || url.fragment().is_some() || !(has_host || has_socket) {
-            return Err(DatabaseUrlError::Postgres);
-        }
-        if url.path().trim_matches('/').is_empty() {
-            return Err(DatabaseUrlError::NoDatabase);
-        }
-        for (name, value) in url.query_pairs() {
-            if !TAKEN.split(", ").any(|taken| taken == name) {
-                return Err(DatabaseUrlError::Parameter(name.into_owned()));
-            }
-            if name == "sslmode" && !SSL_MODES.split(", ").any(|mode| mode == value) {
-                return Err(DatabaseUrlError::SslMode);
-            }
-        }
-        Ok(Self(url))
-    }
-
-    /// Returns the whole URL, including the password.
-    #[must_use]
-    pub fn expose(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl fmt::Display for PostgresUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("postgres://")?;
-        if let Some(host) = self.0.host_str().filter(|host| !host.is_empty()) {
-            f.write_str(host)?;
-        } else if let Some((_, folder)) = self.0.query_pairs().find(|(name, _)| name == "host") {
-            f.write_str(&folder)?;
-        }
-        if let Some(port) = self.0.port() {
-            write!(f, ":{port}")?;
-        }
-        f.write_str(self.0.path())
-    }
-}
-
-impl fmt::Debug for PostgresUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PostgresUrl({self})")
-    }
-}
-
-/// Why a text is not the root of PagerDuty's Events API. Never contains the text, because a pasted address may contain
-/// a password.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum PagerDutyUrlError {
-    /// Not an `http` or `https` URL with a host.
-    #[error("is not a URL: write the root only, such as `https://events.pagerduty.com`")]
-    NoAddress,
-    /// A user or a password.
-    #[error("contains a user or password, but PagerDuty identifies the sender by the integration key: remove them")]
-    UserInfo,
-    /// The address of an endpoint.
-    #[error("has a path, but only the root is needed: write `{0}`, the bridge adds the paths of the Events APIs")]
-    Path(String),
-    /// Something after `?` or `#`.
-    #[error("has a query or fragment, but only the root is needed: write `{0}`")]
-    Parameters(String),
-    /// Integration keys would be sent unencrypted.
-    #[error(
-        "is plain `http` to {0}, where anyone on the network could read the integration keys: write `https`, or allow it \
-         with BRIDGE_PAGERDUTY_ALLOW_HTTP=on"
-    )]
-    PlainHttp(String),
-}
-
-/// Parses the root of PagerDuty's Events API.
-pub(super) fn pagerduty_root(text: &str) -> Result<Url, PagerDutyUrlError> {
-    let url = Url::parse(text).map_err(|_| PagerDutyUrlError::NoAddress)?;
+/// Parses an `http` or `https` URL with a host. The error never contains the text, because a pasted address may contain a
+/// password; `otherwise` is its sentence.
+fn web_address(text: &str, otherwise: &'static str) -> Result<Url, ValueError> {
+    let url = Url::parse(text).map_err(|_| ValueError::new(otherwise))?;
     if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
-        return Err(PagerDutyUrlError::NoAddress);
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(PagerDutyUrlError::UserInfo);
-    }
-    let root = url.origin().ascii_serialization();
-    if url.path() != "/" {
-        return Err(PagerDutyUrlError::Path(root));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(PagerDutyUrlError::Parameters(root));
+        return Err(ValueError::new(otherwise));
     }
     Ok(url)
 }
 
-/// Checks that integration keys may be sent to `url`: plain `http` must be allowed or go to this machine itself.
-pub(super) fn may_carry_keys(url: &Url, allow_http: bool) -> Result<(), PagerDutyUrlError> {
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+/// Parses the root of PagerDuty's Events API.
+pub(super) fn pagerduty_root(text: &str) -> Result<Url, ValueError> {
+    let url = web_address(text, NO_EVENTS_ROOT)?;
+    if has_user(&url) {
+        return Err(ValueError::new(
+            "contains a user or password, but PagerDuty identifies the sender by the integration key: remove them",
+        ));
+    }
+    let root = url.origin().ascii_serialization();
+    if url.path() != "/" {
+        return Err(ValueError::new(format!(
+            "has a path, but only the root is needed: write `{root}`, the bridge adds the paths of the Events APIs"
+        )));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(ValueError::new(format!("has a query or fragment, but only the root is needed: write `{root}`")));
+    }
+    Ok(url)
+}
+
+/// Parses the root URL of PagerDuty's REST API. It may have a path, as that of the sandbox does.
+pub(super) fn pagerduty_api_root(text: &str) -> Result<Url, ValueError> {
+    let url = web_address(text, NO_PAGERDUTY_API)?;
+    if has_user(&url) || url.query().is_some() || url.fragment().is_some() {
+        return Err(ValueError::new(
+            "has more than a host and a path: remove user, password and everything after `?` or `#`",
+        ));
+    }
+    Ok(url)
+}
+
+/// Returns the root of the REST API that belongs to this root of the Events API; `None` if `events` is not one of
+/// PagerDuty's own addresses.
+pub(super) fn pagerduty_api_root_of(events: &Url) -> Option<Url> {
+    let host = match events.host_str()? {
+        "events.pagerduty.com" => "https://api.pagerduty.com",
+        "events.eu.pagerduty.com" => "https://api.eu.pagerduty.com",
+        _ => return None,
+    };
+    Url::parse(host).ok()
+}
+
+/// Parses the root URL of a Sentry. It may have a path, because a Sentry can be served under one.
+pub(super) fn sentry_root(text: &str) -> Result<Url, ValueError> {
+    let url = web_address(text, NO_SENTRY)?;
+    if has_user(&url) {
+        return Err(ValueError::new(
+            "contains a user or password, but Sentry identifies the caller by BRIDGE_SENTRY_API_TOKEN: remove them",
+        ));
+    }
+    let has_api = url.path_segments().is_some_and(|mut segments| segments.any(|segment| segment == "api"));
+    if has_api || url.query().is_some() || url.fragment().is_some() {
+        return Err(ValueError::new(
+            "is more than the root of Sentry: remove `/api/0/` and everything after `?` or `#`",
+        ));
+    }
+    Ok(url)
+}
+
+/// Checks that `secrets`, such as `integration keys`, may be sent to `url`: plain `http` must be allowed or go to this machine
+/// itself. `setting`: the one that allows it, if there is one.
+pub(super) fn may_carry(
+    url: &Url,
+    secrets: &str,
+    allow_http: bool,
+    setting: Option<&'static str>,
+) -> Result<(), ValueError> {
     match url.host() {
         Some(host) if url.scheme() == "http" && !allow_http && !is_loopback(&host) => {
-            Err(PagerDutyUrlError::PlainHttp(host.to_string()))
+            let remedy = setting.map(|setting| format!(", or allow it with {setting}=on")).unwrap_or_default();
+            Err(ValueError::new(format!(
+                "is plain `http` to {host}, where anyone on the network could read the {secrets}: write `https`{remedy}"
+            )))
         }
         _ => Ok(()),
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
     }
 }
 
@@ -224,43 +131,20 @@ pub(super) fn may_carry_keys(url: &Url, allow_http: bool) -> Result<(), PagerDut
 #[derive(Clone)]
 pub struct FallbackUrl(Url);
 
-/// Why a text is not a [`FallbackUrl`]. Never contains the text.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum FallbackUrlError {
-    /// Not an `http` or `https` URL with a host.
-    #[error("is no web address: write the whole address of the webhook, beginning with `https://`")]
-    NoAddress,
-    /// A user or a password.
-    #[error("holds a user or password, which would not be sent: leave them out")]
-    UserInfo,
-    /// Something after `#`.
-    #[error("has something behind a `#`, which is never sent: leave it out")]
-    Fragment,
-    /// The secret in it would be sent unencrypted.
-    #[error("is plain `http` to {0}, where anyone on the network could read the secret in the address: write `https`")]
-    PlainHttp(String),
-}
-
 impl FallbackUrl {
     /// Parses the address of a webhook: `https`, or `http` to this machine itself.
     ///
     /// # Errors
     ///
-    /// When it is not such an address.
-    pub fn parse(text: &str) -> Result<Self, FallbackUrlError> {
-        let url = Url::parse(text).map_err(|_| FallbackUrlError::NoAddress)?;
-        let host = url.host().ok_or(FallbackUrlError::NoAddress)?;
-        match url.scheme() {
-            "https" => {}
-            "http" if is_loopback(&host) => {}
-            "http" => return Err(FallbackUrlError::PlainHttp(host.to_string())),
-            _ => return Err(FallbackUrlError::NoAddress),
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(FallbackUrlError::UserInfo);
+    /// When it is not such an address. The error never contains the text.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        let url = web_address(text, NO_FALLBACK)?;
+        may_carry(&url, "secret in the address", false, None)?;
+        if has_user(&url) {
+            return Err(ValueError::new("holds a user or password, which would not be sent: leave them out"));
         }
         if url.fragment().is_some() {
-            return Err(FallbackUrlError::Fragment);
+            return Err(ValueError::new("has something behind a `#`, which is never sent: leave it out"));
         }
         Ok(Self(url))
     }
@@ -289,11 +173,85 @@ impl fmt::Debug for FallbackUrl {
     }
 }
 
-pub(super) fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => *name == "localhost",
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
+/// A DSN (`https://PUBLIC_KEY@HOST/PROJECT`): the address and the key with which a project accepts events.
+///
+/// `Display` and `Debug` leave the key out. Source: `Dsn` in Sentry's SDKs, and `get_dsn` of `models/projectkey.py` in 9.1.2.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Dsn {
+    /// The store endpoint of the project.
+    store: Url,
+    public_key: String,
+    project: String,
+}
+
+impl Dsn {
+    /// Parses a DSN. A secret key after the public one, as shown by Sentry up to 9.1, is accepted and ignored, because
+    /// no version of Sentry needs it.
+    ///
+    /// # Errors
+    ///
+    /// When it is not a URL, or lacks the key or the project. The error never contains the text.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        let mut url = web_address(text, NO_DSN)?;
+        let public_key = url.username().to_owned();
+        // It goes into a header, where a quote or a comma would end it.
+        if public_key.is_empty() || !public_key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(ValueError::new(NO_DSN_KEY));
+        }
+        let mut segments: Vec<String> =
+            url.path_segments().into_iter().flatten().filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let is_number = |project: &String| project.bytes().all(|byte| byte.is_ascii_digit());
+        let project = segments.pop().filter(is_number).ok_or_else(|| ValueError::new(NO_DSN_PROJECT))?;
+        segments.extend(["api".to_owned(), project.clone(), "store".to_owned(), String::new()]);
+        // Both succeed for an address with a host.
+        let cleared = url.set_username("").and_then(|()| url.set_password(None));
+        cleared.map_err(|()| ValueError::new(NO_DSN))?;
+        url.set_path(&segments.join("/"));
+        url.set_query(None);
+        url.set_fragment(None);
+        Ok(Self { store: url, public_key, project })
+    }
+
+    /// Where events are posted to: `/api/PROJECT/store/`, which every Sentry since 9.1 has.
+    #[must_use]
+    pub fn store(&self) -> &Url {
+        &self.store
+    }
+
+    /// The key by which Sentry identifies the sender.
+    #[must_use]
+    pub fn public_key(&self) -> &str {
+        &self.public_key
+    }
+
+    /// The number of the project.
+    #[must_use]
+    pub fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// The digest that represents it in a [`Fingerprint`](super::Fingerprint), and that distinguishes DSNs where the
+    /// DSN itself must not be shown.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(self.store.as_str())
+            .chain_update([0])
+            .chain_update(&self.public_key)
+            .finalize()
+            .into()
+    }
+}
+
+impl fmt::Display for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "project {} at {}", self.project, self.store.origin().ascii_serialization())
+    }
+}
+
+impl fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dsn({self})")
     }
 }
 
@@ -301,85 +259,13 @@ pub(super) fn is_loopback(host: &Host<&str>) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(text: &str, allow_http: bool) -> Result<Url, PagerDutyUrlError> {
+    fn parse(text: &str, allow_http: bool) -> Result<Url, ValueError> {
         let url = pagerduty_root(text)?;
-        may_carry_keys(&url, allow_http).map(|()| url)
+        may_carry(&url, "integration keys", allow_http, Some("BRIDGE_PAGERDUTY_ALLOW_HTTP")).map(|()| url)
     }
 
-    #[test]
-    fn an_sqlite_file_is_named_in_three_ways() {
-        for (text, path) in [
-            ("sqlite:bridge.db", "bridge.db"),
-            ("sqlite:/data/bridge.db", "/data/bridge.db"),
-            ("sqlite://bridge.db", "bridge.db"),
-            ("sqlite:///data/bridge.db", "/data/bridge.db"),
-            (" SQLite:my%20queue.db\n", "my%20queue.db"),
-        ] {
-            let database = DatabaseUrl::parse(text).unwrap();
-            assert_eq!(database, DatabaseUrl::Sqlite(path.into()), "{text}");
-            assert_eq!(database.to_string(), format!("sqlite:{path}"));
-        }
-    }
-
-    #[test]
-    fn whatever_could_lose_an_alert_is_refused() {
-        for text in [
-            "sqlite::memory:",
-            "sqlite://:memory:",
-            "sqlite:file::memory:",
-            "sqlite:file:a.db",
-            "sqlite:a.db?mode=memory",
-        ] {
-            assert_eq!(DatabaseUrl::parse(text), Err(DatabaseUrlError::Memory), "{text}");
-        }
-        assert_eq!(DatabaseUrl::parse("sqlite:a.db?vfs=unix-none"), Err(DatabaseUrlError::Parameters));
-        for text in ["sqlite:", "sqlite://", "sqlite:/data/", "sqlite:a\nb"] {
-            assert_eq!(DatabaseUrl::parse(text), Err(DatabaseUrlError::NoFile), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_database_of_postgresql_is_shown_without_its_password() {
-        for (text, shown) in [
-            ("postgres://bridge:hunter2@db/bridge", "postgres://db/bridge"),
-            (
-                "postgresql://bridge:hunter2@db.example:6432/bridge?sslmode=verify-full",
-                "postgres://db.example:6432/bridge",
-            ),
-            ("postgres://bridge:hunter2@[::1]/bridge", "postgres://[::1]/bridge"),
-            (" postgres:///bridge?host=/run/postgresql\n", "postgres:///run/postgresql/bridge"),
-        ] {
-            let database = DatabaseUrl::parse(text).unwrap();
-            assert_eq!(database.to_string(), shown);
-            assert!(!format!("{database:?}").contains("hunter2"));
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_an_address_of_postgresql_is_said_without_its_password() {
-        for (text, expected) in [
-            ("postgres://bridge:hunter2@db", DatabaseUrlError::NoDatabase),
-            ("postgres://bridge:hunter2@db/", DatabaseUrlError::NoDatabase),
-            ("postgres:bridge", DatabaseUrlError::Postgres),
-            ("postgres:///bridge", DatabaseUrlError::Postgres),
-            ("postgres://bridge:hunter2#@db/bridge", DatabaseUrlError::Postgres),
-            ("postgres://bridge:hunter2@db/bridge?sslmode=on", DatabaseUrlError::SslMode),
-            (
-                "postgres://bridge:hunter2@db/bridge?options=-c%20fsync%3Doff",
-                DatabaseUrlError::Parameter("options".to_owned()),
-            ),
-        ] {
-            let error = DatabaseUrl::parse(text).unwrap_err();
-            assert_eq!(error, expected, "{text}");
-            assert!(!error.to_string().contains("hunter2"));
-        }
-    }
-
-    #[test]
-    fn other_databases_are_refused() {
-        for text in ["mysql://bridge:hunter2@db/bridge", "bridge.db", "/data/bridge.db"] {
-            assert_eq!(DatabaseUrl::parse(text), Err(DatabaseUrlError::Scheme), "{text}");
-        }
+    fn may_carry_token(url: &Url, allow_http: bool) -> Result<(), ValueError> {
+        may_carry(url, "API token", allow_http, Some("BRIDGE_SENTRY_ALLOW_HTTP"))
     }
 
     #[test]
@@ -395,7 +281,9 @@ mod tests {
             assert!(parse(text, false).is_ok(), "{text}");
         }
         for text in ["http://events.pagerduty.com", "http://128.0.0.1", "http://0.0.0.0", "http://localhost.example"] {
-            assert!(matches!(parse(text, false), Err(PagerDutyUrlError::PlainHttp(_))), "{text}");
+            let error = parse(text, false).unwrap_err().to_string();
+            assert!(error.starts_with("is plain `http` to "), "{text}");
+            assert!(error.ends_with("write `https`, or allow it with BRIDGE_PAGERDUTY_ALLOW_HTTP=on"), "{text}");
             assert!(parse(text, true).is_ok(), "{text}");
         }
     }
@@ -404,26 +292,28 @@ mod tests {
     fn a_pasted_endpoint_is_answered_with_its_root() {
         for path in ["/generic/2010-04-15/create_event.json", "/v2/enqueue"] {
             let error = parse(&format!("https://events.eu.pagerduty.com{path}"), false).unwrap_err();
-            assert_eq!(error, PagerDutyUrlError::Path("https://events.eu.pagerduty.com".to_owned()));
+            assert!(error.to_string().starts_with("has a path, but only the root is needed: "), "{error}");
+            assert!(error.to_string().contains("write `https://events.eu.pagerduty.com`, "), "{error}");
         }
         let error = parse("https://events.pagerduty.com:8443?key=hunter2", false).unwrap_err();
-        assert_eq!(error, PagerDutyUrlError::Parameters("https://events.pagerduty.com:8443".to_owned()));
+        assert!(error.to_string().starts_with("has a query or fragment, but only the root is needed: "), "{error}");
+        assert!(error.to_string().ends_with("write `https://events.pagerduty.com:8443`"), "{error}");
         assert!(parse("https://events.pagerduty.com#hunter2", false).is_err());
     }
 
     #[test]
     fn passwords_are_refused_and_not_repeated() {
         for text in ["https://me:hunter2@events.pagerduty.com/", "https://hunter2@events.pagerduty.com/v2/enqueue"] {
-            let error = parse(text, true).unwrap_err();
-            assert_eq!(error, PagerDutyUrlError::UserInfo);
-            assert!(!error.to_string().contains("hunter2"));
+            let error = parse(text, true).unwrap_err().to_string();
+            assert!(error.starts_with("contains a user or password, but PagerDuty identifies the sender"), "{error}");
+            assert!(!error.contains("hunter2"));
         }
     }
 
     #[test]
     fn what_is_no_web_address_is_refused() {
         for text in ["events.pagerduty.com", "ftp://events.pagerduty.com", "https://", "mailto:me@example.com", "/v2"] {
-            assert_eq!(parse(text, true), Err(PagerDutyUrlError::NoAddress), "{text}");
+            assert_eq!(parse(text, true), Err(ValueError::new(NO_EVENTS_ROOT)), "{text}");
         }
     }
 
@@ -435,16 +325,107 @@ mod tests {
         assert_eq!(format!("{url} {url:?}"), "hooks.example.com FallbackUrl(hooks.example.com)");
         assert!(FallbackUrl::parse("http://127.0.0.1:8065/hooks/hunter2").is_ok());
         for (text, expected) in [
-            ("http://hooks.example.com/hunter2", FallbackUrlError::PlainHttp("hooks.example.com".to_owned())),
-            ("https://hunter2@hooks.example.com/", FallbackUrlError::UserInfo),
-            ("https://me:hunter2@hooks.example.com/", FallbackUrlError::UserInfo),
-            ("https://hooks.example.com/#hunter2", FallbackUrlError::Fragment),
-            ("hooks.example.com/hunter2", FallbackUrlError::NoAddress),
-            ("ftp://hooks.example.com/hunter2", FallbackUrlError::NoAddress),
+            (
+                "http://hooks.example.com/hunter2",
+                "is plain `http` to hooks.example.com, where anyone on the network could read the secret in the address: write `https`",
+            ),
+            ("https://hunter2@hooks.example.com/", "holds a user or password, which would not be sent: leave them out"),
+            (
+                "https://me:hunter2@hooks.example.com/",
+                "holds a user or password, which would not be sent: leave them out",
+            ),
+            ("https://hooks.example.com/#hunter2", "has something behind a `#`, which is never sent: leave it out"),
+            ("hooks.example.com/hunter2", NO_FALLBACK),
+            ("ftp://hooks.example.com/hunter2", NO_FALLBACK),
         ] {
-            let error = FallbackUrl::parse(text).unwrap_err();
+            let error = FallbackUrl::parse(text).unwrap_err().to_string();
             assert_eq!(error, expected, "{text}");
-            assert!(!error.to_string().contains("hunter2"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_rest_api_of_pagerdutys_own_addresses_is_known() {
+        let root = |events: &str| pagerduty_api_root_of(&events.parse().unwrap()).map(String::from);
+        assert_eq!(root("https://events.pagerduty.com").as_deref(), Some("https://api.pagerduty.com/"));
+        assert_eq!(root("https://events.eu.pagerduty.com").as_deref(), Some("https://api.eu.pagerduty.com/"));
+        assert_eq!(root("http://127.0.0.1:8090"), None);
+    }
+
+    #[test]
+    fn a_root_may_have_a_path_and_plain_http_goes_to_this_machine_alone() {
+        let near = pagerduty_api_root("http://127.0.0.1:8090/rest").unwrap();
+        assert_eq!(may_carry_token(&near, false), Ok(()));
+        let far = pagerduty_api_root("http://pd.example.com").unwrap();
+        let error = may_carry_token(&far, false).unwrap_err().to_string();
+        assert!(
+            error
+                .starts_with("is plain `http` to pd.example.com, where anyone on the network could read the API token")
+        );
+        assert_eq!(pagerduty_api_root("api.pagerduty.com"), Err(ValueError::new(NO_PAGERDUTY_API)));
+        for text in ["https://me@api.pagerduty.com", "https://api.pagerduty.com/?a=b"] {
+            let error = pagerduty_api_root(text).unwrap_err().to_string();
+            assert!(error.starts_with("has more than a host and a path: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_root_of_a_sentry_may_be_a_folder_and_nothing_below_it() {
+        for text in ["https://sentry.io", "https://example.com/sentry/", "http://127.0.0.1:9000"] {
+            assert!(sentry_root(text).is_ok(), "{text}");
+        }
+        assert_eq!(sentry_root("sentry.io"), Err(ValueError::new(NO_SENTRY)));
+        assert_eq!(sentry_root("ftp://sentry.io"), Err(ValueError::new(NO_SENTRY)));
+        let error = sentry_root("https://me:SECRET@sentry.io").unwrap_err().to_string();
+        assert!(error.starts_with("contains a user or password, but Sentry identifies the caller"), "{error}");
+        assert!(!error.contains("SECRET"), "{error}");
+        for text in ["https://sentry.io/api/0/", "https://sentry.io/?a=b", "https://sentry.io/#a"] {
+            let error = sentry_root(text).unwrap_err().to_string();
+            assert!(error.starts_with("is more than the root of Sentry: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_goes_over_plain_http_to_this_machine_alone_unless_that_is_allowed() {
+        let far = sentry_root("http://sentry.example.com").unwrap();
+        let error = may_carry_token(&far, false).unwrap_err().to_string();
+        assert!(error.starts_with("is plain `http` to sentry.example.com, where anyone on the network could read the"));
+        assert!(error.ends_with(" API token: write `https`, or allow it with BRIDGE_SENTRY_ALLOW_HTTP=on"), "{error}");
+        assert_eq!(may_carry_token(&far, true), Ok(()));
+        for near in ["http://127.0.0.1:9000", "http://localhost", "http://[::1]:9000", "https://sentry.example.com"] {
+            assert_eq!(may_carry_token(&sentry_root(near).unwrap(), false), Ok(()), "{near}");
+        }
+    }
+
+    #[test]
+    fn a_dsn_names_the_store_endpoint_of_its_project() {
+        for (text, store) in [
+            (
+                "https://abc123@o1.ingest.sentry.io/4505518370586624",
+                "https://o1.ingest.sentry.io/api/4505518370586624/store/",
+            ),
+            ("http://abc123:secret@127.0.0.1:9000/2", "http://127.0.0.1:9000/api/2/store/"),
+            ("https://abc123@example.com/sentry/7/", "https://example.com/sentry/api/7/store/"),
+        ] {
+            let dsn = Dsn::parse(text).unwrap();
+            assert_eq!((dsn.store().as_str(), dsn.public_key()), (store, "abc123"));
+            assert!(!format!("{dsn:?} {dsn}").contains("abc123"), "the key is not shown");
+        }
+    }
+
+    #[test]
+    fn what_is_no_dsn_is_refused_and_not_repeated() {
+        for (text, expected) in [
+            ("abc123", NO_DSN),
+            ("ftp://abc123@example.com/1", NO_DSN),
+            ("https://example.com/1", NO_DSN_KEY),
+            ("https://a%22b@example.com/1", NO_DSN_KEY),
+            ("https://abc123@example.com/", NO_DSN_PROJECT),
+            ("https://abc123@example.com/shop", NO_DSN_PROJECT),
+        ] {
+            let error = Dsn::parse(text).unwrap_err().to_string();
+            assert_eq!(error, expected, "{text}");
+            assert!(!error.contains("abc123"), "{error}");
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::error::{Fault, Problem};
+use super::error::{Problem, ValueError};
 use super::{SETTINGS, source};
-use crate::routing::RouteError;
 
 /// A setting as `--help` and the docs describe it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,7 +62,7 @@ pub(super) struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
     /// Parses a setting that is set or has a default. `None` where it has neither, or does not parse.
-    pub(super) fn parse<T, E: IntoFaults>(
+    pub(super) fn parse<T, E: Into<ValueError>>(
         &mut self,
         name: &'static str,
         text: Option<&String>,
@@ -73,11 +72,12 @@ impl Problems {
     }
 
     /// Returns the value, or records what is wrong with the setting.
-    pub(super) fn check<T, E: IntoFaults>(&mut self, name: &'static str, checked: Result<T, E>) -> Option<T> {
+    pub(super) fn check<T, E: Into<ValueError>>(&mut self, name: &'static str, checked: Result<T, E>) -> Option<T> {
         match checked {
             Ok(value) => Some(value),
             Err(error) => {
-                self.0.extend(error.into_faults().into_iter().map(|fault| Problem::Value { name, fault }));
+                let sentences = error.into().into_sentences();
+                self.0.extend(sentences.into_iter().map(|sentence| Problem::Value { name, sentence }));
                 None
             }
         }
@@ -89,26 +89,6 @@ impl Problems {
         if !self.0.iter().any(|problem| names.iter().any(|name| problem.concerns(name))) {
             self.0.extend(names.first().map(|name| Problem::Missing { name, remedy }));
         }
-    }
-}
-
-/// What is wrong with one setting: one fault, or one for each line of routes.
-pub(super) trait IntoFaults {
-    fn into_faults(self) -> Vec<Fault>;
-}
-
-impl<E> IntoFaults for E
-where
-    Fault: From<E>,
-{
-    fn into_faults(self) -> Vec<Fault> {
-        vec![self.into()]
-    }
-}
-
-impl IntoFaults for Vec<RouteError> {
-    fn into_faults(self) -> Vec<Fault> {
-        self.into_iter().map(Fault::from).collect()
     }
 }
 

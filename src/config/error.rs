@@ -5,10 +5,6 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{
-    DatabaseUrlError, DsnError, FallbackUrlError, PagerDutySettingError, PagerDutyUrlError, SecretError,
-    SentrySettingError, ValueError,
-};
 use crate::pagerduty::TemplateError;
 use crate::pagerduty::keys::ServiceKeyError;
 use crate::routing::RouteError;
@@ -108,58 +104,54 @@ pub enum Problem {
     #[error("`.env` sets {0} twice: keep one of them")]
     DotenvTwice(String),
     /// A value that is not valid.
-    #[error("{name} {fault}")]
+    #[error("{name} {sentence}")]
     Value {
         /// The setting.
         name: &'static str,
-        /// What is wrong with it.
-        fault: Fault,
+        /// What is wrong with it: one sentence of a [`ValueError`].
+        sentence: String,
     },
     /// `envy` rejected settings that passed every check above, which is a bug in the bridge.
     #[error("the settings cannot be read: {0}")]
     Envy(#[from] envy::Error),
 }
 
-/// What is wrong with a value, in words that follow the setting's name.
-#[derive(Debug, Error)]
-pub enum Fault {
-    /// A value that the message shows.
-    #[error(transparent)]
-    Value(#[from] ValueError),
-    /// An integration key.
-    #[error(transparent)]
-    ServiceKey(#[from] ServiceKeyError),
-    /// A line of routes or of severities.
-    #[error(transparent)]
-    Route(#[from] RouteError),
-    /// The template of descriptions.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// A list of tokens or client secrets.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// PagerDuty's address.
-    #[error(transparent)]
-    PagerDutyUrl(#[from] PagerDutyUrlError),
-    /// A setting of PagerDuty's REST API, or a line of names.
-    #[error(transparent)]
-    PagerDuty(#[from] PagerDutySettingError),
-    /// The fallback webhook's address.
-    #[error(transparent)]
-    FallbackUrl(#[from] FallbackUrlError),
-    /// The database's address.
-    #[error(transparent)]
-    DatabaseUrl(#[from] DatabaseUrlError),
-    /// The DSN of the canary.
-    #[error(transparent)]
-    Dsn(#[from] DsnError),
-    /// A setting of Sentry's API.
-    #[error(transparent)]
-    Sentry(#[from] SentrySettingError),
+/// What is wrong with a value, in sentences that follow the setting's name: one, or one for each wrong line. Never contains a
+/// value that may be a secret.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{}", .0.join("\n"))]
+pub struct ValueError(Vec<String>);
+
+impl ValueError {
+    pub(super) fn new(sentence: impl Into<String>) -> Self {
+        Self(vec![sentence.into()])
+    }
+
+    pub(super) fn into_sentences(self) -> Vec<String> {
+        self.0
+    }
+}
+
+impl From<ServiceKeyError> for ValueError {
+    fn from(error: ServiceKeyError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<TemplateError> for ValueError {
+    fn from(error: TemplateError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<Vec<RouteError>> for ValueError {
+    fn from(errors: Vec<RouteError>) -> Self {
+        Self(errors.iter().map(ToString::to_string).collect())
+    }
 }
 
 /// Some parsers accept any text and never fail.
-impl From<Infallible> for Fault {
+impl From<Infallible> for ValueError {
     fn from(never: Infallible) -> Self {
         match never {}
     }

@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::{
-    AdminToken, ApiToken, CatchUpMode, ClientSecret, DatabaseUrl, Dsn, FallbackUrl, IncidentScope, KeyName, LogFormat,
-    PagerDutySecret, PagerDutyToken, PostgresUrl, ResolveScope, WebhookToken,
+    AccessToken, ApiToken, CatchUpMode, DatabaseUrl, Dsn, FallbackUrl, IncidentScope, LogFormat, PostgresUrl,
+    ResolveScope, SigningSecret,
 };
 use crate::alert::{Level, Opening};
 use crate::pagerduty::{ApiVersion, ServiceKey, Template};
@@ -91,7 +91,6 @@ one_part! {
     Url: |value| value.as_str();
     ServiceKey: |value| value.expose();
     ApiToken: |value| value.digest();
-    PagerDutyToken: |value| value.digest();
     PostgresUrl: |value| value.expose().as_str();
     Dsn: |value| value.digest();
     FallbackUrl: |value| value.digest();
@@ -149,9 +148,9 @@ impl Canonical for Vec<SeverityRule> {
     }
 }
 
-impl Canonical for Vec<KeyName> {
+impl Canonical for Vec<(ServiceKey, String)> {
     fn parts(&self, add: &mut dyn FnMut(&[u8])) {
-        for KeyName { key, name } in self {
+        for (key, name) in self {
             add(key.expose().as_bytes());
             add(name.as_bytes());
         }
@@ -173,10 +172,8 @@ macro_rules! set {
 
 set! {
     Opening: |opening| opening.name();
-    WebhookToken: WebhookToken::digest;
-    AdminToken: AdminToken::digest;
-    ClientSecret: ClientSecret::digest;
-    PagerDutySecret: PagerDutySecret::digest;
+    AccessToken: AccessToken::digest;
+    SigningSecret: SigningSecret::digest;
 }
 
 #[cfg(test)]

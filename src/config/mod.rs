@@ -7,7 +7,7 @@
 //!
 //! - `source`: environment, `.env` and the files that `BRIDGE_X_FILE` name, as one text per setting
 //! - `declare`: the macro of the list, which sorts the texts into fields with `envy` and parses each of them
-//! - `values`, `address`, `secrets`, `sentry`, `pagerduty`, `dsn`: the parsers
+//! - `values`, `address`, `secrets`: the parsers
 //! - `database`: where the queue is and how it is used
 //! - `error`: what can be wrong, as sentences for the operator
 //! - `reload`: secrets that are given as files and read again while the bridge runs
@@ -16,13 +16,10 @@
 mod address;
 mod database;
 mod declare;
-mod dsn;
 mod error;
 mod fingerprint;
-mod pagerduty;
 mod reload;
 mod secrets;
-mod sentry;
 mod source;
 mod values;
 
@@ -41,18 +38,15 @@ use crate::redaction::Redaction;
 use crate::routing::{Route, Routes, SeverityRule};
 
 pub use crate::logging::LogFormat;
-pub use address::{DatabaseUrl, DatabaseUrlError, FallbackUrl, FallbackUrlError, PagerDutyUrlError, PostgresUrl};
-pub use database::DatabaseConfig;
+pub use address::{Dsn, FallbackUrl};
+pub use database::{DatabaseConfig, DatabaseUrl, PostgresUrl};
 pub use declare::{Setting, help};
-pub use dsn::{Dsn, DsnError};
-pub use error::{ConfigError, Fault, Problem};
+pub use error::{ConfigError, Problem, ValueError};
 pub use fingerprint::Fingerprint;
-pub use pagerduty::{KeyName, PagerDutySettingError, PagerDutyToken};
 pub use reload::{Contents, Digests, SecretFiles, needs_restart};
-pub use secrets::{AdminToken, ClientSecret, PagerDutySecret, SecretError, WebhookToken};
-pub use sentry::{ApiToken, SentrySettingError};
+pub use secrets::{AccessToken, ApiToken, SigningSecret};
 pub use source::Source;
-pub use values::{CatchUpMode, IncidentScope, ResolveScope, ValueError, socket_address};
+pub use values::{CatchUpMode, IncidentScope, ResolveScope, key_names, socket_address};
 
 use declare::declare;
 
@@ -67,10 +61,10 @@ declare! {
             page of the PagerDuty service";
 
     /// Secret in the webhook's path, 16 characters or more; several, comma separated. Needed unless the next is set.
-    list secret BRIDGE_WEBHOOK_TOKEN webhook_token: Vec<WebhookToken> = WebhookToken::parse_list;
+    list secret BRIDGE_WEBHOOK_TOKEN webhook_token: Vec<AccessToken> = AccessToken::parse_list;
 
     /// Client Secret of the Sentry integration, which signs its webhooks; several, comma separated, while rotating.
-    list secret BRIDGE_SENTRY_CLIENT_SECRET sentry_client_secret: Vec<ClientSecret> = ClientSecret::parse_list;
+    list secret BRIDGE_SENTRY_CLIENT_SECRET sentry_client_secret: Vec<SigningSecret> = SigningSecret::parse_sentry_list;
 
     /// Lines (or `;`) of `tag,value,KEY[,v2]`, first match wins; also `project`, `level`, `environment`, `rule`.
     list secret BRIDGE_PAGERDUTY_ROUTES pagerduty_routes: Vec<Route> = Route::parse_lines;
@@ -98,13 +92,13 @@ declare! {
     default plain BRIDGE_PAGERDUTY_ALLOW_HTTP pagerduty_allow_http: bool = values::switch, or "off";
 
     /// Key of PagerDuty's REST API; read-only is enough. The bridge then looks up whether events opened incidents.
-    optional secret BRIDGE_PAGERDUTY_API_TOKEN pagerduty_api_token: Option<PagerDutyToken> = PagerDutyToken::parse;
+    optional secret BRIDGE_PAGERDUTY_API_TOKEN pagerduty_api_token: Option<ApiToken> = ApiToken::parse_pagerduty;
 
     /// Root of PagerDuty's REST API; unset: the one that belongs to `BRIDGE_PAGERDUTY_URL`.
-    optional plain BRIDGE_PAGERDUTY_API_URL pagerduty_api_url: Option<Url> = pagerduty::api_root;
+    optional plain BRIDGE_PAGERDUTY_API_URL pagerduty_api_url: Option<Url> = address::pagerduty_api_root;
 
     /// Names of integration keys for pages and commands: lines (or `;`) of `KEY,name`.
-    list secret BRIDGE_PAGERDUTY_NAMES pagerduty_names: Vec<KeyName> = KeyName::parse_lines;
+    list secret BRIDGE_PAGERDUTY_NAMES pagerduty_names: Vec<(ServiceKey, String)> = values::key_names;
 
     /// Address and port to listen on.
     default plain BRIDGE_LISTEN listen: SocketAddr = values::socket_address, or "0.0.0.0:8080";
@@ -160,13 +154,13 @@ declare! {
         = |text| values::duration(text, 10 * MINUTE..=3650 * DAY), or "7d";
 
     /// Root of your Sentry, such as `https://sentry.io`, for its API; unset: the API is not used.
-    optional plain BRIDGE_SENTRY_URL sentry_url: Option<Url> = sentry::root;
+    optional plain BRIDGE_SENTRY_URL sentry_url: Option<Url> = address::sentry_root;
 
     /// Slug of the organization in Sentry, as in the addresses of its pages.
-    optional plain BRIDGE_SENTRY_ORG sentry_org: Option<String> = sentry::organization;
+    optional plain BRIDGE_SENTRY_ORG sentry_org: Option<String> = values::organization;
 
     /// Token for Sentry's API; docs/sentry.md lists the scopes it needs.
-    optional secret BRIDGE_SENTRY_API_TOKEN sentry_api_token: Option<ApiToken> = ApiToken::parse;
+    optional secret BRIDGE_SENTRY_API_TOKEN sentry_api_token: Option<ApiToken> = ApiToken::parse_sentry;
 
     /// PEM file of certificate authorities to trust for Sentry's API besides the usual ones.
     optional plain BRIDGE_SENTRY_CA_FILE sentry_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
@@ -184,7 +178,8 @@ declare! {
     default plain BRIDGE_CANARY_EVERY canary_every: Duration = |text| values::duration(text, MINUTE..=DAY), or "10m";
 
     /// Secret of PagerDuty's webhooks to `POST /pagerduty`: an incident that a person resolves resolves its issue.
-    list secret BRIDGE_PAGERDUTY_WEBHOOK_SECRET pagerduty_webhook_secret: Vec<PagerDutySecret> = PagerDutySecret::parse_list;
+    list secret BRIDGE_PAGERDUTY_WEBHOOK_SECRET pagerduty_webhook_secret: Vec<SigningSecret>
+        = SigningSecret::parse_pagerduty_list;
 
     /// `on`: an incident that a person reopens in PagerDuty unresolves its issue. Needs the secret above.
     default plain BRIDGE_PAGERDUTY_REOPEN pagerduty_reopen: bool = values::switch, or "off";
@@ -208,7 +203,7 @@ declare! {
     optional plain BRIDGE_FALLBACK_CA_FILE fallback_ca_file: Option<PathBuf> = |text| Ok::<_, Infallible>(text.into());
 
     /// Secret that opens the status page and `/api`, 16 characters or more; several, comma separated. Unset: no page.
-    list secret BRIDGE_ADMIN_TOKEN admin_token: Vec<AdminToken> = AdminToken::parse_list;
+    list secret BRIDGE_ADMIN_TOKEN admin_token: Vec<AccessToken> = AccessToken::parse_list;
 
     /// Address and port of a listener of its own for the status page, `/api` and `/metrics`; unset: `BRIDGE_LISTEN`.
     optional plain BRIDGE_ADMIN_LISTEN admin_listen: Option<SocketAddr> = values::socket_address;
@@ -245,14 +240,16 @@ declare! {
         }
         if let Some(url) = &pagerduty_url {
             let allowed = pagerduty_allow_http.unwrap_or_default();
-            problems.check("BRIDGE_PAGERDUTY_URL", address::may_carry_keys(url, allowed));
+            let setting = Some("BRIDGE_PAGERDUTY_ALLOW_HTTP");
+            problems.check("BRIDGE_PAGERDUTY_URL", address::may_carry(url, "integration keys", allowed, setting));
         }
         if let Some(url) = &pagerduty_api_url {
             let allowed = pagerduty_allow_http.unwrap_or_default();
-            problems.check("BRIDGE_PAGERDUTY_API_URL", pagerduty::may_carry_token(url, allowed));
+            let setting = Some("BRIDGE_PAGERDUTY_ALLOW_HTTP");
+            problems.check("BRIDGE_PAGERDUTY_API_URL", address::may_carry(url, "API token", allowed, setting));
         }
         if let (Some(url), None, Some(_)) = (&pagerduty_url, &pagerduty_api_url, &pagerduty_api_token)
-            && pagerduty::api_root_of(url).is_none()
+            && address::pagerduty_api_root_of(url).is_none()
         {
             problems.missing(
                 ["BRIDGE_PAGERDUTY_API_URL"],
@@ -260,11 +257,12 @@ declare! {
             );
         }
         if let (Some(DatabaseUrl::Sqlite(_)), Some(_)) = (&database_url, &database_direct_url) {
-            problems.check::<(), _>("BRIDGE_DATABASE_DIRECT_URL", Err(DatabaseUrlError::NeedsPostgres));
+            problems.check::<(), _>("BRIDGE_DATABASE_DIRECT_URL", Err(ValueError::new(database::NEEDS_POSTGRES)));
         }
         if let Some(url) = &sentry_url {
             let allowed = sentry_allow_http.unwrap_or_default();
-            problems.check("BRIDGE_SENTRY_URL", sentry::may_carry_token(url, allowed));
+            let setting = Some("BRIDGE_SENTRY_ALLOW_HTTP");
+            problems.check("BRIDGE_SENTRY_URL", address::may_carry(url, "API token", allowed, setting));
         }
         if pagerduty_webhook_secret.is_some() {
             let api = [sentry_url.is_some(), sentry_org.is_some(), sentry_api_token.is_some()];
@@ -302,12 +300,12 @@ impl Config {
     }
 
     /// Returns the first token of `BRIDGE_WEBHOOK_TOKEN` as it is written in `source`, for a URL that is given to
-    /// Sentry; a [`WebhookToken`] keeps only its digest. `None` if `source` sets no valid token.
+    /// Sentry; a [`AccessToken`] keeps only its digest. `None` if `source` sets no valid token.
     #[must_use]
     pub fn webhook_token_text(source: &Source<'_>) -> Option<String> {
         let (texts, _) = source.texts().ok()?;
         let text = texts.get("BRIDGE_WEBHOOK_TOKEN")?;
-        WebhookToken::parse_list(text).ok()?;
+        AccessToken::parse_list(text).ok()?;
         text.split(',').map(str::trim).find(|token| !token.is_empty()).map(str::to_owned)
     }
 
@@ -333,9 +331,9 @@ impl Config {
 
     /// The root of PagerDuty's REST API and the token for it; `None` where no token is set.
     #[must_use]
-    pub fn pagerduty_api(&self) -> Option<(Url, &PagerDutyToken)> {
+    pub fn pagerduty_api(&self) -> Option<(Url, &ApiToken)> {
         let token = self.pagerduty_api_token.as_ref()?;
-        let root = self.pagerduty_api_url.clone().or_else(|| pagerduty::api_root_of(&self.pagerduty_url))?;
+        let root = self.pagerduty_api_url.clone().or_else(|| address::pagerduty_api_root_of(&self.pagerduty_url))?;
         Some((root, token))
     }
 

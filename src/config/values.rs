@@ -1,4 +1,4 @@
-//! Parsers for the values of settings that are not secrets.
+//! Parsers for the values of settings that are neither addresses nor secrets.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use log::LevelFilter;
-use thiserror::Error;
 
+use super::ValueError;
 use crate::alert::{Level, Opening};
 use crate::logging::LogFormat;
-use crate::pagerduty::ApiVersion;
+use crate::pagerduty::{ApiVersion, ServiceKey};
 
 /// Which incidents are resolved by `issue.resolved` and `metric_alert.resolved`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,78 +57,21 @@ impl CatchUpMode {
     }
 }
 
-/// Why a value is rejected. Contains the value.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum ValueError {
-    /// Not a duration.
-    #[error("is `{0}`, which is not a valid duration: write it like `10s`, `2m` or `1h30m`")]
-    NoDuration(String),
-    /// Not a number of bytes.
-    #[error("is `{0}`, which is not a valid size: write it like `512KiB` or `16MiB`")]
-    NoSize(String),
-    /// Not a whole number.
-    #[error("is `{0}`, which is not a whole number")]
-    NoNumber(String),
-    /// Out of range.
-    #[error("is `{text}`, but must be between {least} and {most}")]
-    Range {
-        /// The value as it was written.
-        text: String,
-        /// The smallest valid value.
-        least: String,
-        /// The largest valid value.
-        most: String,
-    },
-    /// Neither on nor off.
-    #[error("is `{0}`: write `on` or `off`")]
-    NoSwitch(String),
-    /// Not one of Sentry's levels.
-    #[error("is `{0}`, which is not a level of Sentry: write one of {names}", names = Level::NAMES.join(", "))]
-    NoLevel(String),
-    /// Not a log format.
-    #[error("is `{0}`: write `auto`, `text` or `json`")]
-    NoLogFormat(String),
-    /// Not a webhook that may open an incident.
-    #[error("names `{0}`, which cannot open incidents: write some of {names}", names = Opening::NAMES.join(", "))]
-    NoOpening(String),
-    /// Not a [`ResolveScope`].
-    #[error("is `{0}`: write `opened`, `all` or `off`")]
-    NoResolveScope(String),
-    /// Not an [`IncidentScope`].
-    #[error("is `{0}`: write `issue`, `rule` or `project`")]
-    NoIncidentScope(String),
-    /// Not a [`CatchUpMode`].
-    #[error("is `{0}`: write `page`, `report` or `off`")]
-    NoCatchUpMode(String),
-    /// Not a version of the Events API.
-    #[error("is `{0}`: write `v1` or `v2`")]
-    NoEventsApi(String),
-    /// Not an IP address with a port.
-    #[error(
-        "is `{0}`, which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, `[::]:8080` for IPv6 \
-         too, or `localhost:8080` for this machine only"
-    )]
-    NoAddress(String),
-    /// A prefix that leaves too little room for the issue's id.
-    #[error("has {0} characters, but may have {MAX_PREFIX}")]
-    LongPrefix(usize),
-    /// A prefix that contains a control character.
-    #[error("contains a control character, such as a line end or a tab")]
-    ControlCharacter,
-    /// A part of `RUST_LOG` without a valid level, which would select nothing or something unintended.
-    #[error(
-        "has `{0}`, which is not a level: write off, error, warn, info, debug or trace, or a module with one, such as \
-         `info,sentry_pagerduty_bridge=debug`"
-    )]
-    NoLogLevel(String),
-}
-
 /// The longest prefix of incident keys, in characters; a key has at most 255.
 const MAX_PREFIX: usize = 100;
 
+/// The maximum length of a service key's name, in characters.
+const MAX_NAME: usize = 100;
+
+/// The error for a value that may be shown. `remedy` follows it.
+fn wrong(text: &str, remedy: &str) -> ValueError {
+    ValueError::new(format!("is `{text}`{remedy}"))
+}
+
 /// Parses a duration within `range`.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, ValueError> {
-    let duration = humantime::parse_duration(text).map_err(|_| ValueError::NoDuration(text.to_owned()))?;
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| wrong(text, ", which is not a valid duration: write it like `10s`, `2m` or `1h30m`"))?;
     within(text, duration, &range, |limit| in_one_unit(*limit))
 }
 
@@ -144,16 +87,17 @@ fn in_one_unit(limit: Duration) -> String {
 
 /// Parses a number of bytes within `range`.
 pub(super) fn size(text: &str, range: RangeInclusive<ByteSize>) -> Result<usize, ValueError> {
-    let size: ByteSize = text.parse().map_err(|_| ValueError::NoSize(text.to_owned()))?;
+    let no_size = || wrong(text, ", which is not a valid size: write it like `512KiB` or `16MiB`");
+    let size: ByteSize = text.parse().map_err(|_| no_size())?;
     // Limits are whole units, so they are shown as `1KiB`, not `1.0 KiB`.
     let size = within(text, size, &range, |limit| limit.to_string().replace(".0 ", ""))?;
-    usize::try_from(size.as_u64()).map_err(|_| ValueError::NoSize(text.to_owned()))
+    usize::try_from(size.as_u64()).map_err(|_| no_size())
 }
 
 /// Parses a whole number within `range`.
 pub(super) fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, ValueError> {
     // A number that is too large for the type is reported as out of range, not as "no number".
-    let number: u64 = text.parse().map_err(|_| ValueError::NoNumber(text.to_owned()))?;
+    let number: u64 = text.parse().map_err(|_| wrong(text, ", which is not a whole number"))?;
     within(text, u32::try_from(number).unwrap_or(u32::MAX), &range, |limit| grouped(*limit))
 }
 
@@ -171,7 +115,8 @@ fn within<T: PartialOrd>(
     if range.contains(&value) {
         return Ok(value);
     }
-    Err(ValueError::Range { text: text.to_owned(), least: write(range.start()), most: write(range.end()) })
+    let (least, most) = (write(range.start()), write(range.end()));
+    Err(wrong(text, &format!(", but must be between {least} and {most}")))
 }
 
 /// Parses a switch, in the spellings that people try.
@@ -179,23 +124,28 @@ pub(super) fn switch(text: &str) -> Result<bool, ValueError> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Ok(true),
         "off" | "false" | "no" | "0" => Ok(false),
-        _ => Err(ValueError::NoSwitch(text.to_owned())),
+        _ => Err(wrong(text, ": write `on` or `off`")),
     }
 }
 
 /// Parses one of Sentry's levels.
 pub(super) fn level(text: &str) -> Result<Level, ValueError> {
-    Level::parse(text).ok_or_else(|| ValueError::NoLevel(text.to_owned()))
+    Level::parse(text).ok_or_else(|| {
+        wrong(text, &format!(", which is not a level of Sentry: write one of {}", Level::NAMES.join(", ")))
+    })
 }
 
 /// Parses a comma-separated list of the webhooks that open incidents.
 pub(super) fn openings(text: &str) -> Result<Vec<Opening>, ValueError> {
+    let refused = |name: &str| {
+        let names = Opening::NAMES.join(", ");
+        ValueError::new(format!("names `{name}`, which cannot open incidents: write some of {names}"))
+    };
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let openings: Vec<_> = names
-        .map(|name| Opening::parse(name).ok_or_else(|| ValueError::NoOpening(name.to_owned())))
-        .collect::<Result<_, _>>()?;
+    let openings: Vec<_> =
+        names.map(|name| Opening::parse(name).ok_or_else(|| refused(name))).collect::<Result<_, _>>()?;
     // Only commas: more likely a mistake than a request to open no incidents, so it is rejected.
-    if openings.is_empty() { Err(ValueError::NoOpening(text.to_owned())) } else { Ok(openings) }
+    if openings.is_empty() { Err(refused(text)) } else { Ok(openings) }
 }
 
 /// Parses which incidents resolved webhooks close.
@@ -204,7 +154,7 @@ pub(super) fn resolve_scope(text: &str) -> Result<ResolveScope, ValueError> {
         "opened" => Ok(ResolveScope::Opened),
         "all" => Ok(ResolveScope::All),
         "off" => Ok(ResolveScope::Off),
-        _ => Err(ValueError::NoResolveScope(text.to_owned())),
+        _ => Err(wrong(text, ": write `opened`, `all` or `off`")),
     }
 }
 
@@ -214,7 +164,7 @@ pub(super) fn incident_scope(text: &str) -> Result<IncidentScope, ValueError> {
         "issue" => Ok(IncidentScope::Issue),
         "rule" => Ok(IncidentScope::Rule),
         "project" => Ok(IncidentScope::Project),
-        _ => Err(ValueError::NoIncidentScope(text.to_owned())),
+        _ => Err(wrong(text, ": write `issue`, `rule` or `project`")),
     }
 }
 
@@ -222,12 +172,12 @@ pub(super) fn incident_scope(text: &str) -> Result<IncidentScope, ValueError> {
 pub(super) fn catch_up(text: &str) -> Result<CatchUpMode, ValueError> {
     let all = [CatchUpMode::Page, CatchUpMode::Report, CatchUpMode::Off];
     let found = all.into_iter().find(|mode| mode.name() == text.to_ascii_lowercase());
-    found.ok_or_else(|| ValueError::NoCatchUpMode(text.to_owned()))
+    found.ok_or_else(|| wrong(text, ": write `page`, `report` or `off`"))
 }
 
 /// Parses a version of PagerDuty's Events API.
 pub(super) fn events_api(text: &str) -> Result<ApiVersion, ValueError> {
-    ApiVersion::parse(text).ok_or_else(|| ValueError::NoEventsApi(text.to_owned()))
+    ApiVersion::parse(text).ok_or_else(|| wrong(text, ": write `v1` or `v2`"))
 }
 
 /// Parses a log format.
@@ -236,9 +186,12 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
         "auto" => Ok(LogFormat::Auto),
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        _ => Err(ValueError::NoLogFormat(text.to_owned())),
+        _ => Err(wrong(text, ": write `auto`, `text` or `json`")),
     }
 }
+
+const NO_SOCKET_ADDRESS: &str = ", which is not an IP address with a port: write `0.0.0.0:8080` for all of IPv4, \
+     `[::]:8080` for IPv6 too, or `localhost:8080` for this machine only";
 
 /// Parses an address to listen on: an IP address, or `localhost` for 127.0.0.1, and a port. Port 0 asks the system for
 /// a free one.
@@ -249,13 +202,18 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
 pub fn socket_address(text: &str) -> Result<SocketAddr, ValueError> {
     let port = text.strip_prefix("localhost:");
     let address = port.and_then(|port| Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))));
-    address.or_else(|| text.parse().ok()).ok_or_else(|| ValueError::NoAddress(text.to_owned()))
+    address.or_else(|| text.parse().ok()).ok_or_else(|| wrong(text, NO_SOCKET_ADDRESS))
 }
 
 /// Checks a value of `RUST_LOG`: levels, and modules, with or without a level. `env_logger` would take a misspelt level
 /// for the name of a module, and then log nothing.
 pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
-    let wrong = |part: &str| Err(ValueError::NoLogLevel(part.to_owned()));
+    let wrong = |part: &str| {
+        Err(ValueError::new(format!(
+            "has `{part}`, which is not a level: write off, error, warn, info, debug or trace, or a module with one, such as \
+             `info,sentry_pagerduty_bridge=debug`"
+        )))
+    };
     // The part after the slash filters by the text of messages.
     let (filters, _) = text.split_once('/').unwrap_or((text, ""));
     for filter in filters.split(',').map(str::trim).filter(|filter| !filter.is_empty()) {
@@ -274,12 +232,51 @@ pub(super) fn log_filter(text: &str) -> Result<String, ValueError> {
 pub(super) fn incident_key_prefix(text: &str) -> Result<String, ValueError> {
     let length = text.chars().count();
     if length > MAX_PREFIX {
-        return Err(ValueError::LongPrefix(length));
+        return Err(ValueError::new(format!("has {length} characters, but may have {MAX_PREFIX}")));
     }
     if text.chars().any(char::is_control) {
-        return Err(ValueError::ControlCharacter);
+        return Err(ValueError::new("contains a control character, such as a line end or a tab"));
     }
     Ok(text.to_owned())
+}
+
+/// Parses the slug of an organization in Sentry.
+pub(super) fn organization(text: &str) -> Result<String, ValueError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !text.bytes().all(fits) {
+        return Err(ValueError::new(NO_SLUG));
+    }
+    Ok(text.to_owned())
+}
+
+const NO_SLUG: &str = "is not a slug: write it as in the addresses of the organization's pages, such as `acme`";
+
+/// Parses names of service keys: lines of `KEY,name`, which may also be separated by `;`. Blank lines and lines that begin
+/// with `#` are skipped. A name has one line of at most 100 characters.
+///
+/// # Errors
+///
+/// For the first line that cannot be parsed. The error contains the number of the line and never the key.
+pub fn key_names(text: &str) -> Result<Vec<(ServiceKey, String)>, ValueError> {
+    let lines = (1..).zip(text.split(['\n', ';'])).map(|(number, line)| (number, line.trim()));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|(number, line)| key_name(number, line)).collect()
+}
+
+fn key_name(line: usize, text: &str) -> Result<(ServiceKey, String), ValueError> {
+    let refused = |what: &str| ValueError::new(format!("line {line} {what}"));
+    let (key, name) = text.split_once(',').ok_or_else(|| refused("is not `KEY,name`"))?;
+    let key = ServiceKey::parse(key).map_err(|error| refused(&format!("begins with a key that {error}")))?;
+    let name = name.trim();
+    if name.is_empty() {
+        return Err(refused("is not `KEY,name`"));
+    }
+    if name.chars().any(char::is_control) || name.chars().count() > MAX_NAME {
+        return Err(refused(&format!(
+            "has a name of more than {MAX_NAME} characters, or with control characters: shorten it"
+        )));
+    }
+    Ok((key, name.to_owned()))
 }
 
 #[cfg(test)]
@@ -358,7 +355,7 @@ mod tests {
             "names `issue.resolved`, which cannot open incidents: write some of alert, metric, issue.created, \
              issue.unresolved, error"
         );
-        assert_eq!(openings(","), Err(ValueError::NoOpening(",".to_owned())));
+        assert!(openings(",").unwrap_err().to_string().starts_with("names `,`, which cannot open incidents: "));
     }
 
     #[test]
@@ -390,7 +387,7 @@ mod tests {
         assert_eq!(socket_address("127.0.0.1:0").unwrap().port(), 0);
         assert_eq!(socket_address("localhost:8080").unwrap().to_string(), "127.0.0.1:8080");
         for text in [":8080", "8080", "localhost", "localhost:", "example.com:8080", "0.0.0.0", "http://0.0.0.0:8080"] {
-            assert_eq!(socket_address(text), Err(ValueError::NoAddress(text.to_owned())));
+            assert_eq!(socket_address(text), Err(wrong(text, NO_SOCKET_ADDRESS)));
         }
     }
 
@@ -413,14 +410,35 @@ mod tests {
             assert_eq!(log_filter(text), Ok(text.to_owned()));
         }
         for (text, part) in [("inf", "inf"), ("info,verbose", "verbose"), ("awc=loud", "awc=loud"), ("info,=", "=")] {
-            assert_eq!(log_filter(text), Err(ValueError::NoLogLevel(part.to_owned())));
+            let error = log_filter(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("has `{part}`, which is not a level: ")), "{error}");
         }
     }
 
     #[test]
     fn a_prefix_is_short_and_printable() {
         assert_eq!(incident_key_prefix(&"é".repeat(100)), Ok("é".repeat(100)));
-        assert_eq!(incident_key_prefix(&"e".repeat(101)), Err(ValueError::LongPrefix(101)));
-        assert_eq!(incident_key_prefix("eu\tde"), Err(ValueError::ControlCharacter));
+        assert_eq!(incident_key_prefix(&"e".repeat(101)), Err(ValueError::new("has 101 characters, but may have 100")));
+        let error = incident_key_prefix("eu\tde").unwrap_err().to_string();
+        assert_eq!(error, "contains a control character, such as a line end or a tab");
+    }
+
+    #[test]
+    fn names_stand_behind_their_keys_and_may_hold_commas() {
+        let text = "# ours\n0123456789abcdef0123456789abcdef, Payments, EU ;\nNN2EZIJQPVVQF3KIKN2MDMSUV7E6GLFN,Web\n";
+        let names = key_names(text).unwrap();
+        let names: Vec<_> = names.iter().map(|(key, name)| (key.to_string(), name.as_str())).collect();
+        assert_eq!(names, [("…cdef".to_owned(), "Payments, EU"), ("…GLFN".to_owned(), "Web")]);
+        let error = |text: &str| key_names(text).unwrap_err().to_string();
+        assert_eq!(error("\nweb"), "line 2 is not `KEY,name`");
+        assert_eq!(error("0123456789abcdef0123456789abcdef, "), "line 1 is not `KEY,name`");
+        assert!(error("SECRET,web").starts_with("line 1 begins with a key that has 6 characters"));
+        assert!(!error("SECRET,web").contains("SECRET"));
+    }
+
+    #[test]
+    fn an_organization_is_given_by_its_slug() {
+        assert_eq!(organization("acme").as_deref(), Ok("acme"));
+        assert_eq!(organization("acme/x"), Err(ValueError::new(NO_SLUG)));
     }
 }

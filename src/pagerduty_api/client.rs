@@ -13,7 +13,7 @@ use url::Url;
 
 use super::types::{Alert, Incident, Integration, MaintenanceWindow, Service, integration_type};
 use super::{ApiError, PagerDutyApi};
-use crate::config::PagerDutyToken;
+use crate::config::ApiToken;
 use crate::http_client::{HttpClient, Request, Response};
 use crate::pagerduty::{ApiVersion, IncidentKey};
 use crate::tls::{self, TlsError};
@@ -33,7 +33,7 @@ pub struct Client {
     http: HttpClient,
     root: Url,
     /// The current token, which may be replaced while the bridge runs.
-    token: watch::Receiver<PagerDutyToken>,
+    token: watch::Receiver<ApiToken>,
 }
 
 /// One request.
@@ -67,7 +67,7 @@ impl Client {
     /// # Errors
     ///
     /// When that file cannot be used.
-    pub fn new(root: &Url, token: PagerDutyToken, ca_file: Option<&Path>) -> Result<Self, TlsError> {
+    pub fn new(root: &Url, token: ApiToken, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let tls = tls::client_config("BRIDGE_PAGERDUTY_CA_FILE", ca_file)?;
         let http = HttpClient::new(Some(tls).filter(|_| root.scheme() == "https"), TIMEOUT);
         Ok(Self { http, root: root.clone(), token: watch::channel(token).1 })
@@ -75,7 +75,7 @@ impl Client {
 
     /// Returns the client with `token` in place of its token. Each call uses the newest value.
     #[must_use]
-    pub fn with_tokens(self, token: watch::Receiver<PagerDutyToken>) -> Self {
+    pub fn with_tokens(self, token: watch::Receiver<ApiToken>) -> Self {
         Self { token, ..self }
     }
 
@@ -133,7 +133,7 @@ impl Client {
     }
 }
 
-fn refusal(call: String, is_read: bool, response: &Response, token: &PagerDutyToken) -> ApiError {
+fn refusal(call: String, is_read: bool, response: &Response, token: &ApiToken) -> ApiError {
     match response.status {
         300..=399 => ApiError::Redirect { call },
         401 => ApiError::Unauthorized { call },
@@ -269,7 +269,7 @@ mod tests {
                     .unwrap();
                 }
             });
-            let client = Client::new(&root, PagerDutyToken::parse("u+3rdPartyRestApiKey").unwrap(), None).unwrap();
+            let client = Client::new(&root, ApiToken::parse_pagerduty("u+3rdPartyRestApiKey").unwrap(), None).unwrap();
             let list = client.services(None).await.unwrap_err();
             assert!(matches!(list, ApiError::Shape { .. }), "{body}: {list}");
             let object = client.service("PPAY").await.unwrap_err();

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::config::ClientSecret;
+use crate::config::SigningSecret;
 
 /// The header of webhooks.
 pub const HOOK_SIGNATURE: &str = "Sentry-Hook-Signature";
@@ -35,7 +35,7 @@ impl Signature {
 
     /// The signature of `body` with `secret`.
     #[must_use]
-    pub fn of(body: &[u8], secret: &ClientSecret) -> Self {
+    pub fn of(body: &[u8], secret: &SigningSecret) -> Self {
         Self(secret.sign(body))
     }
 
@@ -53,7 +53,7 @@ impl Signature {
 
     /// Whether it is the signature of `body` with any of the secrets. All of them are tried, each in constant time.
     #[must_use]
-    pub fn is_by(&self, secrets: &[ClientSecret], body: &[u8]) -> bool {
+    pub fn is_by(&self, secrets: &[SigningSecret], body: &[u8]) -> bool {
         secrets.iter().fold(false, |right, secret| secret.signed(body, &self.0) | right)
     }
 }
@@ -79,7 +79,7 @@ mod tests {
     const BY_NEW: &str = "a14bbe833760a0d51ebca8ce097519e15cc5be7a2172c16002e0bd8f178a6177";
 
     fn is_signed(secrets: &str, body: &[u8], signature: &str) -> bool {
-        let secrets = ClientSecret::parse_list(secrets).unwrap();
+        let secrets = SigningSecret::parse_sentry_list(secrets).unwrap();
         Signature::parse(signature.as_bytes()).is_some_and(|signature| signature.is_by(&secrets, body))
     }
 
@@ -87,7 +87,7 @@ mod tests {
     fn the_signature_of_the_raw_body_is_right() {
         assert!(is_signed(OLD, BODY, BY_OLD));
         assert!(is_signed(NEW, BODY, BY_NEW));
-        let secret = ClientSecret::parse_list(OLD).unwrap();
+        let secret = SigningSecret::parse_sentry_list(OLD).unwrap();
         assert_eq!(Signature::of(BODY, &secret[0]).to_string(), BY_OLD);
     }
 

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use crate::config::WebhookToken;
+use crate::config::AccessToken;
 
 /// The last path segment that every address of the webhook has; a token may follow it.
 const SEGMENT: &str = "sentry";
@@ -22,7 +22,7 @@ pub struct BridgeAddress {
     /// The root under which Sentry reaches it, such as `https://bridge.example.com`; `None` accepts any host.
     pub root: Option<Url>,
     /// The tokens it accepts; empty if the token does not matter or is not known here.
-    pub tokens: Vec<WebhookToken>,
+    pub tokens: Vec<AccessToken>,
 }
 
 /// How an address relates to the bridge.
@@ -99,7 +99,7 @@ mod tests {
     fn bridge(root: Option<&str>, token: Option<&str>) -> BridgeAddress {
         BridgeAddress {
             root: root.map(|root| Url::parse(root).unwrap()),
-            tokens: token.map(|token| WebhookToken::parse_list(token).unwrap()).unwrap_or_default(),
+            tokens: token.map(|token| AccessToken::parse_list(token).unwrap()).unwrap_or_default(),
         }
     }
 

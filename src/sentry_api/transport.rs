@@ -313,7 +313,7 @@ mod tests {
         // The operating system accepts connections, and no response is ever sent.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let root = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();
+        let token = ApiToken::parse_sentry("token-of-the-api-for-tests").unwrap();
         let timeout = Duration::from_millis(200);
         let client = SentryClient { timeout, ..SentryClient::new(&root, "acme", token, None).unwrap() };
         let call = ApiCall::new(Method::GET, ["api", "0", "organizations", "acme", ""], "org:read");
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn an_address_is_made_of_segments_that_cannot_leave_the_api() {
-        let token = ApiToken::parse("token-of-the-api-for-tests").unwrap();
+        let token = ApiToken::parse_sentry("token-of-the-api-for-tests").unwrap();
         let root = Url::parse("https://example.com/sentry/").unwrap();
         let client = SentryClient::new(&root, "acme", token, None).unwrap();
         let path = ["api", "0", "projects", "acme", "a/b?c", "..", ""];

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::config::PagerDutySecret;
+use crate::config::SigningSecret;
 use crate::issue_status::decide::{IncidentSubject, subject};
 use crate::pagerduty::IncidentKey;
 use crate::queue::{IssueUpdate, StatusChange};
@@ -30,7 +30,7 @@ const MAX_ID: usize = 200;
 /// Whether a value of [`SIGNATURE`] contains a signature of `body` made with one of `secrets`. Each is compared in
 /// constant time.
 #[must_use]
-pub fn is_signed(header: &str, secrets: &[PagerDutySecret], body: &[u8]) -> bool {
+pub fn is_signed(header: &str, secrets: &[SigningSecret], body: &[u8]) -> bool {
     let signatures = header.split(',').filter_map(|part| part.trim().strip_prefix("v1=")).take(MAX_SIGNATURES);
     let parsed = signatures.filter_map(|digits| {
         let mut bytes = [0; 32];
@@ -223,9 +223,9 @@ mod tests {
 
     #[test]
     fn any_of_several_signatures_by_any_of_several_secrets_will_do() {
-        let secrets = PagerDutySecret::parse_list("the-first-secret-of-all, the-second-secret").unwrap();
+        let secrets = SigningSecret::parse_pagerduty_list("the-first-secret-of-all, the-second-secret").unwrap();
         let sign = |secret: &str| {
-            let secret = &PagerDutySecret::parse_list(secret).unwrap()[0];
+            let secret = &SigningSecret::parse_pagerduty_list(secret).unwrap()[0];
             format!("v1={}", hex::encode(secret.sign(b"{}")))
         };
         let (first, second, other) =

@@ -33,7 +33,7 @@ use self::auth::admin::AdminAuth;
 use self::auth::webhook::Authentication;
 use self::body::BodyMemory;
 use crate::cluster::Cluster;
-use crate::config::PagerDutySecret;
+use crate::config::SigningSecret;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::monitor::Monitor;
@@ -75,7 +75,7 @@ pub struct AppState {
 #[derive(Debug)]
 pub struct TwoWay {
     /// The current secrets, which verify their signatures.
-    pub secrets: watch::Receiver<Vec<PagerDutySecret>>,
+    pub secrets: watch::Receiver<Vec<SigningSecret>>,
     /// The settings that decide what they ask for.
     pub wishes: Wishes,
 }

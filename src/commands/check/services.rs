@@ -23,7 +23,7 @@ pub(super) async fn check(config: &Config, api: &impl PagerDutyApi) -> Vec<Findi
     };
     let number = services.len();
     let owners = owners(services);
-    let names = KeyNames::new(config.pagerduty_names.iter().map(|name| (name.key.clone(), name.name.clone())));
+    let names = KeyNames::new(config.pagerduty_names.iter().cloned());
     let mut findings = vec![("PagerDuty's REST API".to_owned(), Ok(format!("the token shows {number} services")))];
     let routes = config.routes();
     for key in config.service_keys() {

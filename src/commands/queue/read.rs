@@ -28,7 +28,7 @@ pub(super) fn database() -> anyhow::Result<DatabaseConfig> {
 /// The names of service keys in the settings.
 fn names() -> anyhow::Result<KeyNames> {
     let (config, _) = config_with_placeholders()?;
-    Ok(KeyNames::new(config.pagerduty_names.into_iter().map(|name| (name.key, name.name))))
+    Ok(KeyNames::new(config.pagerduty_names))
 }
 
 async fn reader() -> anyhow::Result<Reader> {

@@ -5,7 +5,7 @@ use log::warn;
 
 use super::Editor;
 use super::retry::decide;
-use crate::config::ClientSecret;
+use crate::config::SigningSecret;
 use crate::ingest::{Decision, Ignored, Ingest, Rejection, Webhook};
 use crate::queue::held::{Held, HeldSummary};
 use crate::queue::{CanaryChange, Enqueue, Enqueued, HeldId, Queue, QueueError, Rejected};
@@ -44,7 +44,7 @@ pub(super) async fn admit(
     editor: &mut Editor,
     queue: &Queue,
     ingest: &Ingest,
-    secrets: &[ClientSecret],
+    secrets: &[SigningSecret],
     held: &[HeldSummary],
 ) -> Result<Admitted, QueueError> {
     let mut admitted = Admitted::default();

@@ -24,7 +24,7 @@ pub use editor::Editor;
 pub use retry::{Resolved, Retried};
 
 use super::{EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
-use crate::config::ClientSecret;
+use crate::config::SigningSecret;
 use crate::ingest::Ingest;
 
 /// How many items of one kind a bulk action covers at most. That includes every rejected webhook, but there may be more
@@ -159,7 +159,7 @@ impl QueueAdmin {
     /// # Errors
     ///
     /// When not all of it could be committed. Webhooks that were admitted are no longer held.
-    pub async fn admit_held(&self, secrets: &[ClientSecret], now: DateTime<Utc>) -> Result<Admitted, QueueError> {
+    pub async fn admit_held(&self, secrets: &[SigningSecret], now: DateTime<Utc>) -> Result<Admitted, QueueError> {
         let mut held = self.queue.recount_held().await?;
         held.retain(|held| !held.is_expired(now));
         if held.is_empty() {

@@ -169,7 +169,8 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", socket.local_addr().unwrap()).parse().unwrap();
         drop(socket);
-        let client = SentryClient::new(&url, "acme", ApiToken::parse("token-of-the-tests").unwrap(), None).unwrap();
+        let client =
+            SentryClient::new(&url, "acme", ApiToken::parse_sentry("token-of-the-tests").unwrap(), None).unwrap();
         let expected = AuditSettings {
             bridge: BridgeAddress { root: None, tokens: Vec::new() },
             environments: BTreeSet::new(),

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::session::{Ended, Session, SessionKey, cookies};
 use super::{bearer, network};
-use crate::config::AdminToken;
+use crate::config::AccessToken;
 
 /// The admin tokens, and the sessions that were begun with them. By default there is no token, and nobody is authenticated.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct AdminAuth {
 
 #[derive(Debug)]
 struct Secrets {
-    tokens: Vec<AdminToken>,
+    tokens: Vec<AccessToken>,
     key: SessionKey,
 }
 
@@ -54,13 +54,13 @@ impl AdminAuth {
     /// Accepts any of `tokens`. Sessions are signed with `secret`: 32 random bytes, new in every run and whenever the
     /// tokens are replaced, so that revoking a token ends all sessions.
     #[must_use]
-    pub fn new(tokens: Vec<AdminToken>, secret: [u8; 32]) -> Self {
+    pub fn new(tokens: Vec<AccessToken>, secret: [u8; 32]) -> Self {
         let secrets = watch::Sender::new(Arc::new(Secrets { tokens, key: SessionKey::new(&secret) }));
         Self { secrets, attempts: Mutex::default(), ended: Mutex::default() }
     }
 
     /// Accepts these tokens from now on, and no others. All sessions end, because they were signed with the old secret.
-    pub fn replace(&self, tokens: Vec<AdminToken>, secret: [u8; 32]) {
+    pub fn replace(&self, tokens: Vec<AccessToken>, secret: [u8; 32]) {
         self.secrets.send_replace(Arc::new(Secrets { tokens, key: SessionKey::new(&secret) }));
     }
 
@@ -182,7 +182,7 @@ mod tests {
     const PEER: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
     fn admin() -> AdminAuth {
-        AdminAuth::new(AdminToken::parse_list(TOKEN).unwrap(), [7; 32])
+        AdminAuth::new(AccessToken::parse_list(TOKEN).unwrap(), [7; 32])
     }
 
     fn with(name: actix_web::http::header::HeaderName, value: &str) -> HeaderMap {
@@ -224,7 +224,7 @@ mod tests {
         let set = session.cookie(false);
         let headers = with(COOKIE, set.split(';').next().unwrap());
         assert!(admin.session(&headers, now).is_some());
-        admin.replace(AdminToken::parse_list("the-next-admin-token").unwrap(), [8; 32]);
+        admin.replace(AccessToken::parse_list("the-next-admin-token").unwrap(), [8; 32]);
         assert_eq!(admin.session(&headers, now), None);
         assert_eq!(admin.log_in(TOKEN, PEER, now, [2; 16]).unwrap_err(), Refusal::Wrong);
         assert!(admin.log_in("the-next-admin-token", PEER, now, [3; 16]).is_ok());
@@ -237,7 +237,7 @@ mod tests {
         let set = session.cookie(false);
         let headers = with(COOKIE, &format!("a=b; {}; c", set.split(';').next().unwrap()));
         assert_eq!(one.session(&headers, now), Some(session));
-        let other = AdminAuth::new(AdminToken::parse_list(TOKEN).unwrap(), [8; 32]);
+        let other = AdminAuth::new(AccessToken::parse_list(TOKEN).unwrap(), [8; 32]);
         assert_eq!(other.session(&headers, now), None);
         assert_eq!(AdminAuth::new(Vec::new(), [7; 32]).session(&headers, now), None);
     }

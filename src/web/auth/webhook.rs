@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{basic_password, bearer, peer};
-use crate::config::{ClientSecret, WebhookToken};
+use crate::config::{AccessToken, SigningSecret};
 use crate::logging::throttle;
 use crate::metrics::{WebhookAnswer, WebhookSource};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
@@ -27,8 +27,8 @@ pub struct Authentication(watch::Sender<Arc<Secrets>>);
 
 #[derive(Debug)]
 struct Secrets {
-    tokens: Vec<WebhookToken>,
-    client_secrets: Vec<ClientSecret>,
+    tokens: Vec<AccessToken>,
+    client_secrets: Vec<SigningSecret>,
 }
 
 /// What the sender of a webhook has proven before its body is read.
@@ -65,13 +65,13 @@ const WRONG_SIGNATURE: &str = "the signature is wrong or missing: Sentry-Hook-Si
 impl Authentication {
     /// Accepts any of `tokens`, and signatures by any of `secrets`.
     #[must_use]
-    pub fn new(tokens: Vec<WebhookToken>, secrets: Vec<ClientSecret>) -> Self {
+    pub fn new(tokens: Vec<AccessToken>, secrets: Vec<SigningSecret>) -> Self {
         Self(watch::Sender::new(Arc::new(Secrets { tokens, client_secrets: secrets })))
     }
 
     /// Accepts these secrets from now on, and no others. Requests that are already being handled may still be checked
     /// with the old ones.
-    pub fn replace(&self, tokens: Vec<WebhookToken>, secrets: Vec<ClientSecret>) {
+    pub fn replace(&self, tokens: Vec<AccessToken>, secrets: Vec<SigningSecret>) {
         self.0.send_replace(Arc::new(Secrets { tokens, client_secrets: secrets }));
     }
 
