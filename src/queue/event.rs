@@ -69,7 +69,7 @@ pub struct Accepted<N = EventId> {
     pub event_type: EventType,
 }
 
-impl Accepted {
+impl<N> Accepted<N> {
     /// Whether it was folded into a trigger of its incident that was already waiting.
     #[must_use]
     pub fn is_folded(&self) -> bool {

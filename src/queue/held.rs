@@ -103,12 +103,12 @@ impl HeldSummary {
 
 /// The number of webhooks and the total size of their bodies.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Share {
+struct Usage {
     number: u64,
     bytes: u64,
 }
 
-impl Share {
+impl Usage {
     fn add(&mut self, size: u64) {
         self.number += 1;
         self.bytes += size;
@@ -127,13 +127,13 @@ impl Share {
 
 /// How much of the room each sender takes. Pure.
 #[derive(Debug, Default)]
-struct Shares {
-    by_sender: HashMap<HeldSender, Share>,
+struct UsageBySender {
+    by_sender: HashMap<HeldSender, Usage>,
     /// The room that all networks take together.
-    networks: Share,
+    networks: Usage,
 }
 
-impl Shares {
+impl UsageBySender {
     fn count(&mut self, sender: HeldSender, size: u64) {
         self.by_sender.entry(sender).or_default().add(size);
         if sender != HeldSender::Token {
@@ -149,7 +149,7 @@ impl Shares {
         }
     }
 
-    fn take(&mut self, sender: HeldSender, size: u64) -> bool {
+    fn reserve(&mut self, sender: HeldSender, size: u64) -> bool {
         let has_room = self.has_room(sender, size);
         if has_room {
             self.count(sender, size);
@@ -159,9 +159,9 @@ impl Shares {
 
     /// Gives back room that was taken and is not needed.
     fn give_back(&mut self, sender: HeldSender, size: u64) {
-        if let Some(share) = self.by_sender.get_mut(&sender) {
-            share.remove(size);
-            if share.number == 0 {
+        if let Some(usage) = self.by_sender.get_mut(&sender) {
+            usage.remove(size);
+            if usage.number == 0 {
                 self.by_sender.remove(&sender);
             }
         }
@@ -182,24 +182,21 @@ impl Shares {
 /// The room for held webhooks; clones share it. It is checked before anything is written, so that a webhook for which
 /// there is no room costs neither a commit nor a place in the writer's queue.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HeldRoom(Arc<Room>);
-
-#[derive(Debug, Default)]
-struct Room {
-    shares: Mutex<Shares>,
+pub(super) struct HeldCapacity {
+    usage: Arc<Mutex<UsageBySender>>,
     /// Locked for reading while a webhook is committed, and for writing while the stored webhooks are read and counted: a
     /// webhook that is committed in between would be in neither the result nor the count.
-    commits: RwLock<()>,
+    commits: Arc<RwLock<()>>,
 }
 
-impl HeldRoom {
+impl HeldCapacity {
     /// Takes room for a webhook whose body has `size` bytes; returns `None` if there is none. Waits while webhooks are
     /// counted.
-    pub(super) async fn take(&self, sender: HeldSender, size: u64) -> Option<Taken<'_>> {
-        let commits = self.0.commits.read().await;
-        let taken = self.shares().take(sender, size);
-        // Not `then_some`: it would always create a `Taken`, which gives room back when it is dropped.
-        taken.then(|| Taken { room: self, sender, size, is_held: false, _commits: commits })
+    pub(super) async fn reserve(&self, sender: HeldSender, size: u64) -> Option<HeldReservation<'_>> {
+        let commits = self.commits.read().await;
+        let is_reserved = self.usage().reserve(sender, size);
+        // Not `then_some`: it would always create a reservation, which gives room back when it is dropped.
+        is_reserved.then(|| HeldReservation { capacity: self, sender, size, is_held: false, _commits: commits })
     }
 
     /// Reads the stored webhooks and counts them, while nothing is committed.
@@ -207,38 +204,38 @@ impl HeldRoom {
         &self,
         stored: impl Future<Output = Result<Vec<HeldSummary>, E>>,
     ) -> Result<Vec<HeldSummary>, E> {
-        let _alone = self.0.commits.write().await;
+        let _alone = self.commits.write().await;
         let stored = stored.await?;
-        self.shares().recount(&stored);
+        self.usage().recount(&stored);
         Ok(stored)
     }
 
-    fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.0.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, UsageBySender> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Room that is given back when this is dropped, unless the webhook is held by then.
 #[derive(Debug)]
-pub(super) struct Taken<'r> {
-    room: &'r HeldRoom,
+pub(super) struct HeldReservation<'r> {
+    capacity: &'r HeldCapacity,
     sender: HeldSender,
     size: u64,
     is_held: bool,
     _commits: RwLockReadGuard<'r, ()>,
 }
 
-impl Taken<'_> {
+impl HeldReservation<'_> {
     /// Keeps the room, because the webhook is committed.
     pub(super) fn keep(mut self) {
         self.is_held = true;
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for HeldReservation<'_> {
     fn drop(&mut self) {
         if !self.is_held {
-            self.room.shares().give_back(self.sender, self.size);
+            self.capacity.usage().give_back(self.sender, self.size);
         }
     }
 }
@@ -256,10 +253,10 @@ mod tests {
     }
 
     /// How many of this size a sender can have held.
-    async fn holds(room: &HeldRoom, sender: HeldSender, size: u64) -> u64 {
+    async fn holds(capacity: &HeldCapacity, sender: HeldSender, size: u64) -> u64 {
         let mut held = 0;
-        while let Some(taken) = room.take(sender, size).await {
-            taken.keep();
+        while let Some(reservation) = capacity.reserve(sender, size).await {
+            reservation.keep();
             held += 1;
         }
         held
@@ -267,44 +264,44 @@ mod tests {
 
     #[tokio::test]
     async fn a_network_has_a_quarter_of_the_room_in_number_and_in_bytes() {
-        assert_eq!(holds(&HeldRoom::default(), network(1), 100).await, MAX_HELD / 4);
-        assert_eq!(holds(&HeldRoom::default(), network(1), 1024 * 1024).await, 16);
-        assert_eq!(holds(&HeldRoom::default(), network(1), 16 * 1024 * 1024 + 1).await, 0);
+        assert_eq!(holds(&HeldCapacity::default(), network(1), 100).await, MAX_HELD / 4);
+        assert_eq!(holds(&HeldCapacity::default(), network(1), 1024 * 1024).await, 16);
+        assert_eq!(holds(&HeldCapacity::default(), network(1), 16 * 1024 * 1024 + 1).await, 0);
     }
 
     #[tokio::test]
     async fn networks_together_have_all_of_it_and_take_none_from_those_with_a_token() {
-        let room = HeldRoom::default();
+        let capacity = HeldCapacity::default();
         let mut all = 0;
         for number in 0..100_000 {
-            all += holds(&room, network(number), 100).await;
+            all += holds(&capacity, network(number), 100).await;
         }
         assert_eq!(all, MAX_HELD);
-        assert!(room.shares().by_sender.len() <= 4, "who has nothing held takes no memory");
-        assert_eq!(holds(&room, HeldSender::Token, 100).await, MAX_HELD);
+        assert!(capacity.usage().by_sender.len() <= 4, "who has nothing held takes no memory");
+        assert_eq!(holds(&capacity, HeldSender::Token, 100).await, MAX_HELD);
     }
 
     #[tokio::test]
     async fn what_is_not_committed_gives_its_room_back() {
-        let room = HeldRoom::default();
+        let capacity = HeldCapacity::default();
         for _ in 0..2 * MAX_HELD {
-            drop(room.take(network(1), 100).await.unwrap());
+            drop(capacity.reserve(network(1), 100).await.unwrap());
         }
-        assert_eq!(room.shares().by_sender.len(), 0);
-        assert_eq!(room.shares().networks, Share::default());
-        assert_eq!(holds(&room, network(1), 100).await, MAX_HELD / 4);
+        assert_eq!(capacity.usage().by_sender.len(), 0);
+        assert_eq!(capacity.usage().networks, Usage::default());
+        assert_eq!(holds(&capacity, network(1), 100).await, MAX_HELD / 4);
     }
 
     #[tokio::test]
     async fn counting_again_forgets_what_is_gone_and_misses_nothing_that_is_committed_meanwhile() {
-        let room = HeldRoom::default();
-        assert_eq!(holds(&room, network(1), 100).await, MAX_HELD / 4);
-        let under_way = room.take(network(1), 100).await;
+        let capacity = HeldCapacity::default();
+        assert_eq!(holds(&capacity, network(1), 100).await, MAX_HELD / 4);
+        let under_way = capacity.reserve(network(1), 100).await;
         assert!(under_way.is_none(), "there is no more room");
-        room.recount(async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
-        assert_eq!(room.shares().networks, Share::default());
+        capacity.recount(async { Ok::<_, ()>(Vec::new()) }).await.unwrap();
+        assert_eq!(capacity.usage().networks, Usage::default());
 
-        let under_way = room.take(network(1), 100).await.unwrap();
+        let under_way = capacity.reserve(network(1), 100).await.unwrap();
         let is_read = Cell::new(false);
         let read = async {
             is_read.set(true);
@@ -316,8 +313,8 @@ mod tests {
             assert!(!is_read.get(), "what is committed next would be in neither");
             under_way.keep();
         };
-        assert_eq!(join(room.recount(read), committed).await.0.unwrap().len(), 1);
-        assert_eq!(room.shares().networks, Share { number: 1, bytes: 100 });
+        assert_eq!(join(capacity.recount(read), committed).await.0.unwrap().len(), 1);
+        assert_eq!(capacity.usage().networks, Usage { number: 1, bytes: 100 });
     }
 
     #[test]

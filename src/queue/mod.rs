@@ -54,7 +54,7 @@ use tokio::time::timeout;
 
 pub use admin::Editor;
 pub use arrivals::Arrivals;
-pub use decide::Settle;
+pub use decide::{Answers, Settle};
 pub use error::QueueError;
 pub use event::{Accepted, Begun, Disposition, Enqueued, EventId, State, WaitingEvent};
 pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
@@ -75,12 +75,12 @@ pub use writer::status::Commit;
 
 use crate::config::{DatabaseConfig, DatabaseUrl};
 pub use crate::envelope::{Enqueue, Envelope};
-use held::HeldRoom;
+use held::HeldCapacity;
 use item::MAX_REJECTED_BYTES;
 use leases::LeaseStore;
 use store::Store;
 use writer::status::{Observe, WriterStatus};
-use writer::{Command, Maintenance, Operation};
+use writer::{Maintenance, Operation, WriterCommand};
 
 /// A commit or a read that takes longer is stuck. This is longer than a connection waits for another process's lock, so
 /// that a lock is reported with its own, more precise error.
@@ -101,13 +101,13 @@ pub struct Queue {
     reader: Reader,
     /// `None` for SQLite, which only one bridge uses.
     leases: Option<Arc<dyn LeaseStore>>,
-    held_room: HeldRoom,
+    held_capacity: HeldCapacity,
 }
 
 /// A handle on a writer.
 #[derive(Clone, Debug)]
 struct WriterHandle {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<WriterCommand>,
     status: Arc<WriterStatus>,
 }
 
@@ -119,7 +119,7 @@ impl WriterHandle {
 
     async fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Command,
+        command: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> WriterCommand,
     ) -> Result<T, QueueError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| QueueError::Closed)?;
@@ -130,7 +130,7 @@ impl WriterHandle {
         &self,
         operation: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Operation,
     ) -> Result<T, QueueError> {
-        self.ask(|reply| Command::Operation(operation(reply))).await
+        self.ask(|reply| WriterCommand::Operation(operation(reply))).await
     }
 }
 
@@ -146,7 +146,7 @@ impl Queue {
         let config = database.into();
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
-                let engine = sqlite::Engine::open(path).await?;
+                let engine = sqlite::SqliteEngine::open(path).await?;
                 Ok(Self::on_sqlite(config, engine))
             }
             DatabaseUrl::Postgres(url) => {
@@ -155,17 +155,17 @@ impl Queue {
                 let delivery = WriterHandle::spawn(engine.another());
                 let leases: Arc<dyn LeaseStore> = Arc::new(postgres::PostgresLeases::new(engine.another()));
                 let intake = WriterHandle::spawn(engine);
-                let (leases, held_room) = (Some(leases), HeldRoom::default());
-                Ok(Self { config: Arc::new(config), intake, delivery, reader, leases, held_room })
+                let (leases, held_capacity) = (Some(leases), HeldCapacity::default());
+                Ok(Self { config: Arc::new(config), intake, delivery, reader, leases, held_capacity })
             }
         }
     }
 
-    fn on_sqlite(config: DatabaseConfig, engine: sqlite::Engine) -> Self {
+    fn on_sqlite(config: DatabaseConfig, engine: sqlite::SqliteEngine) -> Self {
         let reader = Reader::of(engine.reads());
-        let (leases, held_room) = (None, HeldRoom::default());
+        let (leases, held_capacity) = (None, HeldCapacity::default());
         let writer = WriterHandle::spawn(engine);
-        Self { config: Arc::new(config), intake: writer.clone(), delivery: writer, reader, leases, held_room }
+        Self { config: Arc::new(config), intake: writer.clone(), delivery: writer, reader, leases, held_capacity }
     }
 
     /// The store of the leases, which say which bridge delivers what; `None` where no other bridge can use the queue.
@@ -296,9 +296,11 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn hold(&self, held: Held) -> Result<bool, QueueError> {
-        let Some(taken) = self.held_room.take(held.sender, held.body.len() as u64).await else { return Ok(false) };
+        let Some(reservation) = self.held_capacity.reserve(held.sender, held.body.len() as u64).await else {
+            return Ok(false);
+        };
         self.intake.operate(|reply| Operation::Hold(Box::new(held), reply)).await?;
-        taken.keep();
+        reservation.keep();
         Ok(true)
     }
 
@@ -308,7 +310,7 @@ impl Queue {
     ///
     /// When the database cannot be read.
     pub async fn recount_held(&self) -> Result<Vec<HeldSummary>, QueueError> {
-        self.held_room.recount(self.reader.held_summaries()).await
+        self.held_capacity.recount(self.reader.held_summaries()).await
     }
 
     /// Announces every event from now on, except those that are folded, after its commit and before [`Queue::enqueue`]
@@ -378,9 +380,9 @@ impl Queue {
         // The writer's connection has to be the last one: SQLite then leaves a single file.
         self.reader.close().await;
         if !self.delivery.commands.same_channel(&self.intake.commands) {
-            self.delivery.ask(Command::Close).await?;
+            self.delivery.ask(WriterCommand::Close).await?;
         }
-        self.intake.ask(Command::Close).await
+        self.intake.ask(WriterCommand::Close).await
     }
 
     /// Returns when nothing can be committed any more, because a task that writes has ended: after [`Queue::close`], or when
@@ -396,6 +398,6 @@ impl Queue {
         &self,
         task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
     ) -> Result<T, QueueError> {
-        self.delivery.ask(|reply| Command::Maintenance(task(reply))).await
+        self.delivery.ask(|reply| WriterCommand::Maintenance(task(reply))).await
     }
 }

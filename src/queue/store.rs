@@ -1,6 +1,6 @@
 //! The interface of a storage engine: it reads what a batch depends on, and writes what was decided.
 //!
-//! The writer asks [`decide`](super::decide) for a [`Wanted`], has it loaded as [`Known`], and applies the [`Plan`] that
+//! The writer asks [`decide`](super::decide) for its [`Dependencies`], has them loaded as [`Known`], and applies the [`Plan`] that
 //! is decided from both, all in one transaction. An engine knows no rule about incidents.
 
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ pub(super) trait Store: Send + 'static {
     /// Reads what `wanted` names, and prevents others from changing that until [`apply`](Self::apply): the first half of
     /// a transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
     /// out events that another bridge delivers.
-    fn load(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
+    fn load(&mut self, wanted: &Dependencies) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
     /// Writes the plan and commits: the second half. After an error nothing of the plan is stored, and the next `load`
     /// begins a new transaction.
@@ -46,7 +46,7 @@ pub(super) trait Store: Send + 'static {
     }
 
     /// Reads what `wanted` names without a transaction, even while nothing can be written.
-    fn peek(&mut self, wanted: &Wanted) -> impl Future<Output = Result<Known, QueueError>> + Send;
+    fn peek(&mut self, wanted: &Dependencies) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
     /// Deletes delivered events and closed incidents, and returns how many events those were.
     fn prune(&mut self, prune: Prune) -> impl Future<Output = Result<u64, QueueError>> + Send;
@@ -91,7 +91,7 @@ pub(super) trait Store: Send + 'static {
 #[async_trait]
 pub(super) trait Edits: Debug + Send {
     /// As [`Store::load`].
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError>;
+    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError>;
 
     /// As [`Store::apply`]. It also changes what [`generation`](super::DeliveryReads::generation) returns.
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError>;
@@ -109,7 +109,7 @@ pub(super) const KEEP_DISCARDED_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
 
 /// The events of one incident at one integration, which are delivered in their order.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct IncidentQueue {
+pub(super) struct QueueKey {
     pub(super) incident_key: IncidentKey,
     pub(super) service_key: ServiceKey,
 }
@@ -127,17 +127,6 @@ pub struct Begin {
     pub fence: Option<Fence>,
 }
 
-/// Why an attempt does not begin.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum NotBegun {
-    /// The event does not wait.
-    NotWaiting,
-    /// This earlier event of its incident goes first.
-    Behind(EventId),
-    /// Another bridge delivers for its service key.
-    Fenced,
-}
-
 /// Which delivered events and closed incidents are deleted, oldest first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prune {
@@ -151,16 +140,16 @@ pub(super) struct Prune {
 
 /// What a batch depends on. Every list is sorted and contains no duplicates.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct Dependencies {
     /// Incident queues whose last event is wanted, and the last resolves of their incidents.
-    pub(super) queues: Vec<IncidentQueue>,
+    pub(super) queues: Vec<QueueKey>,
     /// Incidents of which everything is wanted: where they are open, and their waiting events.
     pub(super) incidents: Vec<IncidentKey>,
     /// Issues that may share incidents with others. Also wanted: in which shared incidents they are open, everything
     /// about those incidents, and the last resolves of the issues.
     pub(super) issues: Vec<IncidentKey>,
     /// Shared incidents in which issues are about to become open.
-    pub(super) shared: Vec<IncidentQueue>,
+    pub(super) shared: Vec<QueueKey>,
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
     /// Dedup keys of webhooks that other bridges may have received within the dedup window; only if the store is shared.
@@ -184,19 +173,20 @@ pub(super) struct Wanted {
     pub(super) unfolded: bool,
 }
 
-/// What the store has of a [`Wanted`].
+/// What the store has of the [`Dependencies`].
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Known {
     /// The last events of the incident queues, where they can be folded into.
-    pub(super) tails: HashMap<IncidentQueue, Tail>,
+    pub(super) tails: HashMap<QueueKey, Tail>,
     pub(super) incidents: HashMap<IncidentKey, KnownIncident>,
     /// In which shared incidents the issues are or were open.
-    pub(super) members: BTreeMap<(IncidentKey, IncidentQueue), Member>,
+    pub(super) members: BTreeMap<(IncidentKey, QueueKey), SharedIssue>,
     /// The shared incidents in which issues other than the wanted ones are open.
-    pub(super) open_otherwise: BTreeSet<IncidentQueue>,
+    pub(super) open_otherwise: BTreeSet<QueueKey>,
     /// The last resolve of each incident, however old.
     pub(super) resolves: HashMap<IncidentKey, Resolve>,
-    pub(super) seen: HashMap<DedupKey, Seen>,
+    /// The webhooks that were received before: the incident of each, and what it did to it.
+    pub(super) seen: HashMap<DedupKey, (IncidentKey, EventType)>,
     /// When a webhook with each key last came.
     pub(super) said: HashMap<DedupKey, DateTime<Utc>>,
     /// The events that are still waiting.
@@ -226,14 +216,14 @@ pub(super) struct Tail {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct KnownIncident {
     /// Its state at each integration, as far as PagerDuty has accepted its events.
-    pub(super) accepted: Vec<(ServiceKey, Incident)>,
+    pub(super) accepted: Vec<(ServiceKey, IncidentStatus)>,
     /// Its waiting events, in their order.
     pub(super) waiting: Vec<WaitingRow>,
 }
 
 /// An incident at one integration.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Incident {
+pub(super) struct IncidentStatus {
     pub(super) is_open: bool,
     /// The APIs by which it was triggered since it was opened.
     pub(super) apis: ApiSet,
@@ -243,7 +233,7 @@ pub(super) struct Incident {
 
 /// An issue of an incident that it shares with others.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Member {
+pub(super) struct SharedIssue {
     pub(super) is_open: bool,
     /// When its newest alert came.
     pub(super) received_at: DateTime<Utc>,
@@ -271,17 +261,10 @@ pub(super) struct Resolve {
     pub(super) received_at: DateTime<Utc>,
 }
 
-/// A webhook that was received once.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Seen {
-    pub(super) incident_key: IncidentKey,
-    pub(super) event_type: EventType,
-}
-
 /// A waiting event whose attempt has ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Settling {
-    pub(super) queue: IncidentQueue,
+    pub(super) queue: QueueKey,
     pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
@@ -315,7 +298,7 @@ pub(super) struct Attemptable {
 pub(super) struct Editable {
     pub(super) state: State,
     /// `None` where a key cannot be read.
-    pub(super) queue: Option<IncidentQueue>,
+    pub(super) queue: Option<QueueKey>,
     pub(super) api: ApiVersion,
     /// `None` where it cannot be read.
     pub(super) event_type: Option<EventType>,
@@ -355,7 +338,7 @@ pub(super) struct Plan<'b> {
     /// The new reasons of webhooks that were rejected once more.
     pub(super) reasons: Vec<(RejectedId, &'b str)>,
     /// Attempts that begin or began.
-    pub(super) attempts: Vec<Attempted>,
+    pub(super) attempts: Vec<AttemptUpdate>,
     /// Events whose bodies are replaced by bodies with the counts inserted.
     pub(super) bodies: Vec<(EventId, Vec<u8>)>,
     /// Delete resolves that came outside of this window.
@@ -365,7 +348,7 @@ pub(super) struct Plan<'b> {
     /// New events, and events with more alerts folded into them, in the order of their queues.
     pub(super) rows: Vec<Row<'b>>,
     /// Issues that are open in shared incidents from now on, or no longer.
-    pub(super) members: Vec<(&'b IncidentKey, IncidentQueue, Member)>,
+    pub(super) members: Vec<(&'b IncidentKey, QueueKey, SharedIssue)>,
     /// The last resolves of incidents; `None`: no longer kept.
     pub(super) resolves: Vec<(&'b IncidentKey, Option<Resolve>)>,
     /// Incidents whose seen resolves are deleted.
@@ -386,7 +369,7 @@ pub(super) struct Plan<'b> {
 
 /// Attempts of an event to be recorded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Attempted {
+pub(super) struct AttemptUpdate {
     pub(super) id: EventId,
     pub(super) attempts: u32,
     pub(super) last_at: DateTime<Utc>,
@@ -440,7 +423,7 @@ pub(super) struct Settled<'b> {
 /// A change of the state that an incident has in PagerDuty.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct IncidentUpdate<'b> {
-    pub(super) queue: &'b IncidentQueue,
+    pub(super) queue: &'b QueueKey,
     pub(super) is_open: bool,
     /// The APIs by which it was triggered since it was opened, or had been when it was closed.
     pub(super) apis: ApiSet,

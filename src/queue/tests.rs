@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{Batch, decide, wanted};
-use super::sqlite::Engine;
-use super::store::{Plan, Store, Wanted};
+use super::sqlite::SqliteEngine;
+use super::store::{Dependencies, Plan, Store};
 use super::{Disposition, Enqueue, Envelope, EventId, Queue, QueueError};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 
@@ -30,10 +30,10 @@ fn event(incident: &str, bytes: usize) -> Envelope {
     }
 }
 
-async fn engine() -> (TempDir, PathBuf, Engine) {
+async fn engine() -> (TempDir, PathBuf, SqliteEngine) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
-    let engine = Engine::open(&path).await.unwrap();
+    let engine = SqliteEngine::open(&path).await.unwrap();
     (directory, path, engine)
 }
 
@@ -144,7 +144,7 @@ async fn commits_are_fsynced_also_after_a_failure() {
     let known = engine.load(&wanted(&batch)).await.unwrap();
     let decision = decide(&batch, &known, &DedupWindow::default());
     engine.apply(&decision.plan).await.expect_err("it was committed without space");
-    engine.load(&Wanted::default()).await.unwrap();
+    engine.load(&Dependencies::default()).await.unwrap();
     engine.apply(&Plan::default()).await.unwrap();
     assert_eq!(engine.pragma("PRAGMA synchronous"), 2);
 }

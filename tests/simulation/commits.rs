@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sentry_pagerduty_bridge::delivery::Moment;
-use sentry_pagerduty_bridge::queue::memory::Answers;
+use sentry_pagerduty_bridge::queue::Answers;
 use sentry_pagerduty_bridge::queue::{Accepted, Begin, Begun, Disposition, EventId, QueueError, Settle};
 
 use rand::RngExt;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
-use sentry_pagerduty_bridge::queue::memory::{Answers, MemoryQueue, Operations};
-use sentry_pagerduty_bridge::queue::{Accepted, Begin, Enqueue, Enqueued, EventId, Settle, WaitingEvent};
+use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
+use sentry_pagerduty_bridge::queue::{Accepted, Answers, Begin, Enqueue, Enqueued, EventId, Settle, WaitingEvent};
 
 use crate::fault::Content;
 use crate::plan::Alert;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Editor, Outcomes, sorted};
+use super::{Editor, sorted};
 use crate::queue::{EventId, ItemId, QueueError, Reader, RejectedId, State};
 
 /// The outcome of deleting an event or a rejected webhook.
@@ -114,7 +114,7 @@ pub async fn discard(
     editor: &mut Editor,
     ids: &[ItemId],
     only: Option<State>,
-) -> Result<Outcomes<Discarded>, QueueError> {
+) -> Result<Vec<(ItemId, Discarded)>, QueueError> {
     let (mut deletion, missing) = Deletion::find(editor.reader(), ids).await?;
     deletion.events.retain(|(state, _)| only.is_none_or(|only| *state == only));
     let gone: HashSet<_> = deletion.delete(editor).await?.into_iter().collect();

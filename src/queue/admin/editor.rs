@@ -6,7 +6,7 @@ use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::{self, Batch, Edit};
 use crate::queue::external::SentryNotes;
-use crate::queue::postgres::PostgresEdits;
+use crate::queue::postgres::PostgresEngine;
 use crate::queue::sqlite::SqliteEdits;
 use crate::queue::store::{Edits, Plan};
 use crate::queue::{Enqueue, Enqueued, EventId, HeldId, QueueError, Reader, RejectedId, State};
@@ -37,7 +37,7 @@ impl Editor {
                 Ok(Self { edits: Box::new(edits), reader })
             }
             DatabaseUrl::Postgres(url) => {
-                let edits = PostgresEdits::open(&config, url).await?;
+                let edits = PostgresEngine::open_beside(&config, url).await?;
                 let reader = Reader::of(edits.reads());
                 Ok(Self { edits: Box::new(edits), reader })
             }
@@ -183,8 +183,7 @@ impl Editor {
         let committed = self.edits.apply(&decision.plan).await?;
         let is_void =
             edit.is_some() && decision.plan.forget_held.is_empty() && decision.plan.forget_rejected.is_empty();
-        let outcomes = || decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect();
-        Ok((!is_void).then(outcomes))
+        Ok((!is_void).then(|| decision.answers(committed).enqueued))
     }
 
     /// Commits a change, and returns what `answer` derives from its plan.

@@ -89,9 +89,6 @@ pub fn sorted(ids: &[ItemId]) -> (Vec<EventId>, Vec<RejectedId>) {
     (events, webhooks)
 }
 
-/// The outcome for each item, in the order of processing: events first, then webhooks.
-pub type Outcomes<T> = Vec<(ItemId, T)>;
-
 /// Changes the queue of a running bridge, which notices within about a second. Clones take turns.
 #[derive(Clone, Debug)]
 pub struct QueueAdmin {
@@ -108,12 +105,12 @@ impl QueueAdmin {
         Self { queue, ingest, turn: Arc::default() }
     }
 
-    /// Retries each of `ids` once. `resolved` says whether triggers whose incident was resolved since are retried.
+    /// Retries each of `ids` once, and returns the outcome of each: events first, then webhooks. `resolved` says whether triggers whose incident was resolved since are retried.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn retry(&self, ids: &[ItemId], resolved: Resolved) -> Result<Outcomes<Retried>, QueueError> {
+    pub async fn retry(&self, ids: &[ItemId], resolved: Resolved) -> Result<Vec<(ItemId, Retried)>, QueueError> {
         self.edit(async |editor| retry::retry(editor, &self.ingest, ids, resolved).await).await
     }
 
@@ -123,7 +120,11 @@ impl QueueAdmin {
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn retry_all(&self, kinds: &[BulkKind], resolved: Resolved) -> Result<Outcomes<Retried>, QueueError> {
+    pub async fn retry_all(
+        &self,
+        kinds: &[BulkKind],
+        resolved: Resolved,
+    ) -> Result<Vec<(ItemId, Retried)>, QueueError> {
         self.edit(async |editor| {
             let ids = of(kinds, editor.reader()).await?;
             retry::retry(editor, &self.ingest, &ids, resolved).await
@@ -136,7 +137,7 @@ impl QueueAdmin {
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn discard(&self, ids: &[ItemId], only: Option<State>) -> Result<Outcomes<Discarded>, QueueError> {
+    pub async fn discard(&self, ids: &[ItemId], only: Option<State>) -> Result<Vec<(ItemId, Discarded)>, QueueError> {
         self.edit(async |editor| discard::discard(editor, ids, only).await).await
     }
 
@@ -145,7 +146,7 @@ impl QueueAdmin {
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn discard_all(&self, kinds: &[BulkKind]) -> Result<Outcomes<Discarded>, QueueError> {
+    pub async fn discard_all(&self, kinds: &[BulkKind]) -> Result<Vec<(ItemId, Discarded)>, QueueError> {
         self.edit(async |editor| {
             let ids = of(kinds, editor.reader()).await?;
             discard::discard(editor, &ids, Some(State::Dead)).await

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Editor, Outcomes, sorted};
+use super::{Editor, sorted};
 use crate::ingest::{Decision, Ignored, Ingest, Rejection, Webhook};
 use crate::pagerduty::{EventType, IncidentKey, SentryOrigin};
 use crate::queue::decide::dedup_window::WINDOW;
@@ -70,7 +70,7 @@ pub async fn retry(
     ingest: &Ingest,
     ids: &[ItemId],
     resolved: Resolved,
-) -> Result<Outcomes<Retried>, QueueError> {
+) -> Result<Vec<(ItemId, Retried)>, QueueError> {
     let (events, webhooks) = sorted(ids);
     let mut outcomes: Vec<_> = revive(editor, &events, resolved)
         .await?

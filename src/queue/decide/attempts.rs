@@ -9,24 +9,22 @@ use super::{Decider, Settle};
 use crate::pagerduty::{ApiSet, ApiVersion, EventType};
 use crate::queue::event::with_counts_of;
 use crate::queue::leases::Fence;
-use crate::queue::store::{
-    Attempted, Begin, Editable, IncidentQueue, IncidentUpdate, NotBegun, Plan, Settled, Settling,
-};
-use crate::queue::{Begun, Disposition, EventId, State};
+use crate::queue::store::{AttemptUpdate, Begin, Editable, IncidentUpdate, Plan, QueueKey, Settled, Settling};
+use crate::queue::{Begun, Disposition, EventId, QueueError, State};
 
 /// What a batch has done to stored events so far.
 #[derive(Debug, Default)]
-pub(super) struct Ledger<'b> {
-    attempts: BTreeMap<EventId, Attempted>,
+pub(super) struct EventChanges<'b> {
+    attempts: BTreeMap<EventId, AttemptUpdate>,
     /// The bodies of events whose counts are inserted by this batch.
     bodies: BTreeMap<EventId, Vec<u8>>,
     settled: BTreeMap<EventId, Settled<'b>>,
     /// The settled events that no longer wait.
     ended: BTreeSet<EventId>,
-    incidents: BTreeMap<&'b IncidentQueue, IncidentUpdate<'b>>,
+    incidents: BTreeMap<&'b QueueKey, IncidentUpdate<'b>>,
 }
 
-impl<'b> Ledger<'b> {
+impl<'b> EventChanges<'b> {
     pub(super) fn write(self, plan: &mut Plan<'b>) {
         plan.attempts = self.attempts.into_values().collect();
         plan.bodies = self.bodies.into_iter().collect();
@@ -35,7 +33,7 @@ impl<'b> Ledger<'b> {
     }
 
     fn add_attempt(&mut self, id: EventId, at: DateTime<Utc>) {
-        let attempted = self.attempts.entry(id).or_insert(Attempted { id, attempts: 0, last_at: at });
+        let attempted = self.attempts.entry(id).or_insert(AttemptUpdate { id, attempts: 0, last_at: at });
         attempted.attempts += 1;
         attempted.last_at = at;
     }
@@ -47,30 +45,30 @@ impl<'b> Decider<'b> {
     pub(super) fn record(&mut self, attempts: &[(EventId, DateTime<Utc>)]) {
         for (id, at) in attempts {
             let Some(event) = self.known.beginning.get(id) else { continue };
-            let is_first = event.is_first && !self.ledger.attempts.contains_key(id);
+            let is_first = event.is_first && !self.changes.attempts.contains_key(id);
             if is_first
                 && event.count > 1
                 && let Some(body) = event.first_body()
             {
-                self.ledger.bodies.insert(*id, body);
+                self.changes.bodies.insert(*id, body);
             }
-            self.ledger.add_attempt(*id, *at);
+            self.changes.add_attempt(*id, *at);
         }
     }
 
     /// Begins an attempt, unless an earlier event of its incident waits: an event that was put back meanwhile goes
     /// first, whether or not the deliveries know of it. Every later attempt sends the bytes of the first one.
-    pub(super) fn begin(&mut self, begin: &Begin) -> Result<Begun, NotBegun> {
+    pub(super) fn begin(&mut self, begin: &Begin) -> Result<Begun, QueueError> {
         let id = begin.id;
         if self.is_fenced(id, begin.fence) {
-            return Err(NotBegun::Fenced);
+            return Err(QueueError::Fenced(id));
         }
-        let event = self.known.beginning.get(&id).filter(|_| !self.ledger.ended.contains(&id));
-        let event = event.ok_or(NotBegun::NotWaiting)?;
+        let event = self.known.beginning.get(&id).filter(|_| !self.changes.ended.contains(&id));
+        let event = event.ok_or(QueueError::NotWaiting(id))?;
         if let Some(earlier) = event.earlier {
-            return Err(NotBegun::Behind(earlier));
+            return Err(QueueError::Behind { id, earlier });
         }
-        let is_first = event.is_first && !self.ledger.attempts.contains_key(&id);
+        let is_first = event.is_first && !self.changes.attempts.contains_key(&id);
         let to_send = if let Some(row) = self.replaced.get(&id).map(|row| &mut self.plan.rows[*row]) {
             // Alerts of this batch were folded into it.
             let envelope = row.envelope.to_mut();
@@ -79,18 +77,18 @@ impl<'b> Decider<'b> {
                 envelope.body = with_counts_of(body, envelope.counts_at.take(), row.count, row.first_seen);
             }
             Begun { api: envelope.api, body: envelope.body.clone(), received_at: envelope.received_at }
-        } else if let Some(body) = self.ledger.bodies.get(&id) {
+        } else if let Some(body) = self.changes.bodies.get(&id) {
             event.begun(body.clone())
         } else if is_first {
-            let body = event.first_body().ok_or(NotBegun::NotWaiting)?;
+            let body = event.first_body().ok_or(QueueError::NotWaiting(id))?;
             if event.count > 1 {
-                self.ledger.bodies.insert(id, body.clone());
+                self.changes.bodies.insert(id, body.clone());
             }
             event.begun(body)
         } else {
-            event.begun(event.body.clone().ok_or(NotBegun::NotWaiting)?)
+            event.begun(event.body.clone().ok_or(QueueError::NotWaiting(id))?)
         };
-        self.ledger.add_attempt(id, begin.at);
+        self.changes.add_attempt(id, begin.at);
         Ok(to_send)
     }
 
@@ -99,14 +97,13 @@ impl<'b> Decider<'b> {
         fence.is_some_and(|fence| self.known.fenced.contains(&id) || self.fences.get(&id) != Some(&fence))
     }
 
-    /// Records what happens to an event after an attempt. Returns whether the event was still waiting.
-    pub(super) fn settle(&mut self, settle: &'b Settle) -> bool {
+    /// Records what happens to an event after an attempt, if the event still waits.
+    pub(super) fn settle(&mut self, settle: &'b Settle) -> Result<(), QueueError> {
         let Settle { id, disposition, at, fence } = settle;
-        if self.is_fenced(*id, *fence) {
-            return false;
-        }
-        let Some(event) = self.known.settling.get(id).filter(|_| !self.ledger.ended.contains(id)) else { return false };
-        let was_retried = self.ledger.settled.contains_key(id);
+        let is_fenced = self.is_fenced(*id, *fence);
+        let event = self.known.settling.get(id).filter(|_| !is_fenced && !self.changes.ended.contains(id));
+        let event = event.ok_or(QueueError::NotWaiting(*id))?;
+        let was_retried = self.changes.settled.contains_key(id);
         let ended = |state, reason| Settled {
             id: *id,
             state,
@@ -138,17 +135,17 @@ impl<'b> Decider<'b> {
             Disposition::Retry { reason, next_attempt_at, blamed } => waits(reason, *next_attempt_at, *blamed),
         };
         if settled.state != State::Waiting {
-            self.ledger.ended.insert(*id);
+            self.changes.ended.insert(*id);
         }
-        let blamed_before = self.ledger.settled.get(id).and_then(|before| before.blamed_ms);
+        let blamed_before = self.changes.settled.get(id).and_then(|before| before.blamed_ms);
         let blamed_ms = settled.blamed_ms.or(blamed_before);
-        self.ledger.settled.insert(*id, Settled { blamed_ms, ..settled });
-        true
+        self.changes.settled.insert(*id, Settled { blamed_ms, ..settled });
+        Ok(())
     }
 
     /// Records that PagerDuty has accepted an event, which opens its incident or closes one that was opened before.
     fn is_accepted(&mut self, event: &'b Settling, id: EventId, at: DateTime<Utc>) {
-        let is_known = event.is_known || self.ledger.incidents.contains_key(&event.queue);
+        let is_known = event.is_known || self.changes.incidents.contains_key(&event.queue);
         match event.event_type {
             EventType::Trigger => self.update(event, true, id, at),
             EventType::Resolve if is_known => self.update(event, false, id, at),
@@ -169,16 +166,16 @@ impl<'b> Decider<'b> {
         let folded = self.replaced.get(&id).and_then(|row| self.plan.rows[*row].sentry_at);
         let sentry_at = event.sentry_at.max(folded).filter(|_| event.event_type == EventType::Trigger);
         let apis = self.apis_since(&event.queue, event.open_apis, event.api, is_open);
-        let before = self.ledger.incidents.get(&event.queue).and_then(|update| update.sentry_at);
+        let before = self.changes.incidents.get(&event.queue).and_then(|update| update.sentry_at);
         let sentry_at = sentry_at.max(before);
         let update = IncidentUpdate { queue: &event.queue, is_open, apis, changed_at, event_id: id, sentry_at };
-        self.ledger.incidents.insert(&event.queue, update);
+        self.changes.incidents.insert(&event.queue, update);
     }
 
     /// The APIs by which an incident was triggered since it was opened, with `api` if the event `opens` it. `stored`
     /// are the APIs before this batch, if the incident was open.
-    fn apis_since(&self, queue: &IncidentQueue, stored: ApiSet, api: ApiVersion, opens: bool) -> ApiSet {
-        let before = match self.ledger.incidents.get(queue) {
+    fn apis_since(&self, queue: &QueueKey, stored: ApiSet, api: ApiVersion, opens: bool) -> ApiSet {
+        let before = match self.changes.incidents.get(queue) {
             Some(update) if update.is_open => update.apis,
             Some(_) => ApiSet::default(),
             None => stored,
@@ -187,13 +184,13 @@ impl<'b> Decider<'b> {
     }
 
     /// Counts a trigger that was last attempted at `last_at` as accepted, although it no longer exists to be settled.
-    pub(super) fn opened(&mut self, queue: &'b IncidentQueue, id: EventId, last_at: DateTime<Utc>, event: &Editable) {
+    pub(super) fn opened(&mut self, queue: &'b QueueKey, id: EventId, last_at: DateTime<Utc>, event: &Editable) {
         let apis = self.apis_since(queue, event.open_apis, event.api, true);
-        let before = self.ledger.incidents.get(queue);
+        let before = self.changes.incidents.get(queue);
         let changed_at = before.map_or(last_at, |update| update.changed_at.max(last_at));
         let sentry_at = before.and_then(|update| update.sentry_at).max(event.sentry_at);
         let update = IncidentUpdate { queue, is_open: true, apis, changed_at, event_id: id, sentry_at };
-        self.ledger.incidents.insert(queue, update);
+        self.changes.incidents.insert(queue, update);
     }
 }
 

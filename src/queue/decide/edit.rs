@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Decider;
 use crate::pagerduty::EventType;
-use crate::queue::store::{Editable, Wanted};
+use crate::queue::store::{Dependencies, Editable};
 use crate::queue::{EventId, HeldId, RejectedId, State};
 
 /// A requested change.
@@ -30,13 +30,15 @@ pub(in crate::queue) enum Edit<'b> {
 
 impl Edit<'_> {
     /// The rows that the change depends on.
-    pub(super) fn wanted(self) -> Wanted {
+    pub(super) fn wanted(self) -> Dependencies {
         match self {
             Self::Revive { ids, .. } | Self::Discard { ids, .. } => {
-                Wanted { editing: sorted(ids), ..Wanted::default() }
+                Dependencies { editing: sorted(ids), ..Dependencies::default() }
             }
-            Self::DiscardRejected(id) | Self::RejectAgain(id, _) => Wanted { rejected: vec![id], ..Wanted::default() },
-            Self::DiscardHeld(ids) => Wanted { held: sorted(ids), ..Wanted::default() },
+            Self::DiscardRejected(id) | Self::RejectAgain(id, _) => {
+                Dependencies { rejected: vec![id], ..Dependencies::default() }
+            }
+            Self::DiscardHeld(ids) => Dependencies { held: sorted(ids), ..Dependencies::default() },
         }
     }
 }
@@ -120,7 +122,7 @@ mod tests {
     use crate::queue::decide::dedup_window::DedupWindow;
     use crate::queue::decide::tests::{KEY, at, enqueue, incident, key};
     use crate::queue::decide::{Batch, decide, wanted};
-    use crate::queue::store::{IncidentQueue, Known};
+    use crate::queue::store::{Known, QueueKey};
 
     fn id(number: i64) -> EventId {
         EventId::new(number)
@@ -130,7 +132,7 @@ mod tests {
     fn dead(event_type: EventType) -> Editable {
         Editable {
             state: State::Dead,
-            queue: Some(IncidentQueue { incident_key: incident("1"), service_key: key(KEY) }),
+            queue: Some(QueueKey { incident_key: incident("1"), service_key: key(KEY) }),
             api: ApiVersion::V1,
             event_type: Some(event_type),
             sentry_at: Some(at(1)),

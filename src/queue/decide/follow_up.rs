@@ -212,7 +212,7 @@ impl<'b> Decider<'b> {
         let is_one = |key: &IncidentKey, event_type| key == incident_key && event_type == EventType::Resolve;
         self.plan.seen.retain(|(_, key, event_type)| !is_one(key, *event_type));
         self.plan.forget_seen.push(incident_key);
-        let known = self.known.seen.iter().filter(|(_, seen)| is_one(&seen.incident_key, seen.event_type));
+        let known = self.known.seen.iter().filter(|(_, (key, event_type))| is_one(key, *event_type));
         self.forgotten.extend(known.map(|(key, _)| key));
     }
 

@@ -26,11 +26,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::Fence;
 use super::event::{Accepted, Begun, Disposition, Enqueued, EventId};
 use super::held::Held;
-use super::item::Rejected;
-use super::store::{Begin, Incident, IncidentQueue, Known, KnownIncident, NotBegun, Plan, Resolve, Row, Tail, Wanted};
+use super::item::{Rejected, RejectedId};
+use super::store::{
+    Begin, Committed, Dependencies, IncidentStatus, Known, KnownIncident, Plan, QueueKey, Resolve, Row, Tail,
+};
+use super::{Fence, QueueError};
 use crate::envelope::{Dedup, DedupKey, Enqueue, Envelope};
 use crate::ingest::Ignored;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
@@ -77,20 +79,41 @@ pub struct Settle {
     pub fence: Option<Fence>,
 }
 
-/// The plan to write for a batch, and the answers to its operations, in their order.
+/// The plan to write for a batch, and the answers to its operations, each kind in its order.
 #[derive(Debug, Default)]
-pub(super) struct Decision<'b> {
+pub(super) struct Decided<'b> {
     pub(super) plan: Plan<'b>,
     pub(super) enqueued: Vec<Enqueued<usize>>,
-    /// Whether each event was still waiting.
-    pub(super) settled: Vec<bool>,
-    pub(super) begun: Vec<Result<Begun, NotBegun>>,
+    pub(super) settled: Vec<Result<(), QueueError>>,
+    pub(super) begun: Vec<Result<Begun, QueueError>>,
     /// What to add to the dedup window once the plan is committed.
     pub(super) said: Vec<(&'b Dedup, DateTime<Utc>)>,
 }
 
+/// The answers to the operations of a committed batch, each kind in its order.
+#[derive(Debug)]
+pub struct Answers {
+    /// What was enqueued.
+    pub enqueued: Vec<Enqueued>,
+    /// An error for each event that no longer waited.
+    pub settled: Vec<Result<(), QueueError>>,
+    /// What to send, or why the attempt may not begin.
+    pub begun: Vec<Result<Begun, QueueError>>,
+    /// The numbers of the rejected webhooks.
+    pub rejected: Vec<RejectedId>,
+}
+
+impl Decided<'_> {
+    /// The answers, now that the plan is committed.
+    pub(super) fn answers(self, committed: Committed) -> Answers {
+        let Committed { rows, rejected } = committed;
+        let enqueued = self.enqueued.into_iter().map(|enqueued| enqueued.numbered(&rows)).collect();
+        Answers { enqueued, settled: self.settled, begun: self.begun, rejected }
+    }
+}
+
 /// What has to be loaded to decide a batch.
-pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
+pub(super) fn wanted(batch: &Batch<'_>) -> Dependencies {
     let (mut queues, mut incidents) = (BTreeSet::new(), BTreeSet::new());
     let (mut seen, mut said) = (BTreeSet::new(), BTreeSet::new());
     let (mut issues, mut shared) = (BTreeSet::new(), BTreeSet::new());
@@ -130,7 +153,7 @@ pub(super) fn wanted(batch: &Batch<'_>) -> Wanted {
     };
     let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, past(begin))).collect();
     let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
-    Wanted {
+    Dependencies {
         queues: queues.into_iter().map(owned).collect(),
         incidents: incidents.into_iter().cloned().collect(),
         issues: issues.into_iter().cloned().collect(),
@@ -162,7 +185,7 @@ fn fences(batch: &Batch<'_>) -> BTreeMap<EventId, Fence> {
 }
 
 /// Decides all of a batch.
-pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupWindow) -> Decision<'b> {
+pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupWindow) -> Decided<'b> {
     let repeated = repeated(batch, known, window);
     let fresh =
         || batch.enqueues.iter().zip(&repeated).filter(|(_, repeated)| !**repeated).map(|(enqueue, _)| *enqueue);
@@ -172,7 +195,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     if !batch.is_late && fresh().any(resolves_something) {
         decider.plan.forget_resolves = Some(times);
     }
-    let mut decision = Decision::default();
+    let mut decision = Decided::default();
     if batch.edit.is_some_and(|edit| !decider.edit(edit)) {
         return decision;
     }
@@ -241,13 +264,13 @@ fn queue_of(envelope: &Envelope) -> QueueRef<'_> {
     (&envelope.incident_key, &envelope.service_key)
 }
 
-fn owned((incident_key, service_key): QueueRef<'_>) -> IncidentQueue {
-    IncidentQueue { incident_key: incident_key.clone(), service_key: service_key.clone() }
+fn owned((incident_key, service_key): QueueRef<'_>) -> QueueKey {
+    QueueKey { incident_key: incident_key.clone(), service_key: service_key.clone() }
 }
 
 /// Applies to `incidents` what a waiting event does to its incident once it is delivered.
 pub(super) fn wait<K: Ord>(
-    incidents: &mut BTreeMap<K, Incident>,
+    incidents: &mut BTreeMap<K, IncidentStatus>,
     key: K,
     event_type: EventType,
     api: ApiVersion,
@@ -269,7 +292,7 @@ pub(super) fn wait<K: Ord>(
 
 impl KnownIncident {
     /// The integrations where the incident was opened, with its state there once the waiting events are delivered.
-    pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, Incident> {
+    pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, IncidentStatus> {
         let mut incidents: BTreeMap<_, _> = self.accepted.iter().map(|(key, incident)| (key, *incident)).collect();
         for row in &self.waiting {
             wait(&mut incidents, &row.service_key, row.event_type, row.api, row.sentry_at);
@@ -292,15 +315,15 @@ struct Decider<'b> {
     fences: BTreeMap<EventId, Fence>,
     times: Window,
     ends: HashMap<QueueRef<'b>, End>,
-    incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, Incident>>,
-    members: shared::Members<'b>,
+    incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, IncidentStatus>>,
+    members: shared::SharedIssues<'b>,
     /// The resolves that this batch changes; `None` for one that is no longer kept.
     resolves: BTreeMap<&'b IncidentKey, Option<Resolve>>,
     /// The seen webhooks of `known` that this batch forgets.
     forgotten: HashSet<&'b DedupKey>,
     /// The rows that replace stored events.
     replaced: HashMap<EventId, usize>,
-    ledger: attempts::Ledger<'b>,
+    changes: attempts::EventChanges<'b>,
     plan: Plan<'b>,
 }
 
@@ -337,11 +360,11 @@ impl<'b> Decider<'b> {
             times,
             ends,
             incidents,
-            members: shared::Members::new(known),
+            members: shared::SharedIssues::new(known),
             resolves: BTreeMap::new(),
             forgotten: HashSet::new(),
             replaced: HashMap::new(),
-            ledger: attempts::Ledger::default(),
+            changes: attempts::EventChanges::default(),
             plan: Plan::default(),
         }
     }
@@ -465,7 +488,7 @@ impl<'b> Decider<'b> {
     }
 
     fn into_plan(mut self) -> Plan<'b> {
-        self.ledger.write(&mut self.plan);
+        self.changes.write(&mut self.plan);
         self.plan.resolves = self.resolves.into_iter().collect();
         self.plan.members = self.members.into_changes();
         self.plan

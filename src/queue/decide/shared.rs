@@ -6,21 +6,21 @@ use chrono::{DateTime, Utc};
 
 use super::{QueueRef, owned};
 use crate::pagerduty::IncidentKey;
-use crate::queue::store::{IncidentQueue, Known, Member};
+use crate::queue::store::{Known, QueueKey, SharedIssue};
 
 /// An issue of a shared incident.
 type MemberRef<'b> = (&'b IncidentKey, QueueRef<'b>);
 
 /// The issues of shared incidents while a batch is decided.
-pub(super) struct Members<'b> {
-    states: BTreeMap<MemberRef<'b>, Member>,
+pub(super) struct SharedIssues<'b> {
+    states: BTreeMap<MemberRef<'b>, SharedIssue>,
     /// The issues that this batch changes.
     changed: BTreeSet<MemberRef<'b>>,
     /// The shared incidents in which other issues than those in `states` are open.
-    open_otherwise: &'b BTreeSet<IncidentQueue>,
+    open_otherwise: &'b BTreeSet<QueueKey>,
 }
 
-impl<'b> Members<'b> {
+impl<'b> SharedIssues<'b> {
     pub(super) fn new(known: &'b Known) -> Self {
         let states = known
             .members
@@ -30,7 +30,7 @@ impl<'b> Members<'b> {
     }
 
     /// The shared incidents that an issue is or was open in.
-    pub(super) fn of(&self, issue_key: &IncidentKey) -> Vec<(QueueRef<'b>, Member)> {
+    pub(super) fn of(&self, issue_key: &IncidentKey) -> Vec<(QueueRef<'b>, SharedIssue)> {
         let of_issue = self.states.iter().filter(|((key, _), _)| *key == issue_key);
         of_issue.map(|((_, queue), member)| (*queue, *member)).collect()
     }
@@ -47,7 +47,7 @@ impl<'b> Members<'b> {
         let before = self.states.get(&member);
         let received_at = before.map_or(received_at, |before| before.received_at.max(received_at));
         let sentry_at = before.and_then(|before| before.sentry_at).max(sentry_at);
-        self.states.insert(member, Member { is_open: true, received_at, sentry_at });
+        self.states.insert(member, SharedIssue { is_open: true, received_at, sentry_at });
         self.changed.insert(member);
     }
 
@@ -68,7 +68,7 @@ impl<'b> Members<'b> {
             || self.open_otherwise.contains(&owned(queue))
     }
 
-    pub(super) fn into_changes(self) -> Vec<(&'b IncidentKey, IncidentQueue, Member)> {
+    pub(super) fn into_changes(self) -> Vec<(&'b IncidentKey, QueueKey, SharedIssue)> {
         let states = &self.states;
         let changes = self.changed.iter().filter_map(|member| Some((member.0, owned(member.1), *states.get(member)?)));
         changes.collect()

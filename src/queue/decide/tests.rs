@@ -8,7 +8,7 @@ use crate::envelope::{FollowUp, dedup};
 use crate::pagerduty::event::{AlertSource, Details, EventAction, Trigger};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
-use crate::queue::store::{Attemptable, Member, Seen, Settling, WaitingRow};
+use crate::queue::store::{Attemptable, Settling, SharedIssue, WaitingRow};
 
 pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
@@ -113,8 +113,8 @@ fn decided(known: &Known, words: &str) -> (String, String) {
 }
 
 /// A trigger that waits at the end of the queue of an incident.
-fn tail(name: &str, id: i64, count: u32) -> (IncidentQueue, Tail) {
-    let queue = IncidentQueue { incident_key: incident(name), service_key: key(KEY) };
+fn tail(name: &str, id: i64, count: u32) -> (QueueKey, Tail) {
+    let queue = QueueKey { incident_key: incident(name), service_key: key(KEY) };
     (queue, Tail { id: EventId::new(id), count, first_seen: at(-9), sentry_at: None })
 }
 
@@ -122,7 +122,10 @@ fn tail(name: &str, id: i64, count: u32) -> (IncidentQueue, Tail) {
 /// Sentry received its latest trigger.
 fn accepted(at_keys: &[(&str, bool, i64)]) -> Known {
     let accepted = at_keys.iter().map(|(text, is_open, second)| {
-        (key(text), Incident { is_open: *is_open, apis: ApiSet::only(ApiVersion::V1), triggered_at: Some(at(*second)) })
+        (
+            key(text),
+            IncidentStatus { is_open: *is_open, apis: ApiSet::only(ApiVersion::V1), triggered_at: Some(at(*second)) },
+        )
     });
     let known = KnownIncident { accepted: accepted.collect(), waiting: Vec::new() };
     Known { incidents: HashMap::from([(incident("1"), known)]), ..Known::default() }
@@ -227,7 +230,7 @@ fn a_trigger_and_a_resolve_belong_in_sentrys_order_in_whatever_order_they_come()
 
 #[test]
 fn a_copy_of_a_signed_resolve_does_nothing() {
-    let seen = Seen { incident_key: incident("1"), event_type: EventType::Resolve };
+    let seen = (incident("1"), EventType::Resolve);
     let mut known = accepted(&[(KEY, true, -9)]);
     known.seen.insert(dedup::key_of("R1"), seen);
     assert_eq!(decided(&known, "R1").1, "replayed");
@@ -237,7 +240,7 @@ fn a_copy_of_a_signed_resolve_does_nothing() {
 
 /// A waiting event whose last attempt has ended.
 fn settling(event_type: EventType, was_in_doubt: bool, is_known: bool) -> Settling {
-    let queue = IncidentQueue { incident_key: incident("1"), service_key: key(KEY) };
+    let queue = QueueKey { incident_key: incident("1"), service_key: key(KEY) };
     let (api, open_apis) = (ApiVersion::V1, ApiSet::default());
     Settling { queue, api, event_type, sentry_at: Some(at(3)), was_in_doubt, is_known, open_apis }
 }
@@ -262,7 +265,8 @@ fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
         let settle = Settle { id: EventId::new(7), disposition: disposition.clone(), at: at(9), fence: None };
         let batch = Batch { settles: vec![&settle, &settle], ..Batch::default() };
         let decision = decide(&batch, &known, &DedupWindow::default());
-        assert_eq!(decision.settled, [true, false], "it waits only once");
+        let settled: Vec<_> = decision.settled.iter().map(Result::is_ok).collect();
+        assert_eq!(settled, [true, false], "it waits only once");
         let is_open: Vec<_> = decision.plan.incidents.iter().map(|update| update.is_open).collect();
         assert_eq!(is_open, Vec::from_iter(expected), "{known:?}");
     }
@@ -295,7 +299,7 @@ fn the_counts_are_inserted_when_the_first_attempt_begins_and_stored_for_every_la
         let known = Known { beginning: HashMap::from([(id, event)]), ..Known::default() };
         let begin = Begin { id, at: at(9), past: Vec::new(), fence: None };
         let batch = Batch { begins: vec![&begin, &begin], ..Batch::default() };
-        let Decision { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
+        let Decided { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
         for begun in begun {
             assert_eq!(begun.unwrap().body, sent.as_bytes());
         }
@@ -305,6 +309,12 @@ fn the_counts_are_inserted_when_the_first_attempt_begins_and_stored_for_every_la
     }
 }
 
+/// The answer to the only attempt of a batch.
+fn begun(batch: &Batch<'_>, known: &Known) -> Result<Begun, QueueError> {
+    let [begun] = <[_; 1]>::try_from(decide(batch, known, &DedupWindow::default()).begun).unwrap();
+    begun
+}
+
 #[test]
 fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends_now() {
     let (first, second) = (EventId::new(6), EventId::new(7));
@@ -312,8 +322,10 @@ fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends
     let behind = Attemptable { earlier: Some(first), ..attemptable(1, true) };
     let known = Known { beginning: HashMap::from([(second, behind)]), ..Known::default() };
     let batch = Batch { begins: vec![&begin], ..Batch::default() };
-    assert_eq!(decide(&batch, &known, &DedupWindow::default()).begun, [Err(NotBegun::Behind(first))]);
-    assert_eq!(decide(&batch, &Known::default(), &DedupWindow::default()).begun, [Err(NotBegun::NotWaiting)]);
+    assert!(
+        matches!(begun(&batch, &known), Err(QueueError::Behind { id, earlier }) if (id, earlier) == (second, first))
+    );
+    assert!(matches!(begun(&batch, &Known::default()), Err(QueueError::NotWaiting(id)) if id == second));
 
     let settle = Settle { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence: None };
     let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
@@ -325,7 +337,7 @@ fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends
         settling: HashMap::from([(second, settling(EventType::Trigger, false, false))]),
         ..Known::default()
     };
-    assert_eq!(decide(&batch, &known, &DedupWindow::default()).begun, [Err(NotBegun::NotWaiting)]);
+    assert!(matches!(begun(&batch, &known), Err(QueueError::NotWaiting(id)) if id == second));
 }
 
 #[test]
@@ -344,17 +356,17 @@ fn what_another_bridge_delivers_by_now_is_neither_begun_nor_settled() {
         let batch = Batch { settles: vec![settle], begins: vec![begin], ..Batch::default() };
         let decision = decide(&batch, &known(fenced), &DedupWindow::default()).begun;
         let settled = decide(&batch, &known(fenced), &DedupWindow::default()).settled;
-        (settled[0], decision[0].as_ref().err().copied(), wanted(&batch))
+        (settled[0].is_ok(), decision.into_iter().next().unwrap().map(drop), wanted(&batch))
     };
     let (settled, begun, wanted) = outcomes(&settle(fence(5)), &attempt(second, fence(5)), &[]);
-    assert_eq!((settled, begun), (true, None));
+    assert!(settled && begun.is_ok());
     assert_eq!(wanted.fences, [(first, fence(5).unwrap()), (second, fence(5).unwrap())].into());
     assert_eq!(wanted.beginning, [(second, vec![first])]);
     let (settled, begun, _) = outcomes(&settle(fence(5)), &attempt(second, fence(5)), &[first, second]);
-    assert_eq!((settled, begun), (false, Some(NotBegun::Fenced)));
+    assert!(!settled && matches!(begun, Err(QueueError::Fenced(id)) if id == second));
     // The bridge lost the key and got it back meanwhile.
     let (settled, begun, wanted) = outcomes(&settle(fence(5)), &attempt(first, fence(7)), &[]);
-    assert_eq!((settled, begun), (false, None));
+    assert!(!settled && begun.is_ok());
     assert_eq!(wanted.fences, [(first, fence(7).unwrap())].into(), "the latest right counts");
     let (.., wanted) = outcomes(&settle(fence(5)), &attempt(second, fence(7)), &[first]);
     assert_eq!(wanted.beginning, [(second, vec![])], "it waits for what may not be settled");
@@ -370,7 +382,7 @@ fn alerts_that_are_folded_into_an_event_whose_attempt_begins_are_sent_with_it() 
         ..Known::default()
     };
     let batch = Batch { enqueues: enqueues.iter().collect(), begins: vec![&begin], ..Batch::default() };
-    let Decision { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
+    let Decided { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
     let sent = begun.into_iter().next().unwrap().unwrap();
     assert!(String::from_utf8(sent.body.clone()).unwrap().contains(r#""occurrences":2"#));
     assert_eq!((&plan.rows[0].envelope.body, plan.rows[0].envelope.counts_at), (&sent.body, None));
@@ -487,10 +499,10 @@ fn a_shared_incident_is_resolved_once_none_of_its_issues_is_open_any_more() {
         (rows(&decision.plan), outcomes(&decision.enqueued))
     };
     let issue = |name: &str, is_open: bool| {
-        let queue = IncidentQueue { incident_key: incident("9"), service_key: key(KEY) };
-        ((incident(name), queue), Member { is_open, received_at: at(-9), sentry_at: Some(at(-9)) })
+        let queue = QueueKey { incident_key: incident("9"), service_key: key(KEY) };
+        ((incident(name), queue), SharedIssue { is_open, received_at: at(-9), sentry_at: Some(at(-9)) })
     };
-    let queue = IncidentQueue { incident_key: incident("9"), service_key: key(KEY) };
+    let queue = QueueKey { incident_key: incident("9"), service_key: key(KEY) };
     let with = |is_open, open_otherwise| Known {
         members: BTreeMap::from([issue("1", is_open)]),
         open_otherwise,

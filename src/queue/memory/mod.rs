@@ -18,23 +18,20 @@ use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Edit};
 use super::event::with_counts_of;
 use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
-use super::store::{Incident, IncidentQueue, Member, Resolve, Seen};
-use super::writer::not_begun;
-use super::{
-    Begin, Begun, Enqueue, Enqueued, EventId, EventRecord, HeldId, QueueError, RejectedId, Settle, State, WaitingEvent,
-};
+use super::store::{IncidentStatus, QueueKey, Resolve, SharedIssue};
+use super::{Answers, Begin, Enqueue, EventId, EventRecord, HeldId, RejectedId, Settle, State, WaitingEvent};
 use crate::envelope::DedupKey;
-use crate::pagerduty::{IncidentKey, ServiceKey};
+use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
 /// A queue in memory. Several bridges may share it: every operation is a transaction by itself.
 #[derive(Debug, Default)]
 pub struct MemoryQueue {
-    events: BTreeMap<EventId, Event>,
+    events: BTreeMap<EventId, StoredEvent>,
     /// Each incident with the event that changed it last, and when.
-    incidents: BTreeMap<IncidentQueue, (Incident, EventId, DateTime<Utc>)>,
-    members: BTreeMap<(IncidentKey, IncidentQueue), Member>,
+    incidents: BTreeMap<QueueKey, (IncidentStatus, EventId, DateTime<Utc>)>,
+    members: BTreeMap<(IncidentKey, QueueKey), SharedIssue>,
     resolves: BTreeMap<IncidentKey, Resolve>,
-    seen: Vec<(DedupKey, Seen)>,
+    seen: BTreeMap<DedupKey, (IncidentKey, EventType)>,
     said: BTreeMap<DedupKey, DateTime<Utc>>,
     rejected: BTreeSet<RejectedId>,
     held: BTreeSet<HeldId>,
@@ -50,7 +47,7 @@ pub struct MemoryQueue {
 
 /// A stored event.
 #[derive(Clone, Debug)]
-struct Event {
+struct StoredEvent {
     /// The record, with the body as it is stored.
     record: EventRecord,
     counts_at: Option<usize>,
@@ -72,17 +69,6 @@ pub struct Operations {
     pub reserved: Vec<EventId>,
 }
 
-/// The answers to [`Operations`], each kind in its order; the same as those of a [`Queue`](super::Queue).
-#[derive(Debug)]
-pub struct Answers {
-    /// What was enqueued.
-    pub enqueued: Vec<Enqueued>,
-    /// Whether each event still waited.
-    pub settled: Vec<Result<(), QueueError>>,
-    /// What to send.
-    pub begun: Vec<Result<Begun, QueueError>>,
-}
-
 impl MemoryQueue {
     /// Commits operations by the rules of the queue. The dedup window is empty each time.
     pub fn commit(&mut self, operations: &Operations) -> Answers {
@@ -97,16 +83,8 @@ impl MemoryQueue {
         };
         let known = self.known(&decide::wanted(&batch));
         let decision = decide::decide(&batch, &known, &DedupWindow::default());
-        let rows = self.write(&decision.plan).rows;
-        let settled = settles.iter().zip(decision.settled);
-        let begun = begins.iter().zip(decision.begun);
-        Answers {
-            enqueued: decision.enqueued.into_iter().map(|planned| planned.numbered(&rows)).collect(),
-            settled: settled
-                .map(|(settle, waited)| waited.then_some(()).ok_or(QueueError::NotWaiting(settle.id)))
-                .collect(),
-            begun: begun.map(|(begin, begun)| begun.map_err(|reason| not_begun(begin.id, reason))).collect(),
-        }
+        let committed = self.write(&decision.plan);
+        decision.answers(committed)
     }
 
     /// Reserves the number of an event that is committed later, as PostgreSQL does: other events may be committed
@@ -157,7 +135,7 @@ impl MemoryQueue {
     /// Returns everything about one event, or `None` if it was discarded or never existed.
     #[must_use]
     pub fn get(&self, id: EventId) -> Option<EventRecord> {
-        let Event { mut record, counts_at, .. } = self.events.get(&id)?.clone();
+        let StoredEvent { mut record, counts_at, .. } = self.events.get(&id)?.clone();
         if record.last_attempt_at.is_none() {
             record.body = with_counts_of(record.body, counts_at, record.summary.count, record.summary.first_seen);
         }
@@ -194,7 +172,7 @@ impl MemoryQueue {
     /// how many attempts there were.
     #[must_use]
     pub fn attempts(&self) -> Vec<(ServiceKey, DateTime<Utc>, u32)> {
-        let of_events = self.events.values().filter_map(|Event { record, .. }| {
+        let of_events = self.events.values().filter_map(|StoredEvent { record, .. }| {
             Some((record.summary.service_key.clone(), record.last_attempt_at?, record.summary.attempts))
         });
         self.discarded.iter().cloned().chain(of_events).collect()
@@ -204,7 +182,7 @@ impl MemoryQueue {
         self.waiting_events().map(|event| &event.record)
     }
 
-    fn waiting_events(&self) -> impl DoubleEndedIterator<Item = &Event> {
+    fn waiting_events(&self) -> impl DoubleEndedIterator<Item = &StoredEvent> {
         self.events.values().filter(|event| event.record.summary.state == State::Waiting)
     }
 }

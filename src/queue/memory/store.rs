@@ -5,32 +5,32 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Event, MemoryQueue};
+use super::{MemoryQueue, StoredEvent};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, EventType, IncidentKey, ServiceKey};
 use crate::queue::decide::times;
 use crate::queue::external::SentryNotes;
 use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::store::{
-    Attemptable, Committed, Editable, Incident, IncidentChange, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known,
-    KnownIncident, Plan, Prune, Row, Seen, Settling, Store, Tail, WaitingRow, Wanted,
+    Attemptable, Committed, Dependencies, Editable, IncidentChange, IncidentStatus, KEEP_DISCARDED_ATTEMPTS, Known,
+    KnownIncident, Plan, Prune, QueueKey, Row, Settling, Store, Tail, WaitingRow,
 };
 use crate::queue::{
     CanaryChange, EventId, EventRecord, EventSummary, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError,
     RejectedId, State,
 };
 
-impl Event {
+impl StoredEvent {
     fn id(&self) -> EventId {
         self.record.summary.id
     }
 
-    fn queue(&self) -> IncidentQueue {
+    fn queue(&self) -> QueueKey {
         let EventSummary { incident_key, service_key, .. } = &self.record.summary;
-        IncidentQueue { incident_key: incident_key.clone(), service_key: service_key.clone() }
+        QueueKey { incident_key: incident_key.clone(), service_key: service_key.clone() }
     }
 
-    fn is_of(&self, queue: &IncidentQueue) -> bool {
+    fn is_of(&self, queue: &QueueKey) -> bool {
         let EventSummary { incident_key, service_key, .. } = &self.record.summary;
         *incident_key == queue.incident_key && *service_key == queue.service_key
     }
@@ -51,7 +51,7 @@ impl Event {
 }
 
 impl MemoryQueue {
-    pub(super) fn known(&self, wanted: &Wanted) -> Known {
+    pub(super) fn known(&self, wanted: &Dependencies) -> Known {
         let mut known = Known::default();
         let fenced = wanted.fences.iter().filter(|(id, fence)| self.is_fenced(**id, **fence));
         known.fenced.extend(fenced.map(|(id, _)| *id));
@@ -62,7 +62,7 @@ impl MemoryQueue {
         let members = self.members.iter().filter(|((issue_key, _), _)| wanted.issues.contains(issue_key));
         known.members.extend(members.map(|(member, state)| (member.clone(), *state)));
         let queues: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
-        let is_open_otherwise = |queue: &IncidentQueue| {
+        let is_open_otherwise = |queue: &QueueKey| {
             let others = self.members.iter().filter(|((issue_key, _), _)| !wanted.issues.contains(issue_key));
             others.into_iter().any(|((_, other), member)| other == queue && member.is_open)
         };
@@ -93,7 +93,7 @@ impl MemoryQueue {
                 known.incidents.insert(key.clone(), incident);
             }
         }
-        known.seen.extend(self.seen.iter().filter(|(key, _)| wanted.seen.contains(key)).cloned());
+        known.seen.extend(wanted.seen.iter().filter_map(|key| Some((key.clone(), self.seen.get(key)?.clone()))));
         known.said.extend(wanted.said.iter().filter_map(|key| Some((key.clone(), *self.said.get(key)?))));
         for event in wanted.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
             let settling = Settling {
@@ -122,7 +122,7 @@ impl MemoryQueue {
     }
 
     fn is_fenced(&self, id: EventId, fence: Fence) -> bool {
-        let lease = |event: &Event| LeaseName::Key(event.record.summary.service_key.clone());
+        let lease = |event: &StoredEvent| LeaseName::Key(event.record.summary.service_key.clone());
         self.events.get(&id).is_some_and(|event| !self.leases.allows(&lease(event), fence))
     }
 
@@ -149,7 +149,7 @@ impl MemoryQueue {
     }
 
     /// The APIs by which an incident was triggered since it was opened; none where it is not open.
-    fn open_apis(&self, queue: &IncidentQueue) -> ApiSet {
+    fn open_apis(&self, queue: &QueueKey) -> ApiSet {
         let open = self.incidents.get(queue).filter(|(incident, ..)| incident.is_open);
         open.map_or_else(ApiSet::default, |(incident, ..)| incident.apis)
     }
@@ -162,7 +162,9 @@ impl MemoryQueue {
         let is_first = last_attempt_at.is_none();
         let is_needed = begins || summary.count > 1 && is_first;
         Some(Attemptable {
-            earlier: earlier.find(|earlier| earlier.is_of(&queue) && !past.contains(&earlier.id())).map(Event::id),
+            earlier: earlier
+                .find(|earlier| earlier.is_of(&queue) && !past.contains(&earlier.id()))
+                .map(StoredEvent::id),
             is_first,
             api: event.record.api,
             body: is_needed.then(|| body.clone()),
@@ -176,7 +178,7 @@ impl MemoryQueue {
     pub(super) fn write(&mut self, plan: &Plan<'_>) -> Committed {
         self.write_edits(plan);
         for attempted in &plan.attempts {
-            if let Some(Event { record, .. }) = self.events.get_mut(&attempted.id) {
+            if let Some(StoredEvent { record, .. }) = self.events.get_mut(&attempted.id) {
                 record.summary.attempts += attempted.attempts;
                 record.last_attempt_at = Some(attempted.last_at);
             }
@@ -200,18 +202,15 @@ impl MemoryQueue {
                 None => drop(self.resolves.remove(incident_key)),
             }
         }
-        let is_forgotten =
-            |seen: &Seen| seen.event_type == EventType::Resolve && plan.forget_seen.contains(&&seen.incident_key);
-        self.seen.retain(|(_, seen)| !is_forgotten(seen));
+        self.seen.retain(|_, (incident_key, event_type)| {
+            *event_type != EventType::Resolve || !plan.forget_seen.contains(&&*incident_key)
+        });
         for (key, incident_key, event_type) in &plan.seen {
-            let seen = Seen { incident_key: (*incident_key).clone(), event_type: *event_type };
-            if self.seen.iter().all(|(known, _)| known != *key) {
-                self.seen.push(((*key).clone(), seen));
-            }
+            self.seen.entry((*key).clone()).or_insert_with(|| ((*incident_key).clone(), *event_type));
         }
         self.said.extend(plan.said.iter().map(|(key, at)| ((*key).clone(), *at)));
         for settled in &plan.settled {
-            if let Some(Event { record, .. }) = self.events.get_mut(&settled.id) {
+            if let Some(StoredEvent { record, .. }) = self.events.get_mut(&settled.id) {
                 record.summary.state = settled.state;
                 record.summary.reason = settled.reason.map(str::to_owned);
                 record.summary.finished_at = settled.finished_at;
@@ -222,7 +221,7 @@ impl MemoryQueue {
         for update in &plan.incidents {
             let before = self.incidents.get(update.queue).and_then(|(incident, ..)| incident.triggered_at);
             let triggered_at = before.max(update.sentry_at);
-            let incident = Incident { is_open: update.is_open, apis: update.apis, triggered_at };
+            let incident = IncidentStatus { is_open: update.is_open, apis: update.apis, triggered_at };
             self.incidents.insert(update.queue.clone(), (incident, update.event_id, update.changed_at));
         }
         let next = self.last_rejected + 1;
@@ -238,7 +237,7 @@ impl MemoryQueue {
 
     fn write_edits(&mut self, plan: &Plan<'_>) {
         for (id, _) in &plan.revived {
-            if let Some(Event { record, .. }) = self.events.get_mut(id) {
+            if let Some(StoredEvent { record, .. }) = self.events.get_mut(id) {
                 record.blamed = Duration::ZERO;
                 let summary = &mut record.summary;
                 summary.state = State::Waiting;
@@ -281,7 +280,7 @@ impl MemoryQueue {
             blamed: before.map_or(Duration::ZERO, |record| record.blamed),
             resolved_at: row.resolved_at,
         };
-        self.events.insert(id, Event { record, counts_at: envelope.counts_at, sentry_at: row.sentry_at });
+        self.events.insert(id, StoredEvent { record, counts_at: envelope.counts_at, sentry_at: row.sentry_at });
         id
     }
 
@@ -312,7 +311,7 @@ impl Store for MemoryQueue {
     const IS_SHARED: bool = true;
     const BLOCKS: bool = false;
 
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
         Ok(self.known(wanted))
     }
 
@@ -320,7 +319,7 @@ impl Store for MemoryQueue {
         Ok(self.write(plan))
     }
 
-    async fn peek(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn peek(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
         Ok(self.known(wanted))
     }
 

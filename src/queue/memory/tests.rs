@@ -16,7 +16,7 @@ use crate::queue::decide::tests::{OTHER, at, enqueue, key};
 use crate::queue::decide::{Batch, Edit, decide, wanted};
 use crate::queue::leases::{BridgeId, Fence, LeaseName, LeaseStore};
 use crate::queue::postgres::{PostgresEngine, PostgresLeases};
-use crate::queue::sqlite::Engine;
+use crate::queue::sqlite::SqliteEngine;
 use crate::queue::store::Store;
 use crate::queue::{Disposition, Held, HeldSender, Reader, Rejected};
 
@@ -155,7 +155,7 @@ async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
     let mut all = Drawn::default();
     for seed in 0..32 {
         let directory = tempfile::tempdir().unwrap();
-        let sqlite = Engine::open(&directory.path().join("bridge.db")).await.unwrap();
+        let sqlite = SqliteEngine::open(&directory.path().join("bridge.db")).await.unwrap();
         let reader = Reader::of(sqlite.reads());
         all.add(&compare(seed, sqlite, &reader, None).await);
     }

@@ -4,13 +4,12 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
+use super::PostgresEngine;
 use super::rows::stored;
 use super::rows::{api, apis, event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
-use super::{PostgresEngine, PostgresReads, schema};
-use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::queue::external::{CLOCK_TOLERANCE, SentryNotes};
 use crate::queue::store::{
-    Committed, Editable, Edits, IncidentQueue, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store as _, Wanted,
+    Committed, Dependencies, Editable, Edits, KEEP_DISCARDED_ATTEMPTS, Known, Plan, QueueKey, Store,
 };
 use crate::queue::{EventId, HeldId, QueueError, RejectedId, State};
 
@@ -56,7 +55,11 @@ const OLD_ATTEMPTS: &str =
     "DELETE FROM discarded WHERE last_attempt_at < (SELECT MAX(last_attempt_at) FROM discarded) - $1";
 
 /// Loads the rows of `wanted` that people are about to change. Their incidents are already locked.
-pub(super) async fn load_edited(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+pub(super) async fn load_edited(
+    connection: &mut PgConnection,
+    wanted: &Dependencies,
+    known: &mut Known,
+) -> sqlx::Result<()> {
     if !wanted.editing.is_empty() {
         for row in rows(sqlx::query(EDITING).bind(numbers(&wanted.editing)), connection).await? {
             if let Some(event) = editable(&row)? {
@@ -82,7 +85,7 @@ pub(super) async fn load_edited(connection: &mut PgConnection, wanted: &Wanted, 
 /// Parses an event. Columns that cannot be read do not prevent it from being changed.
 fn editable(row: &PgRow) -> sqlx::Result<Option<Editable>> {
     let Some(state) = State::parse(row.try_get("state")?) else { return Ok(None) };
-    let queue = || Some(IncidentQueue { incident_key: incident_key(row).ok()?, service_key: service_key(row).ok()? });
+    let queue = || Some(QueueKey { incident_key: incident_key(row).ok()?, service_key: service_key(row).ok()? });
     let opener = row.try_get::<Option<i64>, _>("opener")?.map(EventId::new);
     Ok(Some(Editable {
         state,
@@ -139,39 +142,21 @@ pub(super) async fn write_edited(connection: &mut PgConnection, plan: &Plan<'_>)
     Ok(())
 }
 
-/// A connection for changes from outside.
-#[derive(Debug)]
-pub(in crate::queue) struct PostgresEdits(PostgresEngine);
-
-impl PostgresEdits {
-    pub(in crate::queue) async fn open(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
-        let mut engine = PostgresEngine::beside(config, url)?;
-        let server = engine.server().clone();
-        schema::check(&mut server.connect().await?, &server).await?;
-        engine.announces_changes();
-        Ok(Self(engine))
-    }
-
-    pub(in crate::queue) fn reads(&self) -> PostgresReads {
-        self.0.reads()
-    }
-}
-
 #[async_trait]
-impl Edits for PostgresEdits {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
-        self.0.load(wanted).await
+impl Edits for PostgresEngine {
+    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
+        Store::load(self, wanted).await
     }
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
-        self.0.apply(plan).await
+        Store::apply(self, plan).await
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
-        self.0.write_sentry_notes(notes).await
+        Store::write_sentry_notes(self, notes).await
     }
 
     async fn close(self: Box<Self>) -> Result<(), QueueError> {
-        self.0.close().await
+        Store::close(*self).await
     }
 }

@@ -18,7 +18,7 @@ use super::{PostgresReads, Server, maintenance, schema, write};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::metrics::PersistedMetrics;
 use crate::queue::external::SentryNotes;
-use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
+use crate::queue::store::{Committed, Dependencies, Known, Plan, Prune, Store};
 use crate::queue::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
 /// How many bytes a probe writes; few alerts are larger.
@@ -73,13 +73,8 @@ struct Transaction {
 }
 
 /// A random number that a transaction stores in the database, in hexadecimal digits.
-#[derive(Clone, Debug)]
-struct Mark(String);
-
-impl Mark {
-    fn new() -> Self {
-        Self(hex::encode(rand::random::<[u8; 16]>()))
-    }
+fn new_mark() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
 }
 
 /// How many bytes of bodies a plan writes.
@@ -97,6 +92,13 @@ impl PostgresEngine {
         Ok(engine)
     }
 
+    /// Opens the database for changes from outside, with or without running bridges, which notice each of them.
+    pub(in crate::queue) async fn open_beside(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
+        let engine = Self { announces: true, ..Self::beside(config, url)? };
+        schema::check(&mut engine.server.connect().await?, &engine.server).await?;
+        Ok(engine)
+    }
+
     /// Opens the database, with its tables as they are.
     pub(super) fn beside(config: &DatabaseConfig, url: &PostgresUrl) -> Result<Self, QueueError> {
         let server = Server::new(config, url)?;
@@ -108,15 +110,6 @@ impl PostgresEngine {
     pub(in crate::queue) fn another(&self) -> Self {
         let (server, reads) = (self.server.clone(), self.reads.clone());
         Self { server, connection: None, transaction: None, reads, announces: self.announces }
-    }
-
-    /// Makes every commit from now on a change that running bridges have to notice.
-    pub(super) fn announces_changes(&mut self) {
-        self.announces = true;
-    }
-
-    pub(super) fn server(&self) -> &Server {
-        &self.server
     }
 
     pub(in crate::queue) fn reads(&self) -> PostgresReads {
@@ -185,9 +178,9 @@ impl PostgresEngine {
 
     /// Inserts the mark and commits. If the connection is lost before the response, the mark tells whether the
     /// transaction was committed.
-    async fn commit(&mut self, mut transaction: Transaction, mark: &Mark) -> Result<(), QueueError> {
+    async fn commit(&mut self, mut transaction: Transaction, mark: &str) -> Result<(), QueueError> {
         let left = transaction.deadline.saturating_duration_since(Instant::now());
-        let commit = format!("INSERT INTO commits (id) VALUES (decode('{}', 'hex')); COMMIT", mark.0);
+        let commit = format!("INSERT INTO commits (id) VALUES (decode('{}', 'hex')); COMMIT", mark);
         let commit = sqlx::raw_sql(AssertSqlSafe(commit)).execute(&mut transaction.live.connection);
         match timeout(left, commit).await {
             Ok(Ok(_)) => {
@@ -213,16 +206,16 @@ impl PostgresEngine {
     ///
     /// It does so in a transaction that writes and waits for a synchronous standby: once that COMMIT is confirmed,
     /// everything that was committed before it is replicated as well.
-    async fn settle_doubt(&mut self, mark: &Mark, cause: &sqlx::Error) -> Result<(), QueueError> {
+    async fn settle_doubt(&mut self, mark: &str, cause: &sqlx::Error) -> Result<(), QueueError> {
         let transaction = self.begin(self.server.timeout()).await?;
-        let other = Mark::new();
+        let other = new_mark();
         let (mut transaction, is_left) = self
             .step(transaction, async |connection| {
                 let query =
                     sqlx::query("INSERT INTO commits (id) VALUES (decode($1, 'hex')) ON CONFLICT (id) DO NOTHING");
-                let left = query.bind(&mark.0).execute(&mut *connection).await?.rows_affected();
+                let left = query.bind(mark).execute(&mut *connection).await?.rows_affected();
                 sqlx::query("INSERT INTO commits (id) VALUES (decode($1, 'hex'))")
-                    .bind(&other.0)
+                    .bind(&other)
                     .execute(connection)
                     .await?;
                 Ok(left == 1)
@@ -259,7 +252,7 @@ impl Store for PostgresEngine {
     const IS_SHARED: bool = true;
     const BLOCKS: bool = false;
 
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
         // An unfinished transaction is ended by closing its connection.
         drop(self.transaction.take());
         let transaction = self.begin(self.server.timeout()).await?;
@@ -286,7 +279,7 @@ impl Store for PostgresEngine {
                 Ok(committed)
             })
             .await?;
-        self.commit(transaction, &Mark::new()).await?;
+        self.commit(transaction, &new_mark()).await?;
         Ok(committed)
     }
 
@@ -296,7 +289,7 @@ impl Store for PostgresEngine {
     }
 
     /// Always fails: it is meant for attempts that cannot be recorded, and other bridges would not know of those.
-    async fn peek(&mut self, _wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn peek(&mut self, _wanted: &Dependencies) -> Result<Known, QueueError> {
         Err(QueueError::ReadOnly { database: self.server.name() })
     }
 
@@ -309,7 +302,7 @@ impl Store for PostgresEngine {
         let keep = async |connection: &mut PgConnection| maintenance::write_metrics(connection, metrics).await;
         let (transaction, ()) = self.step(transaction, keep).await?;
         // Committed with a mark, because the counts must not be added twice.
-        self.commit(transaction, &Mark::new()).await
+        self.commit(transaction, &new_mark()).await
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {

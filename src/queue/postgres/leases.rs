@@ -18,7 +18,7 @@ use crate::pagerduty::ServiceKey;
 use crate::queue::leases::{
     BridgeId, BridgeInfo, BridgeRow, KEEP_BRIDGES, LeaseChanges, LeaseName, LeaseRow, LeaseStore, LeaseView,
 };
-use crate::queue::store::{Known, Wanted};
+use crate::queue::store::{Dependencies, Known};
 use crate::queue::{EventId, QueueError};
 
 /// The channel of the hints.
@@ -281,7 +281,11 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Finds out which events of `wanted` are fenced. An event that no longer exists is not.
-pub(super) async fn load_fenced(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+pub(super) async fn load_fenced(
+    connection: &mut PgConnection,
+    wanted: &Dependencies,
+    known: &mut Known,
+) -> sqlx::Result<()> {
     if wanted.fences.is_empty() {
         return Ok(());
     }

@@ -19,8 +19,8 @@ use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
 use crate::queue::store::{
-    Attemptable, Incident, IncidentQueue, Known, KnownIncident, Member, Resolve, Seen, Settling, Tail, WaitingRow,
-    Wanted,
+    Attemptable, Dependencies, IncidentStatus, Known, KnownIncident, QueueKey, Resolve, Settling, SharedIssue, Tail,
+    WaitingRow,
 };
 
 /// Locks incidents until the end of the transaction. An existing row is locked without being written, unless it was
@@ -138,7 +138,7 @@ const BEGINNING: &str = "SELECT events.id, state, begins, service_key, api, rece
     JOIN events ON events.id = wanted.id LEFT JOIN bodies ON bodies.id = events.id";
 
 /// Loads `wanted`.
-pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<Known> {
+pub(super) async fn load(connection: &mut PgConnection, wanted: &Dependencies) -> sqlx::Result<Known> {
     lock(connection, wanted).await?;
     let mut known = Known::default();
     load_fenced(connection, wanted, &mut known).await?;
@@ -165,7 +165,7 @@ pub(super) async fn load(connection: &mut PgConnection, wanted: &Wanted) -> sqlx
     Ok(known)
 }
 
-async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()> {
+async fn lock(connection: &mut PgConnection, wanted: &Dependencies) -> sqlx::Result<()> {
     let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
     let keys = queues.chain(&wanted.incidents).chain(&wanted.issues);
     let keys: Vec<_> = keys.map(|key| stored(key.as_str())).collect();
@@ -183,7 +183,7 @@ async fn lock(connection: &mut PgConnection, wanted: &Wanted) -> sqlx::Result<()
     query.execute(connection).await.map(drop)
 }
 
-async fn load_known(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+async fn load_known(connection: &mut PgConnection, wanted: &Dependencies, known: &mut Known) -> sqlx::Result<()> {
     let queues = || wanted.queues.iter();
     let incidents = queues().map(|queue| &queue.incident_key).chain(&wanted.incidents).chain(&wanted.issues);
     let resolved: Vec<_> = incidents.map(|key| stored(key.as_str())).collect();
@@ -209,7 +209,7 @@ async fn load_known(connection: &mut PgConnection, wanted: &Wanted, known: &mut 
                 known.resolves.insert(incident_key(&row)?, Resolve { happened_at, received_at });
             }
             2 => {
-                let seen = Seen { incident_key: incident_key(&row)?, event_type: event_type(&row)? };
+                let seen = (incident_key(&row)?, event_type(&row)?);
                 known.seen.extend(dedup_key(&wanted.seen, &row)?.map(|key| (key, seen)));
             }
             _ => {
@@ -222,13 +222,13 @@ async fn load_known(connection: &mut PgConnection, wanted: &Wanted, known: &mut 
 }
 
 /// Loads what is known of issues that share incidents with others.
-async fn load_members(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+async fn load_members(connection: &mut PgConnection, wanted: &Dependencies, known: &mut Known) -> sqlx::Result<()> {
     let issues: Vec<_> = wanted.issues.iter().map(|key| stored(key.as_str())).collect();
     for row in rows(sqlx::query(MEMBERS).bind(&issues), connection).await? {
         // Rows with an invalid service key are skipped: they are never delivered.
         let Ok(service_key) = service_key(&row) else { continue };
-        let queue = IncidentQueue { incident_key: incident_key(&row)?, service_key };
-        let member = Member {
+        let queue = QueueKey { incident_key: incident_key(&row)?, service_key };
+        let member = SharedIssue {
             is_open: row.try_get("is_open")?,
             received_at: time(&row, "received_at")?,
             sentry_at: optional_time(&row, "sentry_at")?,
@@ -244,7 +244,7 @@ async fn load_members(connection: &mut PgConnection, wanted: &Wanted, known: &mu
         .bind(shared.iter().map(|queue| queue.service_key.expose().to_owned()).collect::<Vec<_>>())
         .bind(issues);
     for row in rows(query, connection).await? {
-        let queue = IncidentQueue { incident_key: incident_key(&row)?, service_key: service_key(&row)? };
+        let queue = QueueKey { incident_key: incident_key(&row)?, service_key: service_key(&row)? };
         known.open_otherwise.insert(queue);
     }
     Ok(())
@@ -260,7 +260,7 @@ pub(super) async fn load_incidents(
     for row in rows(sqlx::query(INCIDENTS).bind(&stored), connection).await? {
         // Rows with an invalid service key are skipped: they are never delivered.
         if let (Some(key), Ok(service_key)) = (keys.get(line(&row)?), service_key(&row)) {
-            let incident = Incident {
+            let incident = IncidentStatus {
                 is_open: row.try_get("is_open")?,
                 apis: apis(&row, "apis")?,
                 triggered_at: optional_time(&row, "sentry_at")?,
@@ -280,7 +280,7 @@ pub(super) async fn load_incidents(
     Ok(())
 }
 
-async fn load_attempts(connection: &mut PgConnection, wanted: &Wanted, known: &mut Known) -> sqlx::Result<()> {
+async fn load_attempts(connection: &mut PgConnection, wanted: &Dependencies, known: &mut Known) -> sqlx::Result<()> {
     let past: HashMap<_, _> = wanted.beginning.iter().map(|(id, past)| (*id, past)).collect();
     let begin =
         wanted.beginning.iter().map(|(id, past)| (id.get(), true, i64::try_from(past.len()).unwrap_or(i64::MAX)));
@@ -318,7 +318,7 @@ fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptabl
 
 fn settling(row: &PgRow) -> sqlx::Result<Settling> {
     Ok(Settling {
-        queue: IncidentQueue { incident_key: incident_key(row)?, service_key: service_key(row)? },
+        queue: QueueKey { incident_key: incident_key(row)?, service_key: service_key(row)? },
         api: api(row)?,
         event_type: event_type(row)?,
         sentry_at: optional_time(row, "sentry_at")?,

@@ -23,7 +23,6 @@ mod schema;
 mod transfer;
 mod write;
 
-pub(super) use edit::PostgresEdits;
 pub(super) use engine::PostgresEngine;
 pub(super) use leases::PostgresLeases;
 pub(super) use pools::{ReadPool, Server};

@@ -54,24 +54,16 @@ struct Inner {
     distrusted: Mutex<Option<Instant>>,
 }
 
-/// What a server reports about itself when a connection is opened.
-#[derive(Debug)]
-struct Greeting {
-    version: i32,
-    is_standby: bool,
-}
-
-impl Greeting {
-    fn check(&self, database: String) -> Result<(), QueueError> {
-        if self.is_standby {
-            return Err(QueueError::ReadOnly { database });
-        }
-        if self.version < 130_000 {
-            let reason = "the server is older than PostgreSQL 13";
-            return Err(QueueError::CannotOpen { database, reason, advice: "upgrade it" });
-        }
-        Ok(())
+/// Refuses a standby, and a server whose version, as in `server_version_num`, is too old.
+fn check(version: i32, is_standby: bool, database: String) -> Result<(), QueueError> {
+    if is_standby {
+        return Err(QueueError::ReadOnly { database });
     }
+    if version < 130_000 {
+        let reason = "the server is older than PostgreSQL 13";
+        return Err(QueueError::CannotOpen { database, reason, advice: "upgrade it" });
+    }
+    Ok(())
 }
 
 impl Server {
@@ -129,7 +121,7 @@ impl Server {
         let row = sqlx::raw_sql(AssertSqlSafe([plans, greeting].concat())).fetch_one(connection).await;
         let (version, is_standby) =
             row.and_then(|row| <(i32, bool)>::from_row(&row)).map_err(|error| self.error(error))?;
-        Greeting { version, is_standby }.check(self.name())
+        check(version, is_standby, self.name())
     }
 
     /// Begins a transaction with these statements.
@@ -221,12 +213,12 @@ pub(in crate::queue) struct ReadPool {
 }
 
 /// A connection of a pool, which is returned only if nothing is left unread on it.
-struct Lent {
+struct BorrowedConnection {
     connection: Option<PoolConnection<Postgres>>,
     is_clean: bool,
 }
 
-impl Drop for Lent {
+impl Drop for BorrowedConnection {
     fn drop(&mut self) {
         if !self.is_clean {
             // Closed without a clean shutdown: the other end may be gone, and a response may be on its way.
@@ -255,18 +247,18 @@ impl ReadPool {
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
         let connection = self.pool.acquire().await.map_err(|error| self.acquire_error(error))?;
-        let mut lent = Lent { connection: Some(connection), is_clean: false };
-        let Some(connection) = lent.connection.as_mut() else { return Err(QueueError::Closed) };
+        let mut borrowed = BorrowedConnection { connection: Some(connection), is_clean: false };
+        let Some(connection) = borrowed.connection.as_mut() else { return Err(QueueError::Closed) };
         match bounded(limit, self.server.read(connection, work)).await {
             Some(Ok(done)) => {
-                lent.is_clean = true;
+                borrowed.is_clean = true;
                 Ok(done)
             }
             Some(Err(error)) => {
                 match failure(&error) {
                     PgFailure::Connection => self.server.distrust(),
                     // A transaction that failed is still open.
-                    PgFailure::Conflict | PgFailure::Statement => lent.is_clean = !self.server.0.is_pooled,
+                    PgFailure::Conflict | PgFailure::Statement => borrowed.is_clean = !self.server.0.is_pooled,
                 }
                 Err(self.server.error(error))
             }
@@ -311,8 +303,7 @@ mod tests {
     #[test]
     fn a_standby_and_a_server_before_version_13_are_refused() {
         let said = |version, is_standby| {
-            let greeting = Greeting { version, is_standby };
-            greeting.check("db/bridge".to_owned()).err().map(|error| error.to_string()).unwrap_or_default()
+            check(version, is_standby, "db/bridge".to_owned()).err().map(|error| error.to_string()).unwrap_or_default()
         };
         for version in [130_000, 150_020, 180_001] {
             assert_eq!(said(version, false), "");

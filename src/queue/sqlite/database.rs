@@ -29,7 +29,7 @@ pub(super) const CHECKPOINT: &str = "500";
 
 /// The settings of a connection that writes, in the order in which they are made.
 const WRITING: [(&str, &str); 7] = [
-    // For a new file, before anything is written to it. Free pages are returned in small steps, see `Engine::shrink`.
+    // For a new file, before anything is written to it. Free pages are returned in small steps, see `SqliteEngine::shrink`.
     ("auto_vacuum", "INCREMENTAL"),
     ("journal_mode", "WAL"),
     ("foreign_keys", "ON"),

@@ -8,12 +8,12 @@ use rusqlite::Connection;
 use tokio::task::spawn_blocking;
 
 use super::database::Database;
-use super::load::{Loaded, load};
+use super::load::load;
 use super::write::{self, run};
 use super::{SqliteReads, maintenance};
 use crate::queue::QueueError;
 use crate::queue::external::SentryNotes;
-use crate::queue::store::{Committed, Edits, Known, Plan, Wanted};
+use crate::queue::store::{Committed, Dependencies, Edits, Known, Plan};
 
 /// A connection that writes, next to that of a bridge.
 ///
@@ -64,10 +64,10 @@ impl SqliteEdits {
 
 #[async_trait]
 impl Edits for SqliteEdits {
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
         self.transaction = None;
         let wanted = wanted.clone();
-        let (connection, Loaded { known, last }) = self
+        let (connection, (known, last)) = self
             .aside(move |connection| {
                 run(connection, "BEGIN IMMEDIATE", [])?;
                 load(connection, &wanted)

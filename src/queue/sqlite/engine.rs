@@ -11,13 +11,13 @@ use rusqlite::Connection;
 
 use super::database::{CHECKPOINT, Database};
 use super::files::{FileChange, FileCheck, Files};
-use super::load::{Loaded, load};
+use super::load::load;
 use super::recovery::Saved;
 use super::write::{self, run};
 use super::{SqliteReads, maintenance, recovery, schema};
 use crate::metrics::PersistedMetrics;
 use crate::queue::external::SentryNotes;
-use crate::queue::store::{Committed, Known, Plan, Prune, Store, Wanted};
+use crate::queue::store::{Committed, Dependencies, Known, Plan, Prune, Store};
 use crate::queue::{CanaryChange, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
 /// The first pause between two attempts to open files again; it doubles with each.
@@ -31,7 +31,7 @@ const RECENT: usize = 10_000;
 
 /// Commits to one SQLite file, which no other bridge can open meanwhile.
 #[derive(Debug)]
-pub(in crate::queue) struct Engine {
+pub(in crate::queue) struct SqliteEngine {
     database: Database,
     connection: Option<Connection>,
     /// The connection of a commit that found the disk full, until another one succeeds.
@@ -67,7 +67,7 @@ struct Broken {
     pause: Duration,
 }
 
-impl Engine {
+impl SqliteEngine {
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
         let database = Database::new(path);
         database.create()?;
@@ -277,11 +277,11 @@ fn is_rolled_back(connection: &Connection) -> bool {
     connection.is_autocommit() || (run(connection, "ROLLBACK", []).is_ok() && connection.is_autocommit())
 }
 
-impl Store for Engine {
+impl Store for SqliteEngine {
     const IS_SHARED: bool = false;
     const BLOCKS: bool = true;
 
-    async fn load(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
         if let Some(unfinished) = self.transaction.take() {
             drop(unfinished);
             self.files.forget();
@@ -291,7 +291,7 @@ impl Store for Engine {
         // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
         let begun = run(&connection, "BEGIN IMMEDIATE", []);
         match begun.and_then(|_| load(&connection, wanted)) {
-            Ok(Loaded { known, last }) => {
+            Ok((known, last)) => {
                 self.transaction = Some(Transaction { connection, last });
                 Ok(known)
             }
@@ -310,9 +310,9 @@ impl Store for Engine {
         Ok(committed)
     }
 
-    async fn peek(&mut self, wanted: &Wanted) -> Result<Known, QueueError> {
+    async fn peek(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
         let loaded = self.database.connect_reading().and_then(|connection| load(&connection, wanted));
-        loaded.map(|loaded| loaded.known).map_err(|error| self.database.write_error(error))
+        loaded.map(|(known, _)| known).map_err(|error| self.database.write_error(error))
     }
 
     async fn prune(&mut self, prune: Prune) -> Result<u64, QueueError> {
@@ -370,7 +370,7 @@ impl Store for Engine {
 }
 
 #[cfg(test)]
-impl Engine {
+impl SqliteEngine {
     /// Asks the writing connection itself.
     pub(in crate::queue) fn pragma(&self, pragma: &str) -> i64 {
         self.connection.as_ref().unwrap().query_row(pragma, [], |row| row.get(0)).unwrap()

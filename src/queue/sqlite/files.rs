@@ -420,7 +420,7 @@ mod tests {
         let path = directory.path().join("bridge.db");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let head = runtime.block_on(async {
-            let _engine = super::super::Engine::open(&path).await.unwrap();
+            let _engine = super::super::SqliteEngine::open(&path).await.unwrap();
             fs::read(beside(&path, "-wal")).unwrap()[..LOG_HEAD].to_vec()
         });
         assert_eq!(log_page_size(&head), Some(4096));

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::database::is_write_damaged;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::store::{
-    Attemptable, Editable, Incident, IncidentQueue, Known, KnownIncident, Member, Resolve, Seen, Settling, Tail,
-    WaitingRow, Wanted,
+    Attemptable, Dependencies, Editable, IncidentStatus, Known, KnownIncident, QueueKey, Resolve, Settling,
+    SharedIssue, Tail, WaitingRow,
 };
 use crate::queue::{EventId, State};
 
@@ -90,16 +90,10 @@ const REJECTED: &str = "SELECT 1 FROM rejected WHERE id = ?";
 
 const HELD: &str = "SELECT 1 FROM held WHERE id = ?";
 
-/// What is stored, and the last number that was assigned to an event.
-#[derive(Debug, Default)]
-pub(super) struct Loaded {
-    pub(super) known: Known,
-    pub(super) last: i64,
-}
-
-pub(super) fn load(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<Loaded> {
+/// Loads `wanted`. Also returns the last number that was assigned to an event, or 0 if no event is enqueued.
+pub(super) fn load(connection: &Connection, wanted: &Dependencies) -> rusqlite::Result<(Known, i64)> {
     // No other bridge uses the file, so no fence is needed, and the dedup window is in memory.
-    let Wanted {
+    let Dependencies {
         queues,
         incidents,
         issues,
@@ -115,13 +109,12 @@ pub(super) fn load(connection: &Connection, wanted: &Wanted) -> rusqlite::Result
         unfolded,
         fences: _,
     } = wanted;
-    let mut loaded = Loaded::default();
-    let known = &mut loaded.known;
-    load_members(connection, wanted, known)?;
+    let (mut known, mut last) = (Known::default(), 0);
+    load_members(connection, wanted, &mut known)?;
     let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
     let all: BTreeSet<_> = incidents.iter().chain(shared).cloned().collect();
     if !queues.is_empty() || !all.is_empty() {
-        loaded.last = one(connection, LAST, [], |row| row.get(0))?.unwrap_or_default();
+        last = one(connection, LAST, [], |row| row.get(0))?.unwrap_or_default();
     }
     for incident_key in all {
         let incident = load_incident(connection, &incident_key)?;
@@ -129,11 +122,11 @@ pub(super) fn load(connection: &Connection, wanted: &Wanted) -> rusqlite::Result
             known.incidents.insert(incident_key, incident);
         }
     }
-    load_resolves(connection, incidents.iter().chain(issues), known)?;
+    load_resolves(connection, incidents.iter().chain(issues), &mut known)?;
     for key in seen {
         let read = |row: &Row<'_>| {
             let incident_key = parsed(row, "incident_key", IncidentKey::parse)?;
-            Ok(Seen { incident_key, event_type: parsed(row, "event_type", EventType::parse)? })
+            Ok((incident_key, parsed(row, "event_type", EventType::parse)?))
         };
         known.seen.extend(one(connection, SEEN, [key.as_bytes()], read)?.map(|seen| (key.clone(), seen)));
     }
@@ -161,11 +154,11 @@ pub(super) fn load(connection: &Connection, wanted: &Wanted) -> rusqlite::Result
     }
     if *unfolded {
         // Nothing may be folded into waiting events.
-        load_resolves(connection, queues.iter().map(|queue| &queue.incident_key), known)?;
+        load_resolves(connection, queues.iter().map(|queue| &queue.incident_key), &mut known)?;
     } else {
-        load_tails(connection, queues, known)?;
+        load_tails(connection, queues, &mut known)?;
     }
-    Ok(loaded)
+    Ok((known, last))
 }
 
 /// Reads the only row of a statement, if it has one.
@@ -179,7 +172,7 @@ fn one<T>(
 }
 
 /// Loads what is known of issues that share incidents with others.
-fn load_members(connection: &Connection, wanted: &Wanted, known: &mut Known) -> rusqlite::Result<()> {
+fn load_members(connection: &Connection, wanted: &Dependencies, known: &mut Known) -> rusqlite::Result<()> {
     if wanted.issues.is_empty() {
         return Ok(());
     }
@@ -189,7 +182,7 @@ fn load_members(connection: &Connection, wanted: &Wanted, known: &mut Known) -> 
         while let Some(row) = rows.next()? {
             // Rows with an invalid service key are skipped: they are never delivered.
             let Ok(queue) = queue(row) else { continue };
-            let member = Member {
+            let member = SharedIssue {
                 is_open: get(row, "is_open")?,
                 received_at: time(row, "received_at")?.unwrap_or_default(),
                 sentry_at: time(row, "sentry_at")?,
@@ -217,7 +210,7 @@ fn load_incident(connection: &Connection, incident_key: &IncidentKey) -> rusqlit
     while let Some(row) = rows.next()? {
         let Ok(service_key) = ServiceKey::parse(text(row, "service_key")?) else { continue };
         let (is_open, triggered_at) = (get(row, "is_open")?, time(row, "sentry_at")?);
-        known.accepted.push((service_key, Incident { is_open, apis: apis(row, "apis"), triggered_at }));
+        known.accepted.push((service_key, IncidentStatus { is_open, apis: apis(row, "apis"), triggered_at }));
     }
     known.waiting = match load_waiting(connection, WAITING, incident_key) {
         Err(error) if is_write_damaged(&error) => load_waiting(connection, WAITING_UNREAD, incident_key)?,
@@ -246,7 +239,7 @@ fn load_waiting(connection: &Connection, sql: &str, incident_key: &IncidentKey) 
 }
 
 /// Loads the last events of queues and the last resolves of their incidents.
-fn load_tails(connection: &Connection, queues: &[IncidentQueue], known: &mut Known) -> rusqlite::Result<()> {
+fn load_tails(connection: &Connection, queues: &[QueueKey], known: &mut Known) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(TAIL)?;
     for queue in queues {
         let (tail, resolve) =
@@ -331,10 +324,10 @@ fn editable(row: &Row<'_>) -> rusqlite::Result<Option<Editable>> {
     }))
 }
 
-fn queue(row: &Row<'_>) -> rusqlite::Result<IncidentQueue> {
+fn queue(row: &Row<'_>) -> rusqlite::Result<QueueKey> {
     let incident_key = parsed(row, "incident_key", IncidentKey::parse)?;
     let service_key = parsed(row, "service_key", |text| ServiceKey::parse(text).ok())?;
-    Ok(IncidentQueue { incident_key, service_key })
+    Ok(QueueKey { incident_key, service_key })
 }
 
 /// The API of an event. A number that cannot be read does not prevent the event from being sent.

@@ -26,7 +26,7 @@ mod transfer;
 mod write;
 
 pub(super) use edit::SqliteEdits;
-pub(super) use engine::Engine;
+pub(super) use engine::SqliteEngine;
 pub(super) use read::SqliteReads;
 pub(super) use transfer::SqliteTransfer;
 

@@ -6,7 +6,7 @@ use sqlx::{ConnectOptions, Row as _, SqliteConnection};
 
 use super::database::Database;
 use super::read::{delivery, external, list, status};
-use super::{Engine, load, write};
+use super::{SqliteEngine, load, write};
 use crate::queue::store::Store as _;
 
 /// SQLite's plan of a query, one line for each step.
@@ -27,7 +27,7 @@ fn grows(step: &str) -> bool {
 }
 
 async fn tables(path: &Path) -> SqliteConnection {
-    Engine::open(path).await.unwrap().close().await.unwrap();
+    SqliteEngine::open(path).await.unwrap().close().await.unwrap();
     Database::new(path).reading().connect().await.unwrap()
 }
 

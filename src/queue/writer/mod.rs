@@ -24,10 +24,10 @@ use crate::logging::throttle;
 use crate::metrics::PersistedMetrics;
 
 use super::decide::dedup_window::DedupWindow;
-use super::decide::{self, Batch, Settle};
+use super::decide::{self, Answers, Batch, Settle};
 use super::external::SentryNotes;
 use super::held::Held;
-use super::store::{Begin, Committed, NotBegun, Plan, Prune, Store};
+use super::store::{Begin, Committed, Plan, Prune, Store};
 use super::{
     Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError, Rejected,
     RejectedId, WaitingEvent,
@@ -56,7 +56,7 @@ type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
 /// A command for the writer. Every reply is sent after the commit.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum WriterCommand {
     /// Committed together with others.
     Operation(Operation),
     /// Committed by itself, so that no alert ever fails with it.
@@ -92,9 +92,9 @@ pub(super) enum Maintenance {
     Shrink(u32, Reply<u64>),
 }
 
-/// Starts the writer. It ends on [`Command::Close`] or when every sender is dropped, after everything that was sent is
+/// Starts the writer. It ends on [`WriterCommand::Close`] or when every sender is dropped, after everything that was sent is
 /// committed.
-pub(super) fn spawn<S: Store>(store: S, status: Arc<WriterStatus>) -> mpsc::Sender<Command> {
+pub(super) fn spawn<S: Store>(store: S, status: Arc<WriterStatus>) -> mpsc::Sender<WriterCommand> {
     let (sender, receiver) = mpsc::channel(OPERATIONS);
     let writer =
         Writer { store, status, window: DedupWindow::default(), unrecorded: Vec::new(), unrecordable: Vec::new() };
@@ -108,7 +108,7 @@ pub(super) fn spawn<S: Store>(store: S, status: Arc<WriterStatus>) -> mpsc::Send
 
 /// Runs the writer on a thread of its own. If that thread cannot be started, every sender finds the queue closed, as if
 /// the writer had failed.
-fn run_on_thread<S: Store>(writer: Writer<S>, commands: mpsc::Receiver<Command>) {
+fn run_on_thread<S: Store>(writer: Writer<S>, commands: mpsc::Receiver<WriterCommand>) {
     let runtime = runtime::Builder::new_current_thread().enable_time().build();
     let started = runtime.and_then(|runtime| {
         thread::Builder::new().name(THREAD.to_owned()).spawn(move || runtime.block_on(writer.run(commands)))
@@ -137,17 +137,8 @@ struct Round {
     unfolded: bool,
 }
 
-/// The answers of a commit, for each kind of operation in its order.
-#[derive(Debug)]
-struct Answers {
-    enqueued: Vec<Enqueued>,
-    settled: Vec<bool>,
-    begun: Vec<Result<Begun, NotBegun>>,
-    rejected: Vec<RejectedId>,
-}
-
 impl<S: Store> Writer<S> {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<WriterCommand>) {
         let mut closing = Vec::new();
         loop {
             let command = match timeout(CHECK, commands.recv()).await {
@@ -162,9 +153,9 @@ impl<S: Store> Writer<S> {
             let mut next = Some(command);
             while let Some(command) = next {
                 match command {
-                    Command::Operation(operation) => round.add(operation),
-                    Command::Maintenance(task) => maintenance.push(task),
-                    Command::Close(reply) => {
+                    WriterCommand::Operation(operation) => round.add(operation),
+                    WriterCommand::Maintenance(task) => maintenance.push(task),
+                    WriterCommand::Close(reply) => {
                         is_closing = true;
                         closing.push(reply);
                     }
@@ -297,21 +288,20 @@ impl<S: Store> Writer<S> {
         self.unrecorded.clear();
         self.unrecordable.retain(|id| !batch.settles.iter().any(|settle| settle.id == *id));
         // Only after the commit: a webhook that was refused may be sent again.
-        for (dedup, received_at) in decision.said {
-            self.window.remember(dedup, received_at);
+        for (dedup, received_at) in &decision.said {
+            self.window.remember(dedup, *received_at);
         }
-        let enqueued: Vec<_> = decision.enqueued.into_iter().map(|planned| planned.numbered(&committed.rows)).collect();
         let takes_alerts =
-            batch.probe || enqueued.iter().any(|enqueued| *enqueued != Enqueued::Ignored(Ignored::Repeated));
+            batch.probe || decision.enqueued.iter().any(|enqueued| *enqueued != Enqueued::Ignored(Ignored::Repeated));
         let arrivals = arrivals(&decision.plan, &committed);
         self.status.report(&Commit::Done {
             took: begun_at.elapsed(),
             arrivals: &arrivals,
-            folded: folded(&enqueued),
+            folded: folded(&decision.enqueued),
             rejected: committed.rejected.len() as u64,
         });
         self.status.committed(takes_alerts, arrivals.into_iter());
-        Ok(Answers { enqueued, settled: decision.settled, begun: decision.begun, rejected: committed.rejected })
+        Ok(decision.answers(committed))
     }
 
     /// Records the unrecorded attempts one by one, and gives up those that cannot be recorded because of damage.
@@ -366,7 +356,7 @@ impl<S: Store> Writer<S> {
         let batch = Batch { begins: vec![begin], ..Batch::default() };
         let Ok(known) = self.store.peek(&decide::wanted(&batch)).await else { return Err(cause.clone()) };
         let decided = decide::decide(&batch, &known, &self.window).begun.pop();
-        let to_send = decided.unwrap_or(Err(NotBegun::NotWaiting)).map_err(|reason| not_begun(begin.id, reason))?;
+        let to_send = decided.unwrap_or(Err(QueueError::NotWaiting(begin.id)))?;
         let line = throttle::line("attempts were not recorded as begun", Level::Warn);
         log!(line.level, event = begin.id.get(); "sent without being recorded, because nothing can be committed: {cause}{line}");
         self.unrecorded.push((begin.id, begin.at));
@@ -421,26 +411,12 @@ impl Round {
             // There is an answer to every operation; without one, the caller would learn that the queue is closed.
             match operation {
                 Operation::Enqueue(_, reply) => drop(enqueued.next().map(|enqueued| reply.send(Ok(enqueued)))),
-                Operation::Begin(Begin { id, .. }, reply) => {
-                    let begun = begun.next().map(|begun| begun.map_err(|reason| not_begun(id, reason)));
-                    drop(begun.map(|begun| reply.send(begun)));
-                }
-                Operation::Settle(Settle { id, .. }, reply) => {
-                    let settled = settled.next().map(|waited| waited.then_some(()).ok_or(QueueError::NotWaiting(id)));
-                    drop(settled.map(|settled| reply.send(settled)));
-                }
+                Operation::Begin(_, reply) => drop(begun.next().map(|begun| reply.send(begun))),
+                Operation::Settle(_, reply) => drop(settled.next().map(|settled| reply.send(settled))),
                 Operation::Reject(_, reply) => drop(rejected.next().map(|id| reply.send(Ok(id)))),
                 Operation::Hold(_, reply) | Operation::Probe(reply) => drop(reply.send(Ok(()))),
             }
         }
-    }
-}
-
-pub(super) fn not_begun(id: EventId, reason: NotBegun) -> QueueError {
-    match reason {
-        NotBegun::NotWaiting => QueueError::NotWaiting(id),
-        NotBegun::Behind(earlier) => QueueError::Behind { id, earlier },
-        NotBegun::Fenced => QueueError::Fenced(id),
     }
 }
 
@@ -461,7 +437,7 @@ fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<WaitingEvent> {
 }
 
 /// How many alerts were folded into waiting events.
-fn folded(enqueued: &[Enqueued]) -> u64 {
+fn folded(enqueued: &[Enqueued<usize>]) -> u64 {
     let accepted = enqueued.iter().flat_map(|enqueued| match enqueued {
         Enqueued::Queued(accepted) => accepted.as_slice(),
         Enqueued::Ignored(_) => &[],

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use url::form_urlencoded;
 
 use super::text::{count, counted, harmless, shown};
-use crate::queue::admin::{Outcomes, Retried};
+use crate::queue::admin::Retried;
 use crate::queue::{EventId, EventSummary, ItemId, QueueError, Reader, RejectedId, State};
 
 /// How many events are followed at most.
@@ -72,7 +72,7 @@ impl Why {
 
 impl Notice {
     /// The notice for the outcomes of a retry.
-    pub(super) fn retried(outcomes: &Outcomes<Retried>) -> Self {
+    pub(super) fn retried(outcomes: &[(ItemId, Retried)]) -> Self {
         let mut retry = Retry::default();
         for (id, outcome) in outcomes {
             if outcome.is_well() {

@@ -258,7 +258,7 @@ impl TypedRow for SqliteRow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Engine;
+    use super::super::SqliteEngine;
     use super::*;
     use crate::pagerduty::{IncidentKey, ServiceKey};
     use crate::queue::reader::{DeliveryReads as _, StatusReads as _};
@@ -267,7 +267,7 @@ mod tests {
     async fn whoever_looks_waits_for_a_while_and_the_deliveries_do_not_wait_for_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
-        let _engine = Engine::open(&path).await.unwrap();
+        let _engine = SqliteEngine::open(&path).await.unwrap();
         let reads = SqliteReads::with_timeout(&Database::new(&path), Duration::from_secs(1));
         let mut held = Vec::new();
         for _ in 0..PEOPLE_CONNECTIONS {
@@ -285,7 +285,7 @@ mod tests {
     async fn a_look_that_hangs_is_given_up() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
-        let _engine = Engine::open(&path).await.unwrap();
+        let _engine = SqliteEngine::open(&path).await.unwrap();
         // The same time limit applies to waiting for a connection and to waiting for the disk.
         let mut reads = SqliteReads::with_timeout(&Database::new(&path), Duration::from_hours(1));
         reads.read_timeout = Duration::from_millis(1);
