@@ -24,10 +24,10 @@ use crate::queue::HeldId;
 use crate::web::AppState;
 
 /// How often the files are checked. A change is used only once it was seen twice, so that no half-written file is used.
-const LOOK: Duration = Duration::from_secs(2);
+const CHECK_FILES: Duration = Duration::from_secs(2);
 
 /// How often held webhooks are searched for those that have been held for too long.
-const EXPIRE: Duration = Duration::from_mins(1);
+const CHECK_EXPIRED: Duration = Duration::from_mins(1);
 
 /// How often the queue is checked for webhooks that other bridges hold.
 const CHECK_OTHERS: Duration = Duration::from_secs(10);
@@ -35,13 +35,10 @@ const CHECK_OTHERS: Duration = Duration::from_secs(10);
 /// How many times, at most, webhooks that came meanwhile are admitted before a new secret is used.
 const PASSES: u32 = 10;
 
-/// A callback that takes over a new configuration.
-type Follower = Box<dyn Fn(&Config)>;
-
 /// The configuration of a running bridge, whose secrets may be replaced, and the callbacks that follow it.
 pub(crate) struct LiveConfig {
     config: Config,
-    followers: Vec<Follower>,
+    followers: Vec<Box<dyn Fn(&Config)>>,
 }
 
 impl LiveConfig {
@@ -89,11 +86,11 @@ pub(crate) struct Reload {
     files: SecretFiles,
     hangups: Option<Signal>,
     /// What the files held when the secrets in use were read.
-    used: Digests,
+    applied: Digests,
     /// Other contents that were seen once.
     seen: Option<Digests>,
     /// Other contents that are invalid.
-    refused: Option<Digests>,
+    invalid: Option<Digests>,
     /// Whether held webhooks have to be checked and admitted once more.
     admits: bool,
     /// The newest held webhook at the last check of what other bridges hold.
@@ -105,13 +102,13 @@ impl Reload {
     /// changes.
     pub(crate) fn new(shared: Data<AppState>, live: LiveConfig, cluster: Cluster) -> Self {
         let (files, hangups) = (SecretFiles::default(), None);
-        let (used, seen, refused) = (Digests::new(), None, None);
-        Self { shared, live, cluster, files, hangups, used, seen, refused, admits: false, newest_held: None }
+        let (applied, seen, invalid) = (Digests::new(), None, None);
+        Self { shared, live, cluster, files, hangups, applied, seen, invalid, admits: false, newest_held: None }
     }
 
     /// Reads these files again when they change, and at once on a signal of `hangups`.
     pub(crate) fn with_files(self, files: SecretFiles, hangups: Signal) -> Self {
-        Self { used: files.digests().clone(), files, hangups: Some(hangups), ..self }
+        Self { applied: files.digests().clone(), files, hangups: Some(hangups), ..self }
     }
 
     /// Deletes webhooks that were held for too long while no bridge ran, and admits those that the initial secrets verify.
@@ -130,13 +127,13 @@ impl Reload {
         loop {
             let is_asked = tokio::select! {
                 () = hangup(&mut self.hangups) => true,
-                () = sleep(LOOK) => false,
+                () = sleep(CHECK_FILES) => false,
             };
-            self.look(is_asked).await;
+            self.check_files(is_asked).await;
             if self.admits {
                 self.admit_once_more().await;
             }
-            if expired.elapsed() >= EXPIRE {
+            if expired.elapsed() >= CHECK_EXPIRED {
                 self.expire().await;
                 expired = Instant::now();
             }
@@ -147,7 +144,7 @@ impl Reload {
         }
     }
 
-    async fn look(&mut self, is_asked: bool) {
+    async fn check_files(&mut self, is_asked: bool) {
         if self.files.is_empty() {
             if is_asked {
                 info!("SIGHUP: no secret is set by a file (`BRIDGE_..._FILE`), so there is nothing to read again");
@@ -158,11 +155,11 @@ impl Reload {
         // The disk, or what is mounted in its place, may be slow.
         let Ok(contents) = spawn_blocking(move || files.read()).await else { return };
         let found = contents.digests();
-        if found == self.used {
+        if found == self.applied {
             if is_asked {
                 info!("SIGHUP: the files of secrets have the same contents as before, so nothing changed");
             }
-            if self.refused.take().is_some() {
+            if self.invalid.take().is_some() {
                 info!("the files of secrets have the secrets in use again");
                 self.shared.metrics.unusable_secrets(None);
             }
@@ -174,22 +171,22 @@ impl Reload {
             return;
         }
         match contents.parse(&self.live.config) {
-            Ok(config) => self.use_from_now_on(config, found).await,
-            Err(problems) => self.refuse(&problems, found, is_asked),
+            Ok(config) => self.apply(config, found).await,
+            Err(problems) => self.report_invalid(&problems, found, is_asked),
         }
     }
 
-    fn refuse(&mut self, problems: &ConfigError, found: Digests, is_asked: bool) {
-        if self.refused.as_ref() != Some(&found) || is_asked {
+    fn report_invalid(&mut self, problems: &ConfigError, found: Digests, is_asked: bool) {
+        if self.invalid.as_ref() != Some(&found) || is_asked {
             let problems = problems.to_string().replace('\n', "; ");
             error!("a secret was read again and cannot be used, so the old one stays in use: {problems}");
             self.shared.metrics.unusable_secrets(Some(problems));
         }
-        self.refused = Some(found);
+        self.invalid = Some(found);
     }
 
-    async fn use_from_now_on(&mut self, config: Config, found: Digests) {
-        let changed = found.iter().filter(|(name, digest)| self.used.get(*name) != Some(digest));
+    async fn apply(&mut self, config: Config, found: Digests) {
+        let changed = found.iter().filter(|(name, digest)| self.applied.get(*name) != Some(digest));
         let (later, changed): (Vec<_>, Vec<_>) = changed.map(|(name, _)| *name).partition(|name| needs_restart(name));
         if !later.is_empty() {
             warn!("{} changed: restart the bridge to use it", later.join(", "));
@@ -216,7 +213,7 @@ impl Reload {
         self.cluster.set_fingerprint(fingerprint.clone());
         state.config_fingerprint.send_replace(Some(fingerprint));
         state.metrics.unusable_secrets(None);
-        (self.used, self.seen, self.refused) = (found, None, None);
+        (self.applied, self.seen, self.invalid) = (found, None, None);
         // A webhook may still be about to be held.
         self.admits = true;
     }

@@ -1,12 +1,12 @@
 //! Several bridges on one queue: which of them delivers for which service key, and which of them is the leader.
 //!
-//! - [`member`]: which leases one bridge requests, when it may send, and whether it reaches PagerDuty; pure
+//! - [`lease_holder`]: which leases one bridge requests, when it may send, and whether it reaches PagerDuty; pure
 //! - [`view`]: the bridges as people and metrics see them; pure
 //!
 //! [`Cluster`] is the bridge's handle. Its task exchanges leases with the database every second; a [`Permit`] from it is
 //! needed for each attempt. A bridge that has the queue to itself, as on SQLite, may do everything at any time.
 
-pub mod member;
+pub mod lease_holder;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::logging::throttle;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName, LeaseStore};
-use member::{Member, Reachability, Right, Timing};
+use lease_holder::{LeaseHolder, Reachability, Right, Timing};
 pub use view::{BridgeView, ClusterView};
 
 /// How often leases are exchanged with the database.
@@ -49,7 +49,7 @@ pub struct Cluster(Option<Arc<Membership>>);
 struct Membership {
     store: Arc<dyn LeaseStore>,
     timing: Timing,
-    state: Mutex<MemberState>,
+    state: Mutex<MembershipState>,
     view: watch::Sender<ClusterView>,
     /// Notified when the keys that this bridge delivers for may have changed, or may have new events.
     changed: Notify,
@@ -60,8 +60,8 @@ struct Membership {
 }
 
 #[derive(Debug)]
-struct MemberState {
-    member: Member,
+struct MembershipState {
+    leases: LeaseHolder,
     info: BridgeInfo,
     reachability: Reachability,
     /// How many attempts of each key are in flight.
@@ -96,8 +96,8 @@ impl Cluster {
         let (id, timing) = (BridgeId::random(), Timing::new(attempt));
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let info = BridgeInfo { id, name, version, fingerprint, is_leaving: false, reaches_pagerduty: true };
-        let state = MemberState {
-            member: Member::new(id, timing),
+        let state = MembershipState {
+            leases: LeaseHolder::new(id, timing),
             info,
             reachability: Reachability::default(),
             in_flight: BTreeMap::new(),
@@ -130,7 +130,7 @@ impl Cluster {
     pub fn is_leader(&self) -> bool {
         self.0
             .as_ref()
-            .is_none_or(|membership| membership.state().member.right(&LeaseName::Periodic, clock()).is_some())
+            .is_none_or(|membership| membership.state().leases.right(&LeaseName::Periodic, clock()).is_some())
     }
 
     /// Sets the fingerprint of the settings that this bridge has from now on.
@@ -172,7 +172,7 @@ impl Cluster {
         let membership = self.0.as_ref()?;
         let (state, now) = (membership.state(), clock());
         let left = |right: Right| (right.fence, right.send_until.saturating_sub(now));
-        let active = state.member.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), left(right))));
+        let active = state.leases.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), left(right))));
         Some(active.collect())
     }
 
@@ -186,7 +186,7 @@ impl Cluster {
         let mut fence = None;
         if let Some(membership) = &self.0 {
             let mut state = membership.state();
-            fence = Some(state.member.right(&LeaseName::Key(key.clone()), clock())?.fence);
+            fence = Some(state.leases.right(&LeaseName::Key(key.clone()), clock())?.fence);
             *state.in_flight.entry(key.clone()).or_default() += 1;
         }
         Some(Permit { cluster: self.clone(), key: key.clone(), fence })
@@ -235,7 +235,7 @@ impl Cluster {
     pub fn leave(&self) {
         if let Some(membership) = &self.0 {
             let mut state = membership.state();
-            state.member.leave();
+            state.leases.leave();
             state.info.is_leaving = true;
             membership.exchange_now.notify_one();
         }
@@ -258,7 +258,7 @@ impl Cluster {
 }
 
 impl Membership {
-    fn state(&self) -> MutexGuard<'_, MemberState> {
+    fn state(&self) -> MutexGuard<'_, MembershipState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -274,10 +274,10 @@ impl Membership {
         let asked_at = clock();
         let (info, changes) = {
             let mut state = self.state();
-            let MemberState { member, in_flight, reachability, info, .. } = &mut *state;
+            let MembershipState { leases, in_flight, reachability, info, .. } = &mut *state;
             info.reaches_pagerduty = reachability.is_reached(asked_at);
             let is_busy = |name: &LeaseName| name.key().is_some_and(|key| in_flight.contains_key(key));
-            (info.clone(), member.changes(asked_at, is_busy))
+            (info.clone(), leases.changes(asked_at, is_busy))
         };
         match self.store.exchange(&info, &changes, self.timing.lease).await {
             Ok(view) => {
@@ -285,7 +285,7 @@ impl Membership {
                 let mut state = self.state();
                 state.database_clock = Some((asked_at, view.now));
                 let is_first = view.leases.is_empty() && changes.create.is_empty();
-                state.member.answered(asked_at, &changes, view, now);
+                state.leases.answered(asked_at, &changes, view, now);
                 drop(state);
                 self.view.send_replace(shown);
                 self.changed.notify_one();
@@ -326,7 +326,7 @@ impl Membership {
                 Ok(keys) => {
                     let mut state = self.state();
                     if keys.is_empty() {
-                        let active = state.member.active(clock()).filter_map(|(name, _)| name.key().cloned());
+                        let active = state.leases.active(clock()).filter_map(|(name, _)| name.key().cloned());
                         let active: Vec<_> = active.collect();
                         state.hinted.extend(active);
                     } else {
@@ -361,7 +361,7 @@ impl Permit {
     /// the beginning of an attempt may take long.
     pub(crate) fn is_valid(&self) -> bool {
         let Some(membership) = &self.cluster.0 else { return true };
-        let right = membership.state().member.right(&LeaseName::Key(self.key.clone()), clock());
+        let right = membership.state().leases.right(&LeaseName::Key(self.key.clone()), clock());
         right.map(|right| right.fence) == self.fence
     }
 }
@@ -374,7 +374,7 @@ impl Drop for Permit {
             *count -= 1;
             if *count == 0 {
                 state.in_flight.remove(&self.key);
-                if state.member.is_leaving() {
+                if state.leases.is_leaving() {
                     membership.exchange_now.notify_one();
                 }
                 membership.changed.notify_one();

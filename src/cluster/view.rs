@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::member::Timing;
+use super::lease_holder::Timing;
 use crate::pagerduty::ServiceKey;
 use crate::queue::leases::{BridgeId, LeaseName, LeaseView};
 

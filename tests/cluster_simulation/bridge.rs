@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt;
-use sentry_pagerduty_bridge::cluster::member::{Member, Timing};
+use sentry_pagerduty_bridge::cluster::lease_holder::{LeaseHolder, Timing};
 use sentry_pagerduty_bridge::delivery::held_keys::HeldKeys;
 use sentry_pagerduty_bridge::delivery::rate_limiter::{latest_arrival, lookback};
 use sentry_pagerduty_bridge::delivery::scheduler::Next;
@@ -25,7 +25,7 @@ const PAGE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Bridge {
-    member: Member,
+    leases: LeaseHolder,
     info: BridgeInfo,
     scheduler: Scheduler,
     held_keys: HeldKeys,
@@ -61,7 +61,7 @@ impl Bridge {
             reaches_pagerduty: true,
         };
         Self {
-            member: Member::new(id, Timing::new(TIMEOUT)),
+            leases: LeaseHolder::new(id, Timing::new(TIMEOUT)),
             info,
             scheduler: Scheduler::new(DeliveryLimits::new(RATE, Duration::from_hours(1))),
             held_keys: HeldKeys::none(),
@@ -76,7 +76,7 @@ impl Bridge {
     }
 
     pub(crate) fn leave(&mut self) {
-        self.member.leave();
+        self.leases.leave();
         self.info.is_leaving = true;
     }
 
@@ -103,7 +103,7 @@ impl Bridge {
 
     fn exchange(&mut self, world: &mut World, now: Duration) {
         let busy: Vec<_> = self.in_flight.iter().map(|attempt| LeaseName::Key(attempt.key.clone())).collect();
-        let changes = self.member.changes(now, |name| busy.contains(name));
+        let changes = self.leases.changes(now, |name| busy.contains(name));
         // The request may get lost as well as the answer.
         if world.rng.random_bool(0.02) {
             return;
@@ -114,13 +114,13 @@ impl Bridge {
             return;
         }
         self.has_left = changes.leave;
-        self.member.answered(now, &changes, view, now);
+        self.leases.answered(now, &changes, view, now);
     }
 
     /// Follows the leases.
     fn follow(&mut self, world: &World, now: Duration) {
         let active: BTreeMap<_, _> =
-            self.member.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), right))).collect();
+            self.leases.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), right))).collect();
         let leases: BTreeMap<_, _> = active.iter().map(|(key, right)| (key.clone(), right.fence)).collect();
         for key in self.held_keys.give_up(&leases) {
             self.scheduler.forget(&key);
@@ -171,7 +171,7 @@ impl Bridge {
 
     fn begin(&mut self, world: &mut World, key: ServiceKey, id: EventId, now: Duration, is_cut_off: bool) {
         let later = now + EXCHANGE;
-        let right = self.member.right(&LeaseName::Key(key.clone()), now).filter(|_| !is_cut_off);
+        let right = self.leases.right(&LeaseName::Key(key.clone()), now).filter(|_| !is_cut_off);
         let Some(fence) = right.map(|right| right.fence) else { return self.scheduler.not_begun(&key, id, later) };
         let begin = Begin { id, at: world.utc(), past: Vec::new(), fence: Some(fence) };
         let operations = Operations { begins: vec![begin], ..Operations::default() };

@@ -1,7 +1,7 @@
 //! A model of the lease protocol, including the beginning and the settlement of attempts, for every possible order of
 //! events: two bridges, two service keys, three events, and every combination of a few faults within a bounded time.
 //!
-//! The rules are the program's own: [`rules`] calls `Member` and `LeaseTable`. Around them, [`Protocol`] models a database
+//! The rules are the program's own: [`rules`] calls `LeaseHolder` and `LeaseTable`. Around them, [`Protocol`] models a database
 //! that executes some statements late or never, bridges that crash, pause or leave at any moment, and a PagerDuty that
 //! receives a request at once or at the latest possible moment.
 //!

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sentry_pagerduty_bridge::cluster::member::{Member, Timing};
+use sentry_pagerduty_bridge::cluster::lease_holder::{LeaseHolder, Timing};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::leases::{
     BridgeId, BridgeInfo, Fence, LeaseChanges, LeaseName, LeaseTable, LeaseView,
@@ -57,7 +57,7 @@ type ApplyArguments = (ValueId, usize, bool, ValueId, [bool; KEYS], u8);
 /// The values that were met so far, and the results of the rules for them, by their arguments.
 #[derive(Debug, Default)]
 struct SeenValues {
-    members: ValueTable<Member>,
+    members: ValueTable<LeaseHolder>,
     tables: ValueTable<LeaseTable>,
     changes: ValueTable<LeaseChanges>,
     views: ValueTable<LeaseView>,
@@ -143,7 +143,7 @@ impl LeaseRules {
     /// The number of a bridge without leases.
     #[must_use]
     pub fn member(&self, bridge: usize) -> ValueId {
-        self.seen().members.number(Member::new(id(bridge), TIMING))
+        self.seen().members.number(LeaseHolder::new(id(bridge), TIMING))
     }
 
     /// The number of a table without leases.

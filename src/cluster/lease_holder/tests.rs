@@ -28,7 +28,7 @@ fn info(number: u128) -> BridgeInfo {
 struct World {
     table: LeaseTable,
     keys: Vec<ServiceKey>,
-    bridges: BTreeMap<u128, (BridgeInfo, Member)>,
+    bridges: BTreeMap<u128, (BridgeInfo, LeaseHolder)>,
     busy: BTreeSet<LeaseName>,
 }
 
@@ -43,11 +43,11 @@ impl World {
     }
 
     fn join(&mut self, number: u128) {
-        let member = Member::new(BridgeId::new(number), Timing::new(ATTEMPT));
+        let member = LeaseHolder::new(BridgeId::new(number), Timing::new(ATTEMPT));
         self.bridges.insert(number, (info(number), member));
     }
 
-    fn member(&mut self, number: u128) -> &mut Member {
+    fn member(&mut self, number: u128) -> &mut LeaseHolder {
         &mut self.bridges.get_mut(&number).unwrap().1
     }
 
@@ -74,7 +74,7 @@ impl World {
 
     /// How many keys each bridge sends for.
     fn shares(&self, second: u64) -> Vec<usize> {
-        let keys = |member: &Member| {
+        let keys = |member: &LeaseHolder| {
             let now = Duration::from_secs(second);
             let sends = |name: &LeaseName| *name != LeaseName::Periodic && member.right(name, now).is_some();
             member.active(now).filter(|(name, _)| sends(name)).count()
@@ -83,7 +83,7 @@ impl World {
     }
 
     fn leaders(&self, second: u64) -> usize {
-        let leads = |member: &Member| member.right(&LeaseName::Periodic, Duration::from_secs(second)).is_some();
+        let leads = |member: &LeaseHolder| member.right(&LeaseName::Periodic, Duration::from_secs(second)).is_some();
         self.bridges.values().filter(|(_, member)| leads(member)).count()
     }
 }
@@ -200,7 +200,7 @@ fn nothing_is_sent_when_too_little_is_left_by_the_bridges_own_clock() {
 
 #[test]
 fn what_is_left_of_a_lease_counts_from_before_the_statement_was_sent() {
-    let mut member = Member::new(BridgeId::new(1), Timing::new(ATTEMPT));
+    let mut member = LeaseHolder::new(BridgeId::new(1), Timing::new(ATTEMPT));
     let mut table = LeaseTable::default();
     let create = LeaseChanges { create: vec![lease(0)], ..LeaseChanges::default() };
     let utc = DateTime::<Utc>::UNIX_EPOCH + TimeDelta::seconds(500);

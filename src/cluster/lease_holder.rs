@@ -58,7 +58,7 @@ impl Timing {
 
 /// The bridge's part in the protocol.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Member {
+pub struct LeaseHolder {
     me: BridgeId,
     timing: Timing,
     held: BTreeMap<LeaseName, HeldLease>,
@@ -89,7 +89,7 @@ pub struct Right {
     pub send_until: Duration,
 }
 
-impl Member {
+impl LeaseHolder {
     /// A bridge that has no leases yet.
     #[must_use]
     pub fn new(me: BridgeId, timing: Timing) -> Self {
