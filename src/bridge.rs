@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::build_info::BuildInfo;
-use crate::canary::Pace;
+use crate::canary::CanarySchedule;
 use crate::catch_up::CatchUpTask;
 use crate::cluster::Cluster;
 use crate::config::{Config, SecretFiles};
@@ -40,7 +40,7 @@ use crate::reload::{LiveConfig, Reload};
 use crate::sentry_api::audit::{AuditSchedule, AuditTask};
 use crate::supervision::{TaskEnded, Tasks};
 use crate::tls::TlsError;
-use crate::two_way::webhook::Wishes;
+use crate::two_way::webhook::TwoWaySettings;
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
 use crate::web::{AppState, Endpoints, TwoWay};
@@ -180,17 +180,17 @@ impl Bridge {
         Self { reload: self.reload.with_files(files, hangups), ..self }
     }
 
-    /// Sets another pace for the canaries, and another schedule for the audits.
+    /// Sets other schedules for the canaries and the audits.
     #[must_use]
-    pub fn with_pace(mut self, pace: Pace, schedule: AuditSchedule) -> Self {
-        self.optional.canary = self.optional.canary.map(|canary| canary.with_pace(pace));
-        self.optional.audit = self.optional.audit.map(|audit| audit.with_schedule(schedule));
+    pub fn with_schedules(mut self, canaries: CanarySchedule, audits: AuditSchedule) -> Self {
+        self.optional.canary = self.optional.canary.map(|canary| canary.with_schedule(canaries));
+        self.optional.audit = self.optional.audit.map(|audit| audit.with_schedule(audits));
         self
     }
 
     /// Sets another schedule for the look-ups in PagerDuty.
     #[must_use]
-    pub fn with_proof_schedule(mut self, schedule: sample::Schedule) -> Self {
+    pub fn with_proof_schedule(mut self, schedule: sample::ProofSchedule) -> Self {
         self.optional.proof = self.optional.proof.map(|proof| proof.with_schedule(schedule));
         self
     }
@@ -366,9 +366,9 @@ fn fallback_webhook(config: &Config, live: &mut LiveConfig) -> Result<Option<Fal
 
 /// Returns what the handler of PagerDuty's webhooks needs, if two-way is on.
 fn two_way(config: &Config, live: &mut LiveConfig) -> Option<TwoWay> {
-    let wishes = Wishes { prefix: config.incident_key_prefix.clone(), reopens: config.pagerduty_reopen };
+    let settings = TwoWaySettings { prefix: config.incident_key_prefix.clone(), reopens: config.pagerduty_reopen };
     let is_on = !config.pagerduty_webhook_secret.is_empty();
-    is_on.then(|| TwoWay { secrets: live.follow(|config| config.pagerduty_webhook_secret.clone()), wishes })
+    is_on.then(|| TwoWay { secrets: live.follow(|config| config.pagerduty_webhook_secret.clone()), settings })
 }
 
 /// Alarms page the alarm key first, then the default key.

@@ -9,7 +9,7 @@ use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
 use sentry_pagerduty_bridge::config::SigningSecret;
 use sentry_pagerduty_bridge::sentry::signature::Signature;
-use sentry_pagerduty_bridge::two_way::webhook::{Wishes, is_signed, wanted};
+use sentry_pagerduty_bridge::two_way::webhook::{TwoWaySettings, is_signed, requested_update};
 
 const KNOWN: &str = "an-old-secret-of-the-integration-123,a-new-secret-of-the-integration-4567";
 const UNKNOWN: &str = "a-secret-that-nobody-knows-890123456";
@@ -50,8 +50,8 @@ fuzz_target!(|input: &[u8]| {
     assert!(!is_signed(&format!("v1={}", Signature::of(body, &OTHERS[0])), &PAGERDUTYS, body));
 
     let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default();
-    let wishes = Wishes { prefix: String::new(), reopens: true };
-    match wanted(body, Some(&header), now, &wishes) {
+    let settings = TwoWaySettings { prefix: String::new(), reopens: true };
+    match requested_update(body, Some(&header), now, &settings) {
         Ok(update) => assert!(update.webhook_id.chars().count() <= 200),
         Err(reason) => assert!(!reason.to_string().is_empty()),
     }

@@ -3,7 +3,7 @@
 use log::info;
 use tokio::task::AbortHandle;
 
-use crate::canary::{CanaryTask, Pace};
+use crate::canary::{CanarySchedule, CanaryTask};
 use crate::catch_up::{CatchUpSecrets, CatchUpTask};
 use crate::cluster::Cluster;
 use crate::config::{CatchUpMode, Config, ResolveScope};
@@ -11,7 +11,7 @@ use crate::ingest::Ingest;
 use crate::issue_status::IssueStatusTask;
 use crate::metrics::Metrics;
 use crate::pagerduty::KeyNames;
-use crate::pagerduty_api::Client as PagerDutyApi;
+use crate::pagerduty_api::PagerDutyRestClient;
 use crate::proof::ProofTask;
 use crate::queue::Queue;
 use crate::reload::LiveConfig;
@@ -42,7 +42,7 @@ pub(super) struct OptionalTasks {
     pub(super) catch_up: Option<CatchUpTask<SentryClient, IsLeader>>,
     issue_status: Option<IssueStatusTask<SentryClient, IsLeader>>,
     two_way: Option<TwoWayTask<SentryClient, IsLeader>>,
-    pub(super) proof: Option<ProofTask<PagerDutyApi, IsLeader>>,
+    pub(super) proof: Option<ProofTask<PagerDutyRestClient, IsLeader>>,
 }
 
 impl OptionalTasks {
@@ -103,9 +103,10 @@ impl TaskParts<'_> {
 
     fn canary(&mut self) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
         let Some(dsn) = self.live.follow_set(|config| config.canary_dsn.clone()) else { return Ok(None) };
-        let (pace, ca_file) = (Pace::new(self.config.canary_every), self.config.sentry_ca_file.as_deref());
+        let (schedule, ca_file) =
+            (CanarySchedule::new(self.config.canary_every), self.config.sentry_ca_file.as_deref());
         let (ingest, queue, metrics) = (self.ingest.clone(), self.queue.clone(), self.metrics.clone());
-        CanaryTask::new(dsn, ca_file, ingest, queue, metrics, pace, self.is_leader()).map(Some)
+        CanaryTask::new(dsn, ca_file, ingest, queue, metrics, schedule, self.is_leader()).map(Some)
     }
 
     fn audit(&mut self) -> Result<Option<AuditTask<SentryClient, IsLeader>>, TlsError> {
@@ -147,12 +148,12 @@ impl TaskParts<'_> {
         Ok(Some(TwoWayTask::new(client, queue, metrics, prefix, self.is_leader())))
     }
 
-    fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask<PagerDutyApi, IsLeader>>, TlsError> {
+    fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask<PagerDutyRestClient, IsLeader>>, TlsError> {
         let Some((root, token)) = self.config.pagerduty_api() else {
             info!("whether events open incidents in PagerDuty is not looked up: BRIDGE_PAGERDUTY_API_TOKEN is not set");
             return Ok(None);
         };
-        let mut client = PagerDutyApi::new(&root, token.clone(), self.config.pagerduty_ca_file.as_deref())?;
+        let mut client = PagerDutyRestClient::new(&root, token.clone(), self.config.pagerduty_ca_file.as_deref())?;
         if let Some(tokens) = self.live.follow_set(|config| config.pagerduty_api_token.clone()) {
             client = client.with_tokens(tokens);
         }

@@ -4,11 +4,9 @@
 //! Relay answers 200 before its filters and quotas apply, so only the webhook proves that Sentry has accepted an event.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use awc::Connector;
-use awc::http::header::{HeaderMap, RETRY_AFTER, USER_AGENT};
+use awc::http::header::{HeaderMap, RETRY_AFTER};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -16,15 +14,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::config::Dsn;
+use crate::http_client::{PROGRAM, awc_client};
 use crate::ingest::{CanaryId, CanaryMark, canary};
 use crate::printable;
 use crate::tls::{TlsError, client_config};
 
 /// The time limit for sending a canary, from connecting to the last byte of the response.
 const TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The name and version with which the bridge identifies itself to Sentry.
-const SDK: &str = concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"));
 
 /// The header that identifies the sender; Sentry 9.1.2 requires `sentry_client` in it.
 const AUTH: &str = "X-Sentry-Auth";
@@ -37,7 +33,7 @@ const MAX_REASON: usize = 200;
 
 /// Why Sentry did not accept a canary, as a sentence in which "it" is Sentry. It never contains the key.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum SendError {
+pub enum CanarySendError {
     /// No connection, or one that broke.
     #[error("it cannot be reached ({0})")]
     Unreachable(String),
@@ -80,36 +76,29 @@ fn said(reason: &str) -> String {
 }
 
 /// A client for one project.
-pub(super) struct Client {
+pub(super) struct CanaryClient {
     http: awc::Client,
     /// The current DSN, which may be replaced while the bridge runs.
     dsn: watch::Receiver<Dsn>,
 }
 
-impl Client {
+impl CanaryClient {
     /// # Errors
     ///
     /// When TLS cannot be set up.
     pub(super) fn new(dsn: watch::Receiver<Dsn>, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         let tls = client_config("BRIDGE_SENTRY_CA_FILE", ca_file)?;
-        let connector = Connector::new().rustls_0_23(Arc::new(tls)).timeout(TIMEOUT / 2).handshake_timeout(TIMEOUT / 2);
-        let http = awc::Client::builder()
-            .connector(connector)
-            .disable_redirects()
-            .timeout(TIMEOUT)
-            .add_default_header((USER_AGENT, SDK))
-            .finish();
-        Ok(Self { http, dsn })
+        Ok(Self { http: awc_client(tls, TIMEOUT), dsn })
     }
 
     /// Sends one canary.
-    pub(super) async fn send(&self, id: CanaryId, at: DateTime<Utc>, mark: &CanaryMark) -> Result<(), SendError> {
+    pub(super) async fn send(&self, id: CanaryId, at: DateTime<Utc>, mark: &CanaryMark) -> Result<(), CanarySendError> {
         let dsn = self.dsn.borrow().clone();
         let sent = timeout(TIMEOUT, self.try_send(&dsn, &event(id, at, mark, &dsn))).await;
-        sent.unwrap_or(Err(SendError::Timeout))
+        sent.unwrap_or(Err(CanarySendError::Timeout))
     }
 
-    async fn try_send(&self, dsn: &Dsn, event: &Value) -> Result<(), SendError> {
+    async fn try_send(&self, dsn: &Dsn, event: &Value) -> Result<(), CanarySendError> {
         use awc::error::{ConnectError, SendRequestError};
         let key = dsn.public_key();
         let request = self
@@ -117,13 +106,13 @@ impl Client {
             .post(dsn.store().as_str())
             // Canaries are minutes apart, and 9.1 closes idle connections without notice.
             .force_close()
-            .insert_header((AUTH, format!("Sentry sentry_version=7, sentry_client={SDK}, sentry_key={key}")));
+            .insert_header((AUTH, format!("Sentry sentry_version=7, sentry_client={PROGRAM}, sentry_key={key}")));
         let mut response = match request.send_json(event).await {
             Ok(response) => response,
             Err(SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout)) => {
-                return Err(SendError::Timeout);
+                return Err(CanarySendError::Timeout);
             }
-            Err(error) => return Err(SendError::Unreachable(error.to_string())),
+            Err(error) => return Err(CanarySendError::Unreachable(error.to_string())),
         };
         let status = response.status().as_u16();
         if (200..300).contains(&status) {
@@ -134,16 +123,16 @@ impl Client {
     }
 }
 
-fn refusal(status: u16, headers: &HeaderMap, body: &[u8], key: &str) -> SendError {
+fn refusal(status: u16, headers: &HeaderMap, body: &[u8], key: &str) -> CanarySendError {
     let reason = reason(headers, body, key);
     match status {
-        300..=399 => SendError::Redirect(status),
+        300..=399 => CanarySendError::Redirect(status),
         429 => {
             let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            SendError::Throttled { reason, wait: seconds.map(Duration::from_secs) }
+            CanarySendError::Throttled { reason, wait: seconds.map(Duration::from_secs) }
         }
-        500.. => SendError::Failed { status, reason },
-        _ => SendError::Refused { status, reason },
+        500.. => CanarySendError::Failed { status, reason },
+        _ => CanarySendError::Refused { status, reason },
     }
 }
 
@@ -202,8 +191,11 @@ mod tests {
     #[test]
     fn a_throttled_canary_is_sent_again_when_sentry_says() {
         let throttled = refusal(429, &headers(&[("retry-after", "90")]), b"{}", "0123abcd");
-        assert_eq!(throttled, SendError::Throttled { reason: String::new(), wait: Some(Duration::from_secs(90)) });
-        assert!(matches!(refusal(503, &headers(&[]), b"", "k"), SendError::Failed { status: 503, .. }));
-        assert_eq!(refusal(302, &headers(&[]), b"", "k"), SendError::Redirect(302));
+        assert_eq!(
+            throttled,
+            CanarySendError::Throttled { reason: String::new(), wait: Some(Duration::from_secs(90)) }
+        );
+        assert!(matches!(refusal(503, &headers(&[]), b"", "k"), CanarySendError::Failed { status: 503, .. }));
+        assert_eq!(refusal(302, &headers(&[]), b"", "k"), CanarySendError::Redirect(302));
     }
 }

@@ -51,7 +51,7 @@ pub fn round_trip(sent_at: DateTime<Utc>, returned_at: DateTime<Utc>) -> Duratio
 
 /// What the canaries of this run show.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Progress {
+pub enum CanaryProgress {
     /// No canary was sent yet, or those that would show something are still on their way.
     #[default]
     Unknown,
@@ -79,7 +79,7 @@ pub struct CanaryStatus {
     /// When the newest one was sent.
     pub last_sent_at: Option<DateTime<Utc>>,
     /// What the canaries of this run show.
-    pub progress: Progress,
+    pub progress: CanaryProgress,
 }
 
 impl CanaryStatus {
@@ -106,13 +106,13 @@ impl CanaryStatus {
         let progress = match (overdue, not_taken, newest) {
             // Sentry's response to the newest canary shows which direction is interrupted now.
             (_, Some(first), Some(CanaryRecord { taken: Some(Err(reason)), .. })) if is_due(first.sent_at) => {
-                Progress::NotTaken { since: first.sent_at, reason: reason.clone() }
+                CanaryProgress::NotTaken { since: first.sent_at, reason: reason.clone() }
             }
-            (Some(first), ..) => Progress::Lost { sent_at: first.sent_at },
+            (Some(first), ..) => CanaryProgress::Lost { sent_at: first.sent_at },
             // Sentry has accepted the newest canary, which is on its way: only its return ends the outage.
-            (None, Some(first), _) if is_due(first.sent_at) => Progress::Unknown,
-            _ if last.is_some_and(|last| last.returned_at >= started_at) => Progress::Returns,
-            _ => Progress::Unknown,
+            (None, Some(first), _) if is_due(first.sent_at) => CanaryProgress::Unknown,
+            _ if last.is_some_and(|last| last.returned_at >= started_at) => CanaryProgress::Returns,
+            _ => CanaryProgress::Unknown,
         };
         Self { last, last_sent_at, progress }
     }
@@ -141,7 +141,7 @@ mod tests {
     const TAKEN: Option<Result<(), &str>> = Some(Ok(()));
 
     #[track_caller]
-    fn progress(records: &[CanaryRecord], now: i64) -> Progress {
+    fn progress(records: &[CanaryRecord], now: i64) -> CanaryProgress {
         CanaryStatus::of(records, CanaryLimits::USUAL, at(0), at(now)).progress
     }
 
@@ -154,49 +154,49 @@ mod tests {
             at(620),
         );
         assert_eq!(status.last.map(|last| last.took()), Some(Duration::from_secs(4)));
-        assert_eq!((status.last_sent_at, status.progress), (Some(at(610)), Progress::Returns));
-        assert_eq!(progress(&[], 9999), Progress::Unknown);
-        assert_eq!(progress(&[record(10, None, None)], 20), Progress::Unknown);
+        assert_eq!((status.last_sent_at, status.progress), (Some(at(610)), CanaryProgress::Returns));
+        assert_eq!(progress(&[], 9999), CanaryProgress::Unknown);
+        assert_eq!(progress(&[record(10, None, None)], 20), CanaryProgress::Unknown);
     }
 
     #[test]
     fn a_canary_that_does_not_come_back_in_time_is_lost() {
         let records = [record(10, TAKEN, Some(14)), record(610, TAKEN, None), record(1210, TAKEN, None)];
-        assert_eq!(progress(&records[..2], 909), Progress::Returns);
-        assert_eq!(progress(&records[..2], 910), Progress::Lost { sent_at: at(610) });
+        assert_eq!(progress(&records[..2], 909), CanaryProgress::Returns);
+        assert_eq!(progress(&records[..2], 910), CanaryProgress::Lost { sent_at: at(610) });
         assert_eq!(
             progress(&records, 1211),
-            Progress::Lost { sent_at: at(610) },
+            CanaryProgress::Lost { sent_at: at(610) },
             "and stays so while the next is sent"
         );
-        assert_eq!(progress(&[record(10, None, None)], 310), Progress::Lost { sent_at: at(10) });
+        assert_eq!(progress(&[record(10, None, None)], 310), CanaryProgress::Lost { sent_at: at(10) });
     }
 
     #[test]
     fn a_canary_that_an_alert_rule_may_be_quiet_about_is_not_lost() {
         let soon = [record(10, TAKEN, Some(14)), record(369, TAKEN, None)];
-        assert_eq!(progress(&soon, 2000), Progress::Returns);
+        assert_eq!(progress(&soon, 2000), CanaryProgress::Returns);
         let later = [record(10, TAKEN, Some(14)), record(369, TAKEN, None), record(370, TAKEN, None)];
-        assert_eq!(progress(&later, 2000), Progress::Lost { sent_at: at(370) });
+        assert_eq!(progress(&later, 2000), CanaryProgress::Lost { sent_at: at(370) });
     }
 
     #[test]
     fn a_sentry_that_takes_none_for_long_enough_is_told_apart() {
         let refused = Some(Err("it throttles"));
         let records = [record(10, TAKEN, Some(14)), record(610, refused, None), record(670, refused, None)];
-        assert_eq!(progress(&records, 700), Progress::Returns, "a hiccup is none");
-        let not_taken = Progress::NotTaken { since: at(610), reason: "it throttles".to_owned() };
+        assert_eq!(progress(&records, 700), CanaryProgress::Returns, "a hiccup is none");
+        let not_taken = CanaryProgress::NotTaken { since: at(610), reason: "it throttles".to_owned() };
         assert_eq!(progress(&records, 910), not_taken);
         let taken_again = [&records[..], &[record(920, TAKEN, None)]].concat();
-        assert_eq!(progress(&taken_again, 930), Progress::Unknown, "only its return ends the outage");
-        assert_eq!(progress(&taken_again, 1220), Progress::Lost { sent_at: at(920) });
+        assert_eq!(progress(&taken_again, 930), CanaryProgress::Unknown, "only its return ends the outage");
+        assert_eq!(progress(&taken_again, 1220), CanaryProgress::Lost { sent_at: at(920) });
     }
 
     #[test]
     fn what_was_sent_before_this_run_and_did_not_come_back_says_nothing() {
         let records = [record(-1000, TAKEN, Some(-990)), record(-400, TAKEN, None)];
         let status = CanaryStatus::of(&records, CanaryLimits::USUAL, at(0), at(10));
-        assert_eq!(status.progress, Progress::Unknown);
+        assert_eq!(status.progress, CanaryProgress::Unknown);
         assert_eq!(status.last.map(|last| last.returned_at), Some(at(-990)), "but what is known is shown");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::http_client::backoff;
+
 /// The pause between runs while nothing happens.
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -52,7 +54,7 @@ impl CatchUpSchedule {
     /// Records that a run ended at `now`.
     pub(super) fn ran(&mut self, now: Duration, is_complete: bool) {
         if !is_complete {
-            self.due = now + (RETRY * 2_u32.saturating_pow(self.failures.min(10))).min(HOUR);
+            self.due = now + backoff(RETRY, self.failures, HOUR);
             self.failures += 1;
             return;
         }

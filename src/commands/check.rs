@@ -18,7 +18,7 @@ use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{FallbackWebhook, Message};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{ApiVersion, Destination, EventsClient, render, test_page};
-use crate::pagerduty_api;
+use crate::pagerduty_api::PagerDutyRestClient;
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
 
@@ -122,7 +122,7 @@ async fn check_services(config: &Config, report: &mut Report) -> anyhow::Result<
             "not used, because BRIDGE_PAGERDUTY_API_TOKEN is not set: nothing looks up whether events open incidents";
         return report.print(API, Ok(off.to_owned()));
     };
-    match pagerduty_api::Client::new(&root, token.clone(), config.pagerduty_ca_file.as_deref()) {
+    match PagerDutyRestClient::new(&root, token.clone(), config.pagerduty_ca_file.as_deref()) {
         Err(error) => report.print(API, Err(error.to_string())),
         Ok(client) => {
             for (what, result) in services::check(config, &client).await {

@@ -46,6 +46,11 @@ pub(crate) fn awc_client(tls: ClientConfig, timeout: Duration) -> awc::Client {
         .finish()
 }
 
+/// The pause after a failed call that `failures` failed calls preceded: `first`, doubled with each of them, at most `longest`.
+pub(crate) fn backoff(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(failures)).min(longest)
+}
+
 /// A client for one service. Cheap to clone; bound to its thread, as every `awc` client is.
 #[derive(Clone)]
 pub(crate) struct HttpClient {

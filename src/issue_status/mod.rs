@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::alert::{Alert, IssueId, Subject};
+use crate::http_client::backoff;
 use crate::ingest::{Decision, Ingest};
 use crate::logging::throttle;
 use crate::metrics::{IssueCheck, Metrics};
@@ -108,7 +109,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
                 }
                 Err(error) => {
                     self.failed(&error);
-                    sleep((RETRY * 2_u32.saturating_pow(failures.min(8))).min(LONGEST_RETRY)).await;
+                    sleep(backoff(RETRY, failures, LONGEST_RETRY)).await;
                     failures += 1;
                 }
             }

@@ -12,7 +12,7 @@ use strum::VariantArray;
 use super::checks::{Cause, Limits, Trouble};
 use super::hysteresis::{Assessment, Hysteresis, Phase};
 use super::snapshot::Snapshot;
-use crate::canary::Progress;
+use crate::canary::CanaryProgress;
 use crate::pagerduty::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Trigger};
 use crate::pagerduty::{Description, Severity};
 use crate::queue::IncidentSummary;
@@ -43,7 +43,7 @@ pub(super) fn assess(cause: Cause, trouble: Option<Trouble>, snapshot: &Snapshot
         Cause::Signatures => snapshot.metrics.since_webhook.is_some() || snapshot.metrics.is_verified,
         Cause::Storage => snapshot.queue.is_ok() && snapshot.backlog.is_ok(),
         Cause::Canary => match &snapshot.canary {
-            Some(Ok(status)) => status.progress != Progress::Unknown,
+            Some(Ok(status)) => status.progress != CanaryProgress::Unknown,
             Some(Err(_)) => false,
             None => true,
         },

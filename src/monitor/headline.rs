@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::checks::delivery::{FailingDeliveries, TRANSIT, named};
 use super::checks::{Cause, Trouble};
 use super::snapshot::Snapshot;
-use crate::canary::Progress;
+use crate::canary::CanaryProgress;
 use crate::pagerduty::{OutcomeKind, ProofState, ServiceKey};
 
 /// The worst trouble in one line.
@@ -123,13 +123,15 @@ fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static str, Dat
         Cause::Proof => unproved(snapshot),
         Cause::Canary => match snapshot.canary.as_ref().and_then(|canary| canary.as_ref().ok()) {
             Some(status) => match &status.progress {
-                Progress::NotTaken { since: began, .. } => {
+                CanaryProgress::NotTaken { since: began, .. } => {
                     ("Sentry has not accepted the canary".to_owned(), Some(since(*began)))
                 }
-                Progress::Lost { sent_at } => {
+                CanaryProgress::Lost { sent_at } => {
                     ("The canary has not come back from Sentry; it was sent".to_owned(), Some(at(*sent_at)))
                 }
-                Progress::Unknown | Progress::Returns => ("The canary has not come back from Sentry".to_owned(), None),
+                CanaryProgress::Unknown | CanaryProgress::Returns => {
+                    ("The canary has not come back from Sentry".to_owned(), None)
+                }
             },
             None => ("The canary has not come back from Sentry".to_owned(), None),
         },

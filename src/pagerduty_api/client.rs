@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::Url;
 
-use super::types::{Alert, Incident, Integration, MaintenanceWindow, Service, integration_type};
-use super::{ApiError, PagerDutyApi};
+use super::types::{
+    IncidentAlert, Integration, MaintenanceWindow, PagerDutyIncident, PagerDutyService, integration_type,
+};
+use super::{PagerDutyApi, PagerDutyApiError};
 use crate::config::ApiToken;
-use crate::http_client::{HttpClient, Request, Response};
+use crate::http_client::{ApiCall, HttpClient, Request, Response, printable_reason};
 use crate::pagerduty::{ApiVersion, IncidentKey};
 use crate::tls::{self, TlsError};
 
@@ -29,38 +31,22 @@ const PAGE: usize = 100;
 const MOST: usize = 10_000;
 
 /// A client for the account that a token belongs to.
-pub struct Client {
+pub struct PagerDutyRestClient {
     http: HttpClient,
     root: Url,
     /// The current token, which may be replaced while the bridge runs.
     token: watch::Receiver<ApiToken>,
 }
 
-/// One request.
-struct Call<'a> {
-    method: Method,
-    path: Vec<&'a str>,
-    query: Vec<(&'static str, String)>,
-    body: Option<Value>,
+/// What the token of a call needs for reading, and for anything else.
+const READS: &str = "use a REST API key of the account, or of a user who sees the services";
+const WRITES: &str = "use a REST API key that is not read-only";
+
+fn get(path: &[&str]) -> ApiCall {
+    ApiCall::new(Method::GET, path.iter().copied(), READS)
 }
 
-impl<'a> Call<'a> {
-    fn get(path: &[&'a str]) -> Self {
-        Self { method: Method::GET, path: path.to_vec(), query: Vec::new(), body: None }
-    }
-
-    fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.query.push((name, value.into()));
-        self
-    }
-
-    /// Method and path, for messages.
-    fn shown(&self) -> String {
-        format!("{} /{}", self.method, self.path.join("/"))
-    }
-}
-
-impl Client {
+impl PagerDutyRestClient {
     /// Makes a client for the REST API at `root`, such as `https://api.pagerduty.com`. It trusts the usual certificate
     /// authorities and those of the PEM file `ca_file`.
     ///
@@ -80,24 +66,18 @@ impl Client {
     }
 
     /// Makes a call and parses the object that the response has under `name`.
-    async fn object<T: DeserializeOwned>(&self, call: Call<'_>, name: &str) -> Result<T, ApiError> {
-        let shown = call.shown();
-        let mut answer = self.answer(call).await?;
-        parse(&shown, member(&mut answer, name))
+    async fn object<T: DeserializeOwned>(&self, call: ApiCall, name: &str) -> Result<T, PagerDutyApiError> {
+        let mut answer = self.answer(&call).await?;
+        parse(&call, member(&mut answer, name))
     }
 
     /// Fetches a list, page by page.
-    async fn list<T: DeserializeOwned>(
-        &self,
-        name: &str,
-        call: impl Fn() -> Call<'static>,
-    ) -> Result<Vec<T>, ApiError> {
+    async fn list<T: DeserializeOwned>(&self, name: &str, call: ApiCall) -> Result<Vec<T>, PagerDutyApiError> {
         let mut rows: Vec<T> = Vec::new();
         for offset in (0..MOST).step_by(PAGE) {
-            let call = call().query("limit", PAGE.to_string()).query("offset", offset.to_string());
-            let shown = call.shown();
-            let mut answer = self.answer(call).await?;
-            rows.extend(parse::<Vec<T>>(&shown, member(&mut answer, name))?);
+            let call = call.clone().query("limit", PAGE.to_string()).query("offset", offset.to_string());
+            let mut answer = self.answer(&call).await?;
+            rows.extend(parse::<Vec<T>>(&call, member(&mut answer, name))?);
             if answer["more"] != true {
                 break;
             }
@@ -105,53 +85,42 @@ impl Client {
         Ok(rows)
     }
 
-    async fn answer(&self, call: Call<'_>) -> Result<Value, ApiError> {
-        let shown = call.shown();
-        let mut url = self.root.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(&call.path);
-        }
-        if !call.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(call.query.iter().map(|(name, value)| (*name, value.as_str())));
-        }
+    async fn answer(&self, call: &ApiCall) -> Result<Value, PagerDutyApiError> {
+        let url = call.url(&self.root);
         let token = self.token.borrow().clone();
         let headers = [
             (AUTHORIZATION, format!("Token token={}", token.expose())),
             (ACCEPT, "application/vnd.pagerduty+json;version=2".to_owned()),
         ];
         let body = call.body.as_ref().map(|body| body.to_string().into_bytes());
-        let is_read = call.method == Method::GET;
-        let request = Request { method: call.method, url: &url, headers: &headers, body, max_answer: MAX_ANSWER };
-        let response = self.http.send(request).await;
-        let response =
-            response.map_err(|error| ApiError::Unreachable { call: shown.clone(), why: error.reason().to_owned() })?;
+        let request =
+            Request { method: call.method.clone(), url: &url, headers: &headers, body, max_answer: MAX_ANSWER };
+        let response = self
+            .http
+            .send(request)
+            .await
+            .map_err(|error| PagerDutyApiError::Unreachable { call: call.shown(), why: error.reason().to_owned() })?;
         match response.status {
             200..=299 => serde_json::from_slice(&response.body)
-                .map_err(|error| ApiError::Shape { call: shown, why: error.to_string() }),
-            _ => Err(refusal(shown, is_read, &response, &token)),
+                .map_err(|error| PagerDutyApiError::Shape { call: call.shown(), why: error.to_string() }),
+            _ => Err(refusal(call, &response, &token)),
         }
     }
 }
 
-fn refusal(call: String, is_read: bool, response: &Response, token: &ApiToken) -> ApiError {
+fn refusal(call: &ApiCall, response: &Response, token: &ApiToken) -> PagerDutyApiError {
+    let (call, needs) = (call.shown(), call.needs);
     match response.status {
-        300..=399 => ApiError::Redirect { call },
-        401 => ApiError::Unauthorized { call },
-        402 => ApiError::NotInPlan { call },
-        403 => {
-            let needs = if is_read {
-                "use a REST API key of the account, or of a user who sees the services"
-            } else {
-                "use a REST API key that is not read-only"
-            };
-            ApiError::Forbidden { call, needs }
-        }
-        404 => ApiError::NotFound { call },
+        300..=399 => PagerDutyApiError::Redirect { call },
+        401 => PagerDutyApiError::Unauthorized { call },
+        402 => PagerDutyApiError::NotInPlan { call },
+        403 => PagerDutyApiError::Forbidden { call, needs },
+        404 => PagerDutyApiError::NotFound { call },
         429 => {
             let reset = response.rate_limit_reset.as_deref().and_then(|seconds| seconds.trim().parse().ok());
-            ApiError::Throttled { call, wait: reset.map(Duration::from_secs) }
+            PagerDutyApiError::Throttled { call, wait: reset.map(Duration::from_secs) }
         }
-        status => ApiError::Status { call, status, reason: reason(&response.body, token.expose()) },
+        status => PagerDutyApiError::Status { call, status, reason: reason(&response.body, token.expose()) },
     }
 }
 
@@ -160,13 +129,13 @@ fn member(answer: &mut Value, name: &str) -> Value {
     answer.get_mut(name).map_or(Value::Null, Value::take)
 }
 
-fn parse<T: DeserializeOwned>(call: &str, value: Value) -> Result<T, ApiError> {
-    serde_json::from_value(value).map_err(|error| ApiError::Shape { call: call.to_owned(), why: error.to_string() })
+fn parse<T: DeserializeOwned>(call: &ApiCall, value: Value) -> Result<T, PagerDutyApiError> {
+    serde_json::from_value(value)
+        .map_err(|error| PagerDutyApiError::Shape { call: call.shown(), why: error.to_string() })
 }
 
 /// PagerDuty's reason for an error status, on one line and without the token.
 fn reason(body: &[u8], token: &str) -> String {
-    const MAX: usize = 300;
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return "the response is not JSON; a proxy may have sent it".to_owned();
     };
@@ -174,29 +143,30 @@ fn reason(body: &[u8], token: &str) -> String {
     let errors = body["error"]["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let details: Vec<_> = errors.filter(|error| *error != message).collect();
     let text = if details.is_empty() { message.to_owned() } else { format!("{message}: {}", details.join(", ")) };
-    let text = text.replace(token, "…");
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(MAX).collect()
+    printable_reason(&text, token)
 }
 
-impl PagerDutyApi for Client {
-    async fn services(&self, name: Option<&str>) -> Result<Vec<Service>, ApiError> {
-        let call = || {
-            let call = Call::get(&["services"]).query("include[]", "integrations");
-            match name {
-                Some(name) => call.query("query", name),
-                None => call,
-            }
+impl PagerDutyApi for PagerDutyRestClient {
+    async fn services(&self, name: Option<&str>) -> Result<Vec<PagerDutyService>, PagerDutyApiError> {
+        let call = get(&["services"]).query("include[]", "integrations");
+        let call = match name {
+            Some(name) => call.query("query", name),
+            None => call,
         };
         self.list("services", call).await
     }
 
-    async fn service(&self, id: &str) -> Result<Service, ApiError> {
-        self.object(Call::get(&["services", id]).query("include[]", "integrations"), "service").await
+    async fn service(&self, id: &str) -> Result<PagerDutyService, PagerDutyApiError> {
+        self.object(get(&["services", id]).query("include[]", "integrations"), "service").await
     }
 
-    async fn incidents(&self, key: &IncidentKey, service: Option<&str>) -> Result<Vec<Incident>, ApiError> {
+    async fn incidents(
+        &self,
+        key: &IncidentKey,
+        service: Option<&str>,
+    ) -> Result<Vec<PagerDutyIncident>, PagerDutyApiError> {
         // Without `date_range` only the incidents of the last month are found.
-        let mut call = Call::get(&["incidents"])
+        let mut call = get(&["incidents"])
             .query("incident_key", key.as_str())
             .query("date_range", "all")
             .query("sort_by", "created_at:desc")
@@ -207,37 +177,39 @@ impl PagerDutyApi for Client {
         self.object(call, "incidents").await
     }
 
-    async fn alerts(&self, incident: &str, key: &IncidentKey) -> Result<Vec<Alert>, ApiError> {
-        let call = Call::get(&["incidents", incident, "alerts"]).query("alert_key", key.as_str());
+    async fn alerts(&self, incident: &str, key: &IncidentKey) -> Result<Vec<IncidentAlert>, PagerDutyApiError> {
+        let call = get(&["incidents", incident, "alerts"]).query("alert_key", key.as_str());
         self.object(call.query("limit", PAGE.to_string()), "alerts").await
     }
 
-    async fn maintenance(&self, service: &str) -> Result<Vec<MaintenanceWindow>, ApiError> {
-        let call = Call::get(&["maintenance_windows"]).query("filter", "ongoing").query("service_ids[]", service);
+    async fn maintenance(&self, service: &str) -> Result<Vec<MaintenanceWindow>, PagerDutyApiError> {
+        let call = get(&["maintenance_windows"]).query("filter", "ongoing").query("service_ids[]", service);
         self.object(call.query("limit", PAGE.to_string()), "maintenance_windows").await
     }
 
-    async fn on_call(&self, policy: &str) -> Result<Vec<String>, ApiError> {
-        let call = Call::get(&["oncalls"]).query("escalation_policy_ids[]", policy);
+    async fn on_call(&self, policy: &str) -> Result<Vec<String>, PagerDutyApiError> {
+        let call = get(&["oncalls"]).query("escalation_policy_ids[]", policy);
         let rows: Vec<Value> = self.object(call.query("limit", PAGE.to_string()), "oncalls").await?;
         let names: BTreeSet<_> =
             rows.iter().filter_map(|row| row["user"]["summary"].as_str().map(str::to_owned)).collect();
         Ok(names.into_iter().collect())
     }
 
-    async fn create_integration(&self, service: &str, api: ApiVersion, name: &str) -> Result<Integration, ApiError> {
+    async fn create_integration(
+        &self,
+        service: &str,
+        api: ApiVersion,
+        name: &str,
+    ) -> Result<Integration, PagerDutyApiError> {
         let reference = json!({"id": service, "type": "service_reference"});
         let integration = json!({"type": integration_type(api), "name": name, "service": reference});
-        let call = Call {
-            method: Method::POST,
-            body: Some(json!({"integration": integration})),
-            ..Call::get(&["services", service, "integrations"])
-        };
+        let path = ["services", service, "integrations"];
+        let call = ApiCall::new(Method::POST, path, WRITES).body(json!({"integration": integration}));
         self.object(call, "integration").await
     }
 
-    async fn integration(&self, service: &str, id: &str) -> Result<Integration, ApiError> {
-        self.object(Call::get(&["services", service, "integrations", id]), "integration").await
+    async fn integration(&self, service: &str, id: &str) -> Result<Integration, PagerDutyApiError> {
+        self.object(get(&["services", service, "integrations", id]), "integration").await
     }
 }
 
@@ -269,11 +241,13 @@ mod tests {
                     .unwrap();
                 }
             });
-            let client = Client::new(&root, ApiToken::parse_pagerduty("u+3rdPartyRestApiKey").unwrap(), None).unwrap();
+            let client =
+                PagerDutyRestClient::new(&root, ApiToken::parse_pagerduty("u+3rdPartyRestApiKey").unwrap(), None)
+                    .unwrap();
             let list = client.services(None).await.unwrap_err();
-            assert!(matches!(list, ApiError::Shape { .. }), "{body}: {list}");
+            assert!(matches!(list, PagerDutyApiError::Shape { .. }), "{body}: {list}");
             let object = client.service("PPAY").await.unwrap_err();
-            assert!(matches!(object, ApiError::Shape { .. }), "{body}: {object}");
+            assert!(matches!(object, PagerDutyApiError::Shape { .. }), "{body}: {object}");
             answering.join().unwrap();
         }
     }

@@ -26,7 +26,7 @@ pub struct Reference {
 
 /// A service.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-pub struct Service {
+pub struct PagerDutyService {
     /// Its id, such as `PIJ90N7`.
     pub id: String,
     /// Its name.
@@ -104,7 +104,7 @@ pub fn integration_type(api: ApiVersion) -> &'static str {
 
 /// An incident.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-pub struct Incident {
+pub struct PagerDutyIncident {
     /// Its id.
     pub id: String,
     /// Its number in the account.
@@ -128,7 +128,7 @@ pub struct Incident {
     pub incident_key: Option<String>,
 }
 
-impl Incident {
+impl PagerDutyIncident {
     /// Whether it is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -151,7 +151,7 @@ impl Incident {
 
 /// An alert of an incident.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-pub struct Alert {
+pub struct IncidentAlert {
     /// `triggered` or `resolved`.
     pub status: String,
     /// Whether a rule keeps it from notifying anybody.
@@ -171,7 +171,7 @@ pub struct MaintenanceWindow {
 
 /// The service and the integration of each integration key, as far as the services show it.
 #[must_use]
-pub fn owners(services: Vec<Service>) -> BTreeMap<ServiceKey, (Service, Integration)> {
+pub fn owners(services: Vec<PagerDutyService>) -> BTreeMap<ServiceKey, (PagerDutyService, Integration)> {
     let mut owners = BTreeMap::new();
     for service in services {
         for integration in &service.integrations {

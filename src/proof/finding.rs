@@ -1,37 +1,68 @@
-//! What the incidents of an account show about an event. Pure.
+//! What PagerDuty shows about an event: whether it opened or resolved an incident, which is pure, and why it opened none.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use crate::pagerduty_api::types::{Alert, Incident};
+use crate::pagerduty_api::PagerDutyApi;
+use crate::pagerduty_api::types::{IncidentAlert, Integration, PagerDutyIncident, PagerDutyService, ServiceStatus};
 
 /// How much the two clocks may differ. PagerDuty's times have whole seconds.
 const SKEW: TimeDelta = TimeDelta::seconds(10);
 
 /// The incident that a trigger delivered at `at` opened or was added to: the newest that was open at that time or later.
 #[must_use]
-pub fn opened_by(at: DateTime<Utc>, incidents: &[Incident]) -> Option<&Incident> {
-    let was_open = |incident: &&Incident| incident.open_until().is_none_or(|until| until >= at - SKEW);
+pub fn opened_by(at: DateTime<Utc>, incidents: &[PagerDutyIncident]) -> Option<&PagerDutyIncident> {
+    let was_open = |incident: &&PagerDutyIncident| incident.open_until().is_none_or(|until| until >= at - SKEW);
     incidents.iter().filter(was_open).max_by_key(|incident| incident.created_at)
 }
 
 /// The newest incident that a resolve delivered at `at` should have closed and that is still open. An incident that was
 /// opened later does not count. Whether this one was triggered again since then is known to the queue.
 #[must_use]
-pub fn left_open_by(at: DateTime<Utc>, incidents: &[Incident]) -> Option<&Incident> {
-    let is_left = |incident: &&Incident| incident.is_open() && incident.created_at <= at + SKEW;
+pub fn left_open_by(at: DateTime<Utc>, incidents: &[PagerDutyIncident]) -> Option<&PagerDutyIncident> {
+    let is_left = |incident: &&PagerDutyIncident| incident.is_open() && incident.created_at <= at + SKEW;
     incidents.iter().filter(is_left).max_by_key(|incident| incident.created_at)
 }
 
 /// Whether a rule suppresses all of these alerts.
 #[must_use]
-pub fn are_suppressed(alerts: &[Alert]) -> bool {
+pub fn are_suppressed(alerts: &[IncidentAlert]) -> bool {
     !alerts.is_empty() && alerts.iter().all(|alert| alert.suppressed)
 }
 
 /// Whether all of these alerts are resolved. Their incident may still be open because of its other alerts.
 #[must_use]
-pub fn are_resolved(alerts: &[Alert]) -> bool {
+pub fn are_resolved(alerts: &[IncidentAlert]) -> bool {
     !alerts.is_empty() && alerts.iter().all(|alert| alert.status == "resolved")
+}
+
+/// Returns the likely cause, as the end of a sentence, from the current state of the key's service.
+pub(super) async fn cause(api: &impl PagerDutyApi, owner: Option<&(PagerDutyService, Integration)>) -> String {
+    let Some((known, _)) = owner else {
+        return "no service that the token shows has this integration key, so check on which service it is".to_owned();
+    };
+    let Ok(service) = api.service(&known.id).await else {
+        return format!("the service {} could not be read, so look at its page in PagerDuty", known.name);
+    };
+    let name = &service.name;
+    match service.status {
+        ServiceStatus::Disabled => format!("the service {name} is disabled, so enable it in PagerDuty"),
+        ServiceStatus::Maintenance => {
+            let windows = api.maintenance(&service.id).await.unwrap_or_default();
+            windows.iter().max_by_key(|window| window.end_time).map_or_else(
+                || format!("the service {name} is in maintenance"),
+                |window| {
+                    let until = window.end_time.to_rfc3339_opts(SecondsFormat::Secs, true);
+                    let what = window.description.as_deref().filter(|text| !text.is_empty());
+                    let what = what.map_or_else(String::new, |text| format!(" ({text})"));
+                    format!("the service {name} is in maintenance until {until}{what}")
+                },
+            )
+        }
+        ServiceStatus::Active => format!(
+            "the service {name} is enabled, so a rule may suppress the event, or PagerDuty has lost it: look at the \
+             activity of the service and at PagerDuty's status page"
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -42,8 +73,8 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::days(20_000) + TimeDelta::seconds(second)
     }
 
-    fn incident(number: u64, created: i64, resolved: Option<i64>) -> Incident {
-        Incident {
+    fn incident(number: u64, created: i64, resolved: Option<i64>) -> PagerDutyIncident {
+        PagerDutyIncident {
             id: format!("Q{number}"),
             number,
             html_url: None,
@@ -55,7 +86,7 @@ mod tests {
         }
     }
 
-    fn number(found: Option<&Incident>) -> Option<u64> {
+    fn number(found: Option<&PagerDutyIncident>) -> Option<u64> {
         found.map(|incident| incident.number)
     }
 
@@ -77,7 +108,7 @@ mod tests {
 
     #[test]
     fn alerts_count_only_where_there_are_some() {
-        let alert = |status: &str, suppressed| Alert { status: status.to_owned(), suppressed };
+        let alert = |status: &str, suppressed| IncidentAlert { status: status.to_owned(), suppressed };
         assert!(!are_suppressed(&[]) && !are_resolved(&[]));
         assert!(are_suppressed(&[alert("triggered", true)]) && are_resolved(&[alert("resolved", false)]));
         let both = [alert("resolved", true), alert("triggered", false)];

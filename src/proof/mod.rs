@@ -1,11 +1,9 @@
 //! Proof that PagerDuty does what it accepts: after a delivery the bridge looks up whether the incident exists, or is resolved.
 //!
 //! - [`sample`]: which events are looked up and when, within a budget; pure
-//! - [`finding`]: what the incidents of the account say about an event; pure
-//! - `cause`: why an event opened no incident, as far as PagerDuty shows
+//! - [`finding`]: what PagerDuty shows about an event, and why it opened no incident
 //! - this file: the task that looks events up, one call at a time
 
-mod cause;
 pub mod finding;
 pub mod sample;
 
@@ -18,14 +16,15 @@ use log::{Level, debug, info, log, warn};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::http_client::backoff;
 use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::{EventType, IncidentKey, KeyNames, ProofState, ServiceKey};
-use crate::pagerduty_api::types::{Incident, Integration, Service, owners};
-use crate::pagerduty_api::{ApiError, PagerDutyApi};
+use crate::pagerduty_api::types::{Integration, PagerDutyIncident, PagerDutyService, owners};
+use crate::pagerduty_api::{PagerDutyApi, PagerDutyApiError};
 use crate::queue::{Enqueue, Envelope, EventId, Proof, Queue, QueueError, State};
-use finding::{are_resolved, are_suppressed, left_open_by, opened_by};
-use sample::{Sample, Schedule, Watched};
+use finding::{are_resolved, are_suppressed, cause, left_open_by, opened_by};
+use sample::{ProofSchedule, Sample, WatchedEvent};
 
 /// How many of the newest delivered events are considered in one round.
 const NEWEST: u32 = 200;
@@ -71,7 +70,7 @@ pub struct ProofTask<A, L> {
     leads: L,
     status: watch::Sender<ProofStatus>,
     sample: Sample,
-    owners: BTreeMap<ServiceKey, (Service, Integration)>,
+    owners: BTreeMap<ServiceKey, (PagerDutyService, Integration)>,
     refreshed: Option<Duration>,
     /// Events that need no further look-up, as a set and in order of insertion.
     done: (HashSet<EventId>, VecDeque<EventId>),
@@ -81,32 +80,32 @@ pub struct ProofTask<A, L> {
 }
 
 /// What a look-up shows about an event.
-enum Seen {
+enum LookUp {
     /// A trigger has no incident so far.
     Nothing,
     /// A trigger has its incident.
-    Opened(Incident, ProofState),
+    Opened(PagerDutyIncident, ProofState),
     /// A resolve has closed its incident.
     Closed,
     /// This incident is still open after a resolve.
-    Open(Incident),
+    Open(PagerDutyIncident),
 }
 
 /// Why a round ended early.
-enum Stop {
+enum LookUpError {
     /// The budget of this minute is used up.
     Budget,
-    Api(ApiError),
+    Api(PagerDutyApiError),
     Queue(QueueError),
 }
 
-impl From<ApiError> for Stop {
-    fn from(error: ApiError) -> Self {
+impl From<PagerDutyApiError> for LookUpError {
+    fn from(error: PagerDutyApiError) -> Self {
         Self::Api(error)
     }
 }
 
-impl From<QueueError> for Stop {
+impl From<QueueError> for LookUpError {
     fn from(error: QueueError) -> Self {
         Self::Queue(error)
     }
@@ -124,7 +123,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
             names,
             leads,
             status: watch::channel(ProofStatus::default()).0,
-            sample: Sample::new(Schedule::default()),
+            sample: Sample::new(ProofSchedule::default()),
             owners: BTreeMap::new(),
             refreshed: None,
             done: (HashSet::new(), VecDeque::new()),
@@ -135,7 +134,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
 
     /// Returns the task with another schedule.
     #[must_use]
-    pub fn with_schedule(self, schedule: Schedule) -> Self {
+    pub fn with_schedule(self, schedule: ProofSchedule) -> Self {
         Self { sample: Sample::new(schedule), ..self }
     }
 
@@ -156,13 +155,13 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
                 continue;
             }
             match self.round().await {
-                Ok(()) | Err(Stop::Budget) => {
+                Ok(()) | Err(LookUpError::Budget) => {
                     failures = 0;
                     self.is_well();
                 }
                 // Only a debug line: an operator learns of a failing queue from the alerts that cannot be enqueued.
-                Err(Stop::Queue(error)) => debug!("deliveries are not looked up yet: {error}"),
-                Err(Stop::Api(error)) => {
+                Err(LookUpError::Queue(error)) => debug!("deliveries are not looked up yet: {error}"),
+                Err(LookUpError::Api(error)) => {
                     let pause = pause(&error, failures);
                     failures += 1;
                     self.failed(&error);
@@ -176,7 +175,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         self.status.send_if_modified(|status| std::mem::take(status) != ProofStatus::default());
     }
 
-    fn failed(&self, error: &ApiError) {
+    fn failed(&self, error: &PagerDutyApiError) {
         let is_refused = error.is_refused();
         self.status.send_replace(ProofStatus { failure: Some(error.to_string()), is_refused });
         let line = throttle::line("incidents could not be looked up", Level::Warn);
@@ -187,7 +186,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         EPOCH + self.began.elapsed()
     }
 
-    async fn round(&mut self) -> Result<(), Stop> {
+    async fn round(&mut self) -> Result<(), LookUpError> {
         let now = self.now();
         if self.refreshed.is_none_or(|at| now.saturating_sub(at) >= REFRESH) {
             self.refresh().await?;
@@ -201,10 +200,10 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
     }
 
     /// Makes a call, if the budget of this minute allows it. Calls are made one at a time.
-    async fn call<T>(&mut self, call: impl AsyncFnOnce(&A) -> Result<T, ApiError>) -> Result<T, Stop> {
+    async fn call<T>(&mut self, call: impl AsyncFnOnce(&A) -> Result<T, PagerDutyApiError>) -> Result<T, LookUpError> {
         let now = self.now();
         if !self.sample.may_call(now) {
-            return Err(Stop::Budget);
+            return Err(LookUpError::Budget);
         }
         let answer = call(&self.api).await;
         let now = self.now();
@@ -213,7 +212,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
     }
 
     /// Loads the services and their names.
-    async fn refresh(&mut self) -> Result<(), Stop> {
+    async fn refresh(&mut self) -> Result<(), LookUpError> {
         self.owners = owners(self.call(async |api| api.services(None).await).await?);
         let names = self.owners.iter().map(|(key, (service, _))| (key.clone(), service.name.clone()));
         self.names.learn(names.filter(|(_, name)| !name.is_empty()).collect());
@@ -222,7 +221,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
     }
 
     /// Watches recently delivered events, the newest first, as far as there is room.
-    async fn offer(&mut self) -> Result<(), Stop> {
+    async fn offer(&mut self) -> Result<(), LookUpError> {
         // Older events were delivered while no bridge could look them up.
         let oldest = self.sample.schedule().end() * 3;
         let reader = self.queue.reader();
@@ -245,7 +244,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
             }
             let resent = (event.service_key, event.incident_key);
             let is_resent = event.event_type == EventType::Resolve && self.resent.contains(&resent);
-            self.sample.offer(Watched {
+            self.sample.offer(WatchedEvent {
                 id: event.id,
                 service_key: resent.0,
                 incident_key: resent.1,
@@ -270,39 +269,39 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         }
     }
 
-    async fn look(&mut self, event: &Watched) -> Result<Seen, Stop> {
+    async fn look(&mut self, event: &WatchedEvent) -> Result<LookUp, LookUpError> {
         let service = self.owners.get(&event.service_key).map(|(service, _)| service.id.clone());
         let incidents = self.call(async |api| api.incidents(&event.incident_key, service.as_deref()).await).await?;
         if event.event_type == EventType::Resolve {
-            let Some(incident) = left_open_by(event.delivered_at, &incidents) else { return Ok(Seen::Closed) };
+            let Some(incident) = left_open_by(event.delivered_at, &incidents) else { return Ok(LookUp::Closed) };
             // An incident without a key of its own has alerts, and may be open because of others of them.
             let is_resolved = incident.incident_key.is_none() && {
                 are_resolved(&self.call(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
             };
-            return Ok(if is_resolved { Seen::Closed } else { Seen::Open(incident.clone()) });
+            return Ok(if is_resolved { LookUp::Closed } else { LookUp::Open(incident.clone()) });
         }
-        let Some(incident) = opened_by(event.delivered_at, &incidents) else { return Ok(Seen::Nothing) };
+        let Some(incident) = opened_by(event.delivered_at, &incidents) else { return Ok(LookUp::Nothing) };
         let is_suppressed = incident.incident_key.is_none() && {
             are_suppressed(&self.call(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
         };
         let state = if is_suppressed { ProofState::Suppressed } else { ProofState::Confirmed };
-        Ok(Seen::Opened(incident.clone(), state))
+        Ok(LookUp::Opened(incident.clone(), state))
     }
 
-    async fn judge(&mut self, event: Watched, seen: Seen) -> Result<(), Stop> {
+    async fn judge(&mut self, event: WatchedEvent, seen: LookUp) -> Result<(), LookUpError> {
         let now = self.now();
         match seen {
-            Seen::Opened(incident, state) => self.decide(&event, state, Some(&incident), None).await,
-            Seen::Closed => self.decide(&event, ProofState::Confirmed, None, None).await,
-            Seen::Nothing => {
+            LookUp::Opened(incident, state) => self.decide(&event, state, Some(&incident), None).await,
+            LookUp::Closed => self.decide(&event, ProofState::Confirmed, None, None).await,
+            LookUp::Nothing => {
                 if !self.sample.looked(event.id, now) {
                     return Ok(());
                 }
                 let owner = self.owners.get(&event.service_key).cloned();
-                let reason = self.call(async |api| Ok(cause::of(api, owner.as_ref()).await)).await?;
+                let reason = self.call(async |api| Ok(cause(api, owner.as_ref()).await)).await?;
                 self.decide(&event, ProofState::NotOpened, None, Some(reason)).await
             }
-            Seen::Open(incident) => {
+            LookUp::Open(incident) => {
                 let is_last = self.sample.looked(event.id, now);
                 let age = now.saturating_sub(event.delivered);
                 let is_late = if event.is_resent { is_last } else { age >= self.sample.schedule().resend_after };
@@ -326,7 +325,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
     }
 
     /// Enqueues the same resolve once more.
-    async fn resend(&mut self, event: &Watched) -> Result<(), Stop> {
+    async fn resend(&mut self, event: &WatchedEvent) -> Result<(), LookUpError> {
         let Some(record) = self.queue.reader().get(event.id).await? else { return Ok(()) };
         let again = Envelope {
             service_key: event.service_key.clone(),
@@ -346,11 +345,11 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
 
     async fn decide(
         &mut self,
-        event: &Watched,
+        event: &WatchedEvent,
         state: ProofState,
-        incident: Option<&Incident>,
+        incident: Option<&PagerDutyIncident>,
         reason: Option<String>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), LookUpError> {
         let proof = Proof {
             event: event.id,
             service_key: event.service_key.clone(),
@@ -358,7 +357,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
             delivered_at: event.delivered_at,
             judged_at: Utc::now(),
             incident_number: incident.map(|incident| incident.number),
-            incident_url: incident.and_then(Incident::page),
+            incident_url: incident.and_then(PagerDutyIncident::page),
             reason,
         };
         self.queue.record_proof(proof.clone()).await?;
@@ -385,7 +384,7 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
         Ok(())
     }
 
-    fn forget(&mut self, event: &Watched) {
+    fn forget(&mut self, event: &WatchedEvent) {
         self.sample.forget(event.id);
         self.remember(event.id);
         if event.is_resent {
@@ -395,12 +394,12 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
 }
 
 /// How long to wait after `error`, with this many failures in a row before it.
-fn pause(error: &ApiError, failures: u32) -> Duration {
-    let doubled = (RETRY * 2_u32.saturating_pow(failures.min(8))).min(LONGEST_RETRY);
+fn pause(error: &PagerDutyApiError, failures: u32) -> Duration {
+    let doubled = backoff(RETRY, failures, LONGEST_RETRY);
     match error {
-        ApiError::Throttled { wait: Some(wait), .. } => (*wait).clamp(Duration::from_secs(1), LONGEST_WAIT),
-        ApiError::Throttled { wait: None, .. } => doubled.max(Duration::from_mins(1)),
-        ApiError::NotInPlan { .. } => OFF,
+        PagerDutyApiError::Throttled { wait: Some(wait), .. } => (*wait).clamp(Duration::from_secs(1), LONGEST_WAIT),
+        PagerDutyApiError::Throttled { wait: None, .. } => doubled.max(Duration::from_mins(1)),
+        PagerDutyApiError::NotInPlan { .. } => OFF,
         error if error.is_refused() => REFUSED,
         _ => doubled,
     }
@@ -413,16 +412,18 @@ mod tests {
     #[test]
     fn each_refusal_is_waited_for_as_it_deserves() {
         let call = || "GET /incidents".to_owned();
-        let throttled = |wait| ApiError::Throttled { call: call(), wait };
+        let throttled = |wait| PagerDutyApiError::Throttled { call: call(), wait };
         assert_eq!(pause(&throttled(Some(Duration::from_secs(7))), 0), Duration::from_secs(7));
         assert_eq!(pause(&throttled(Some(Duration::from_hours(9))), 0), LONGEST_WAIT);
         assert_eq!(pause(&throttled(None), 0), Duration::from_mins(1), "without headers it backs off");
         assert_eq!(pause(&throttled(None), 3), Duration::from_mins(2));
-        for refused in [ApiError::Unauthorized { call: call() }, ApiError::Forbidden { call: call(), needs: "" }] {
+        for refused in
+            [PagerDutyApiError::Unauthorized { call: call() }, PagerDutyApiError::Forbidden { call: call(), needs: "" }]
+        {
             assert_eq!(pause(&refused, 0), REFUSED, "{refused}");
         }
-        assert_eq!(pause(&ApiError::NotInPlan { call: call() }, 0), OFF);
-        let broken = ApiError::Status { call: call(), status: 500, reason: String::new() };
+        assert_eq!(pause(&PagerDutyApiError::NotInPlan { call: call() }, 0), OFF);
+        let broken = PagerDutyApiError::Status { call: call(), status: 500, reason: String::new() };
         assert_eq!([0, 1, 9].map(|failures| pause(&broken, failures).as_secs()), [15, 30, 300]);
     }
 }

@@ -28,7 +28,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 
 /// When an event is looked up, counted from its delivery.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Schedule {
+pub struct ProofSchedule {
     offsets: Vec<Duration>,
     /// A resolve whose incident is still open after this time is sent once more.
     pub resend_after: Duration,
@@ -36,7 +36,7 @@ pub struct Schedule {
     pub tick: Duration,
 }
 
-impl Default for Schedule {
+impl Default for ProofSchedule {
     /// After 5, 15 and 60 seconds, then every minute up to 20 minutes: PagerDuty has taken that long after some outages.
     fn default() -> Self {
         let minutes = (1..=20).map(Duration::from_mins);
@@ -45,7 +45,7 @@ impl Default for Schedule {
     }
 }
 
-impl Schedule {
+impl ProofSchedule {
     /// A schedule with other times; `offsets` must be in ascending order.
     #[must_use]
     pub fn new(offsets: Vec<Duration>, resend_after: Duration, tick: Duration) -> Self {
@@ -66,7 +66,7 @@ impl Schedule {
 
 /// An event that is watched.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Watched {
+pub struct WatchedEvent {
     /// The event.
     pub id: EventId,
     /// Where it was sent.
@@ -86,9 +86,9 @@ pub struct Watched {
 /// The events that are watched, and the calls that were made.
 #[derive(Debug, Default)]
 pub struct Sample {
-    schedule: Schedule,
+    schedule: ProofSchedule,
     /// Each with the time of its next look-up.
-    watched: BTreeMap<EventId, (Watched, Duration)>,
+    watched: BTreeMap<EventId, (WatchedEvent, Duration)>,
     /// When each service key last had its turn.
     served: BTreeMap<ServiceKey, Duration>,
     /// When each call of the last minute ended.
@@ -98,13 +98,13 @@ pub struct Sample {
 impl Sample {
     /// Makes a sample that watches nothing yet.
     #[must_use]
-    pub fn new(schedule: Schedule) -> Self {
+    pub fn new(schedule: ProofSchedule) -> Self {
         Self { schedule, ..Self::default() }
     }
 
     /// The times of the look-ups.
     #[must_use]
-    pub fn schedule(&self) -> &Schedule {
+    pub fn schedule(&self) -> &ProofSchedule {
         &self.schedule
     }
 
@@ -116,7 +116,7 @@ impl Sample {
 
     /// Watches an event if there is room for it, and returns whether it was added. At most one trigger and one resolve of
     /// each incident are watched at a time.
-    pub fn offer(&mut self, event: Watched) -> bool {
+    pub fn offer(&mut self, event: WatchedEvent) -> bool {
         let mut of_key = 0;
         for (other, _) in self.watched.values().filter(|(other, _)| other.service_key == event.service_key) {
             of_key += 1;
@@ -136,9 +136,9 @@ impl Sample {
     }
 
     /// Returns the event to look up at `now`: the newest due event of the service key that has waited longest for its turn.
-    pub fn next(&mut self, now: Duration) -> Option<Watched> {
+    pub fn next(&mut self, now: Duration) -> Option<WatchedEvent> {
         let due = self.watched.values().filter(|(_, due)| *due <= now).map(|(event, _)| event);
-        let turn = |event: &&Watched| (std::cmp::Reverse(self.served.get(&event.service_key)), event.id);
+        let turn = |event: &&WatchedEvent| (std::cmp::Reverse(self.served.get(&event.service_key)), event.id);
         let next = due.max_by_key(turn)?.clone();
         self.served.insert(next.service_key.clone(), now);
         Some(next)
@@ -193,8 +193,8 @@ mod tests {
     const KEYS: [&str; 3] =
         ["0123456789abcdef0123456789abcdef", "NN2EZIJQPVVQF3KIKN2MDMSUV7E6GLFN", "00000000000000000000000000000002"];
 
-    fn event(id: i64, key: usize, incident: &str, delivered: Duration) -> Watched {
-        Watched {
+    fn event(id: i64, key: usize, incident: &str, delivered: Duration) -> WatchedEvent {
+        WatchedEvent {
             id: EventId::new(id),
             service_key: ServiceKey::parse(KEYS[key]).unwrap(),
             incident_key: IncidentKey::parse(incident).unwrap(),
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_event_is_looked_up_on_the_schedule_and_given_up_at_its_end() {
-        let mut sample = Sample::new(Schedule::default());
+        let mut sample = Sample::new(ProofSchedule::default());
         assert!(sample.offer(event(1, 0, "42", 100 * SECOND)));
         let (mut looked, mut is_over) = (Vec::new(), false);
         for second in 100..2000 {
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn look_ups_that_were_missed_are_not_made_up_for() {
-        let mut sample = Sample::new(Schedule::default());
+        let mut sample = Sample::new(ProofSchedule::default());
         sample.offer(event(1, 0, "42", Duration::ZERO));
         assert!(sample.next(200 * SECOND).is_some());
         assert!(!sample.looked(EventId::new(1), 200 * SECOND));
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn service_keys_take_turns_and_the_newest_event_of_each_goes_first() {
-        let mut sample = Sample::new(Schedule::default());
+        let mut sample = Sample::new(ProofSchedule::default());
         for (id, key) in [(1, 0), (2, 0), (3, 1), (4, 0), (5, 1)] {
             assert!(sample.offer(event(id, key, &id.to_string(), Duration::ZERO)));
         }
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn one_key_has_room_for_a_few_and_every_key_for_one() {
-        let mut sample = Sample::new(Schedule::default());
+        let mut sample = Sample::new(ProofSchedule::default());
         let taken = (0..50).filter(|id| sample.offer(event(*id, 0, &id.to_string(), Duration::ZERO))).count();
         assert_eq!(taken, OF_ONE_KEY);
         assert!(sample.offer(event(100, 1, "1", Duration::ZERO)));
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_storm_of_20000_events_stays_within_the_budget_whatever_pagerduty_does() {
         for opens in [true, false] {
-            let mut sample = Sample::new(Schedule::default());
+            let mut sample = Sample::new(ProofSchedule::default());
             let (mut calls, mut judged) = (Vec::new(), 0);
             for second in 0_u32..3600 {
                 let now = second * SECOND;
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_call_counts_until_a_minute_after_its_end() {
-        let mut sample = Sample::new(Schedule::default());
+        let mut sample = Sample::new(ProofSchedule::default());
         for number in 0..BUDGET {
             assert!(sample.may_call(Duration::ZERO), "{number}");
             sample.called(5 * SECOND);

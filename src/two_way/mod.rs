@@ -101,12 +101,12 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         };
         let (in_pagerduty, in_sentry) = (update.change.in_pagerduty(), update.change.in_sentry());
         let failure = match self.change(issue, update).await {
-            Ok(Done::Changed) => {
+            Ok(None) => {
                 info!(incident; "the issue is {in_sentry} in Sentry, because a person {in_pagerduty} its incident in PagerDuty");
                 self.metrics.issue_updated(UpdateOutcome::Done);
                 return self.end(update, UpdateEnd::Done, None).await;
             }
-            Ok(Done::NotNeeded(why)) => {
+            Ok(Some(why)) => {
                 info!(incident; "a person {in_pagerduty} the incident in PagerDuty, and nothing is changed in Sentry: {why}");
                 self.metrics.issue_updated(UpdateOutcome::NotNeeded);
                 return self.end(update, UpdateEnd::Done, Some(why.to_owned())).await;
@@ -134,7 +134,8 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
             .map(drop)
     }
 
-    async fn change(&mut self, issue: &str, update: &IssueUpdate) -> Result<Done, SentryApiError> {
+    /// Changes the issue. Returns the reason if there is nothing to change.
+    async fn change(&mut self, issue: &str, update: &IssueUpdate) -> Result<Option<&'static str>, SentryApiError> {
         let route = match self.route {
             Some(route) => route,
             None => *self.route.insert(issue_route(&self.api).await?),
@@ -143,26 +144,31 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
             Err(SentryApiError::Gone { status: 404, .. }) => {
                 // A renamed organization and a proxy while Sentry restarts are answered 404 for everything.
                 self.api.organization().await?;
-                Ok(Done::NotNeeded("Sentry has no such issue (any more)"))
+                Ok(Some("Sentry has no such issue (any more)"))
             }
             done => done,
         }
     }
 
-    async fn set_status(&self, issue: &str, route: IssueRoute, update: &IssueUpdate) -> Result<Done, SentryApiError> {
+    async fn set_status(
+        &self,
+        issue: &str,
+        route: IssueRoute,
+        update: &IssueUpdate,
+    ) -> Result<Option<&'static str>, SentryApiError> {
         let found = self.api.issue(issue, route).await?;
         let status = match update.change {
-            StatusChange::Resolve if found.is_resolved() => return Ok(Done::NotNeeded("it is resolved already")),
-            StatusChange::Unresolve if found.is_unresolved() => return Ok(Done::NotNeeded("it is unresolved already")),
+            StatusChange::Resolve if found.is_resolved() => return Ok(Some("it is resolved already")),
+            StatusChange::Unresolve if found.is_unresolved() => return Ok(Some("it is unresolved already")),
             StatusChange::Resolve
                 if Utc::now() - update.happened_at > LATE && found.last_seen > Some(update.happened_at) =>
             {
-                return Ok(Done::NotNeeded("it had another event since"));
+                return Ok(Some("it had another event since"));
             }
             change => change.in_sentry(),
         };
         // `found` is the issue into which this one was merged, if it was.
-        self.api.set_issue_status(&found.id, route, status).await.map(|()| Done::Changed)
+        self.api.set_issue_status(&found.id, route, status).await.map(|()| None)
     }
 
     async fn end(&self, update: &IssueUpdate, end: UpdateEnd, reason: Option<String>) -> Result<(), QueueError> {
@@ -173,14 +179,6 @@ impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
         }
         Ok(())
     }
-}
-
-/// How an update ended.
-enum Done {
-    /// The issue was changed.
-    Changed,
-    /// There was nothing to do, for this reason.
-    NotNeeded(&'static str),
 }
 
 /// Splits the updates into the newest of each incident, in the order in which they came, and those that it replaces. The

@@ -43,7 +43,7 @@ pub fn is_signed(header: &str, secrets: &[SigningSecret], body: &[u8]) -> bool {
 
 /// The settings that decide what a webhook asks for.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Wishes {
+pub struct TwoWaySettings {
     /// The prefix of the issue's number in incident keys.
     pub prefix: String,
     /// Whether reopening an incident unresolves its issue.
@@ -52,7 +52,7 @@ pub struct Wishes {
 
 /// Why a webhook asks for no update; `Display` is a sentence.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum Unwanted {
+pub enum NoUpdate {
     /// It is not a JSON object of the documented shape.
     #[error("it does not have the documented format: {0}")]
     Shape(String),
@@ -88,12 +88,12 @@ pub enum Unwanted {
 }
 
 #[derive(Deserialize)]
-struct Body {
-    event: Event,
+struct PagerDutyWebhook {
+    event: PagerDutyWebhookEvent,
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct PagerDutyWebhookEvent {
     id: String,
     #[serde(rename = "event_type")]
     kind: String,
@@ -110,37 +110,37 @@ struct Event {
 /// # Errors
 ///
 /// Returns why the webhook asks for no update.
-pub fn wanted(
+pub fn requested_update(
     body: &[u8],
     webhook_id: Option<&str>,
     received_at: DateTime<Utc>,
-    wishes: &Wishes,
-) -> Result<IssueUpdate, Unwanted> {
-    let Body { event } = serde_json::from_slice(body).map_err(|error| {
+    settings: &TwoWaySettings,
+) -> Result<IssueUpdate, NoUpdate> {
+    let PagerDutyWebhook { event } = serde_json::from_slice(body).map_err(|error| {
         let what = if error.is_data() { "a member is missing or of another type" } else { "it is not JSON" };
-        Unwanted::Shape(format!("{what} (line {}, column {})", error.line(), error.column()))
+        NoUpdate::Shape(format!("{what} (line {}, column {})", error.line(), error.column()))
     })?;
     let change = match event.kind.as_str() {
         "incident.resolved" => StatusChange::Resolve,
         "incident.reopened" => StatusChange::Unresolve,
-        "pagey.ping" => return Err(Unwanted::Ping),
-        other => return Err(Unwanted::OtherEvent(other.chars().take(60).collect())),
+        "pagey.ping" => return Err(NoUpdate::Ping),
+        other => return Err(NoUpdate::OtherEvent(other.chars().take(60).collect())),
     };
     // A change that the bridge made through the Events API has no agent, or an integration as its agent. Only what a
     // person did is passed on to Sentry, so that there are no loops.
     match event.agent["type"].as_str() {
         Some("user_reference" | "user") => {}
-        Some(other) => return Err(Unwanted::Automation(format!("`{}`", other.chars().take(60).collect::<String>()))),
-        None => return Err(Unwanted::Automation("an automation".to_owned())),
+        Some(other) => return Err(NoUpdate::Automation(format!("`{}`", other.chars().take(60).collect::<String>()))),
+        None => return Err(NoUpdate::Automation("an automation".to_owned())),
     }
-    let key = event.data["incident_key"].as_str().filter(|key| !key.is_empty()).ok_or(Unwanted::NoKey)?;
-    let of_issue = matches!(subject(key, &wishes.prefix), Some(IncidentSubject::Issue(_)));
+    let key = event.data["incident_key"].as_str().filter(|key| !key.is_empty()).ok_or(NoUpdate::NoKey)?;
+    let of_issue = matches!(subject(key, &settings.prefix), Some(IncidentSubject::Issue(_)));
     let incident_key = IncidentKey::parse(key).filter(|_| of_issue).ok_or_else(|| {
-        Unwanted::NoIssue(format!("`{}`", key.chars().take(60).flat_map(char::escape_default).collect::<String>()))
+        NoUpdate::NoIssue(format!("`{}`", key.chars().take(60).flat_map(char::escape_default).collect::<String>()))
     })?;
     let happened_at = event.occurred_at.unwrap_or(received_at);
-    if change == StatusChange::Unresolve && !wishes.reopens {
-        return Err(Unwanted::ReopenOff { incident_key, happened_at });
+    if change == StatusChange::Unresolve && !settings.reopens {
+        return Err(NoUpdate::ReopenOff { incident_key, happened_at });
     }
     let id = webhook_id.filter(|id| !id.is_empty()).unwrap_or(&event.id);
     Ok(IssueUpdate {
@@ -176,49 +176,55 @@ mod tests {
         json!({"id": "PUSER", "type": "user_reference", "summary": "Kim"})
     }
 
-    fn asks(body: &[u8], wishes: &Wishes) -> Result<IssueUpdate, Unwanted> {
-        wanted(body, Some("01WEBHOOK"), at(), wishes)
+    fn asks(body: &[u8], settings: &TwoWaySettings) -> Result<IssueUpdate, NoUpdate> {
+        requested_update(body, Some("01WEBHOOK"), at(), settings)
     }
 
     #[test]
     fn what_a_person_resolved_is_to_be_resolved() {
-        let update = asks(&body("incident.resolved", &person(), &json!("42")), &Wishes::default()).unwrap();
+        let update = asks(&body("incident.resolved", &person(), &json!("42")), &TwoWaySettings::default()).unwrap();
         assert_eq!((update.webhook_id.as_str(), update.incident_key.as_str()), ("01WEBHOOK", "42"));
         assert_eq!((update.change, update.received_at), (StatusChange::Resolve, at()));
         assert_eq!(update.happened_at.to_rfc3339(), "2026-11-26T19:59:58.500+00:00");
-        let without = wanted(&body("incident.resolved", &person(), &json!("42")), None, at(), &Wishes::default());
+        let without = requested_update(
+            &body("incident.resolved", &person(), &json!("42")),
+            None,
+            at(),
+            &TwoWaySettings::default(),
+        );
         assert_eq!(without.unwrap().webhook_id, "01EVENT");
     }
 
     #[test]
     fn what_nobody_did_or_nobody_wants_asks_for_nothing() {
-        let wishes = Wishes::default();
-        let resolved = |agent: Value, key: Value| asks(&body("incident.resolved", &agent, &key), &wishes).unwrap_err();
-        assert!(matches!(resolved(json!(null), json!("42")), Unwanted::Automation(_)));
+        let settings = TwoWaySettings::default();
+        let resolved =
+            |agent: Value, key: Value| asks(&body("incident.resolved", &agent, &key), &settings).unwrap_err();
+        assert!(matches!(resolved(json!(null), json!("42")), NoUpdate::Automation(_)));
         let service = json!({"id": "P1", "type": "service_reference"});
-        assert_eq!(resolved(service, json!("42")), Unwanted::Automation("`service_reference`".to_owned()));
-        assert_eq!(resolved(person(), json!(null)), Unwanted::NoKey);
+        assert_eq!(resolved(service, json!("42")), NoUpdate::Automation("`service_reference`".to_owned()));
+        assert_eq!(resolved(person(), json!(null)), NoUpdate::NoKey);
         for key in ["sentry-pagerduty-bridge/silence", "incident_1_7", "0123456789abcdef", ""] {
-            assert!(asks(&body("incident.resolved", &person(), &json!(key)), &wishes).is_err(), "{key}");
+            assert!(asks(&body("incident.resolved", &person(), &json!(key)), &settings).is_err(), "{key}");
         }
-        let event = |event_type: &str| asks(&body(event_type, &person(), &json!("42")), &wishes).unwrap_err();
-        assert_eq!(event("pagey.ping"), Unwanted::Ping);
-        assert_eq!(event("incident.acknowledged"), Unwanted::OtherEvent("incident.acknowledged".to_owned()));
+        let event = |event_type: &str| asks(&body(event_type, &person(), &json!("42")), &settings).unwrap_err();
+        assert_eq!(event("pagey.ping"), NoUpdate::Ping);
+        assert_eq!(event("incident.acknowledged"), NoUpdate::OtherEvent("incident.acknowledged".to_owned()));
         let happened_at = "2026-11-26T19:59:58.5Z".parse().unwrap();
         let incident_key = IncidentKey::parse("42").unwrap();
-        assert_eq!(event("incident.reopened"), Unwanted::ReopenOff { incident_key, happened_at });
+        assert_eq!(event("incident.reopened"), NoUpdate::ReopenOff { incident_key, happened_at });
         for odd in [&b"{"[..], b"[]", b"{\"event\": 7}", b""] {
-            assert!(matches!(asks(odd, &wishes), Err(Unwanted::Shape(_))));
+            assert!(matches!(asks(odd, &settings), Err(NoUpdate::Shape(_))));
         }
     }
 
     #[test]
     fn reopening_and_prefixes_are_as_the_settings_say() {
-        let wishes = Wishes { prefix: "eu-".to_owned(), reopens: true };
-        let update = asks(&body("incident.reopened", &person(), &json!("eu-42")), &wishes).unwrap();
+        let settings = TwoWaySettings { prefix: "eu-".to_owned(), reopens: true };
+        let update = asks(&body("incident.reopened", &person(), &json!("eu-42")), &settings).unwrap();
         assert_eq!(update.change, StatusChange::Unresolve);
-        let other = asks(&body("incident.reopened", &person(), &json!("us-42")), &wishes).unwrap_err();
-        assert_eq!(other, Unwanted::NoIssue("`us-42`".to_owned()));
+        let other = asks(&body("incident.reopened", &person(), &json!("us-42")), &settings).unwrap_err();
+        assert_eq!(other, NoUpdate::NoIssue("`us-42`".to_owned()));
     }
 
     #[test]

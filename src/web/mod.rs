@@ -39,7 +39,7 @@ use crate::metrics::Metrics;
 use crate::monitor::Monitor;
 use crate::queue::Queue;
 use crate::queue::admin::QueueAdmin;
-use crate::two_way::webhook::Wishes;
+use crate::two_way::webhook::TwoWaySettings;
 
 /// The state that the endpoints share.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub struct TwoWay {
     /// The current secrets, which verify their signatures.
     pub secrets: watch::Receiver<Vec<SigningSecret>>,
     /// The settings that decide what they ask for.
-    pub wishes: Wishes,
+    pub settings: TwoWaySettings,
 }
 
 impl AppState {

@@ -18,7 +18,7 @@ use crate::logging::throttle;
 use crate::metrics::{PagerDutyAnswer, UpdateOutcome};
 use crate::pagerduty::IncidentKey;
 use crate::queue::{IssueUpdateChange, QueueError};
-use crate::two_way::webhook::{SIGNATURE, Unwanted, WEBHOOK_ID, is_signed, wanted};
+use crate::two_way::webhook::{NoUpdate, SIGNATURE, WEBHOOK_ID, is_signed, requested_update};
 
 /// The largest body that is read. PagerDuty sends 256 KB at most.
 const MAX_BODY: usize = 1024 * 1024;
@@ -51,10 +51,10 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
             return answer::error(&mut HttpResponse::build(status), &reason);
         }
     };
-    let update = match wanted(&body, header(WEBHOOK_ID), received_at, &two_way.wishes) {
+    let update = match requested_update(&body, header(WEBHOOK_ID), received_at, &two_way.settings) {
         Ok(update) => update,
         Err(unwanted) => {
-            if let Unwanted::ReopenOff { incident_key, happened_at } = &unwanted
+            if let NoUpdate::ReopenOff { incident_key, happened_at } = &unwanted
                 && let Err(error) = withdraw(&state, incident_key, *happened_at, received_at).await
             {
                 return unavailable(&state, &error);
@@ -69,7 +69,7 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
         Err(error) => return unavailable(&state, &error),
     };
     if !is_known {
-        return ignored(&state, &Unwanted::Unknown(incident_key));
+        return ignored(&state, &NoUpdate::Unknown(incident_key));
     }
     let change = update.change;
     match state.queue.record_issue_update(IssueUpdateChange::Received(update)).await {
@@ -78,7 +78,7 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
             state.metrics.pagerduty_webhook(PagerDutyAnswer::Queued);
             answer::issue_update(&incident_key, change.name())
         }
-        Ok(false) => ignored(&state, &Unwanted::Repeated),
+        Ok(false) => ignored(&state, &NoUpdate::Repeated),
         Err(error) => unavailable(&state, &error),
     }
 }
@@ -110,8 +110,8 @@ pub(super) async fn wrong_method(state: Data<AppState>) -> HttpResponse {
     )
 }
 
-fn ignored(state: &AppState, unwanted: &Unwanted) -> HttpResponse {
-    let level = if matches!(unwanted, Unwanted::Shape(_) | Unwanted::NoKey) { Level::Warn } else { Level::Info };
+fn ignored(state: &AppState, unwanted: &NoUpdate) -> HttpResponse {
+    let level = if matches!(unwanted, NoUpdate::Shape(_) | NoUpdate::NoKey) { Level::Warn } else { Level::Info };
     let line = throttle::line("webhooks of PagerDuty were ignored", level);
     log!(line.level, "a webhook of PagerDuty was ignored: {unwanted}{line}");
     state.metrics.pagerduty_webhook(PagerDutyAnswer::Ignored);

@@ -207,7 +207,7 @@ async fn receive(
 /// was reopened in PagerDuty, where it is already open.
 async fn is_echo(state: &AppState, enqueue: &Enqueue) -> bool {
     let Enqueue::FollowUp(follow_up) = enqueue else { return false };
-    let reopens = state.two_way.as_ref().is_some_and(|two_way| two_way.wishes.reopens);
+    let reopens = state.two_way.as_ref().is_some_and(|two_way| two_way.settings.reopens);
     if follow_up.event_type() != EventType::Trigger || !reopens {
         return false;
     }

@@ -11,7 +11,7 @@ use sentry_pagerduty_bridge::bridge::Bridge;
 use sentry_pagerduty_bridge::canary::CanaryLimits;
 use sentry_pagerduty_bridge::config::{Config, SecretFiles, Source};
 use sentry_pagerduty_bridge::monitor::Intervals;
-use sentry_pagerduty_bridge::proof::sample::Schedule;
+use sentry_pagerduty_bridge::proof::sample::ProofSchedule;
 use sentry_pagerduty_bridge::queue::{Queue, Reader};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -35,9 +35,9 @@ pub(crate) const INTERVALS: Intervals = Intervals {
 pub(crate) const GIVEN_UP: Duration = Duration::from_millis(1500);
 
 /// When deliveries are looked up in PagerDuty, where its REST API is set.
-fn look_ups() -> Schedule {
+fn look_ups() -> ProofSchedule {
     let offsets = [50, 300, 700].map(Duration::from_millis).into_iter().chain([GIVEN_UP]).collect();
-    Schedule::new(offsets, Duration::from_millis(600), Duration::from_millis(20))
+    ProofSchedule::new(offsets, Duration::from_millis(600), Duration::from_millis(20))
 }
 
 /// A bridge within this process. Dropping it ends it.

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use sentry_pagerduty_bridge::bridge::Bridge;
-use sentry_pagerduty_bridge::canary::{CanaryLimits, Pace};
+use sentry_pagerduty_bridge::canary::{CanaryLimits, CanarySchedule};
 use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::monitor::Intervals;
 use sentry_pagerduty_bridge::sentry_api::audit::AuditSchedule;
@@ -26,7 +26,8 @@ const ADMIN: &str = "admin-token-for-tests-alone";
 const SHORT: CanaryLimits =
     CanaryLimits { patience: Duration::from_millis(700), quiet: Duration::ZERO, pending: Duration::from_millis(100) };
 
-const PACE: Pace = Pace { every: Duration::from_millis(250), retry: Duration::from_millis(100) };
+const CANARIES: CanarySchedule =
+    CanarySchedule { every: Duration::from_millis(250), retry: Duration::from_millis(100) };
 
 const INTERVALS: Intervals = Intervals {
     check: Duration::from_millis(20),
@@ -125,7 +126,7 @@ impl Inside {
                 let bridge = Box::pin(Bridge::build(Config::from_vars(settings).unwrap(), listener)).await.unwrap();
                 let quick = Duration::from_millis(50);
                 let schedule = AuditSchedule { first: quick, every: quick, retry: quick };
-                let bridge = bridge.with_intervals(INTERVALS).with_pace(PACE, schedule);
+                let bridge = bridge.with_intervals(INTERVALS).with_schedules(CANARIES, schedule);
                 tell.send(()).unwrap();
                 bridge.run_until_stopped(async { stopped.await.unwrap_or_default() }).await.unwrap();
             });

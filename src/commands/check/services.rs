@@ -6,8 +6,8 @@ use chrono::SecondsFormat;
 
 use crate::config::Config;
 use crate::pagerduty::{ApiVersion, Destination, KeyNames, ServiceKey};
-use crate::pagerduty_api::types::{Integration, Service, ServiceStatus, owners};
-use crate::pagerduty_api::{ApiError, PagerDutyApi};
+use crate::pagerduty_api::types::{Integration, PagerDutyService, ServiceStatus, owners};
+use crate::pagerduty_api::{PagerDutyApi, PagerDutyApiError};
 
 /// Integration keys of event orchestrations and rulesets begin with this letter; they belong to no service.
 const RULESET: char = 'R';
@@ -34,7 +34,7 @@ pub(super) async fn check(config: &Config, api: &impl PagerDutyApi) -> Vec<Findi
 
 async fn check_key(
     Destination { api: takes, key }: &Destination,
-    owners: &BTreeMap<ServiceKey, (Service, Integration)>,
+    owners: &BTreeMap<ServiceKey, (PagerDutyService, Integration)>,
     api: &impl PagerDutyApi,
 ) -> Result<String, String> {
     let Some((service, integration)) = owners.get(key) else {
@@ -78,7 +78,7 @@ async fn check_key(
     if bad.is_empty() { Ok(good.join(", ")) } else { Err(format!("{}: {}", good.join(", "), bad.join("; "))) }
 }
 
-async fn maintenance(service: &Service, api: &impl PagerDutyApi) -> String {
+async fn maintenance(service: &PagerDutyService, api: &impl PagerDutyApi) -> String {
     let windows = api.maintenance(&service.id).await.unwrap_or_default();
     let Some(window) = windows.iter().max_by_key(|window| window.end_time) else {
         return "it is in maintenance and opens no incidents".to_owned();
@@ -91,7 +91,7 @@ async fn maintenance(service: &Service, api: &impl PagerDutyApi) -> String {
 }
 
 /// Returns who is on call, or an error if nobody is. It is not a failure if the token may not see that.
-async fn on_call(service: &Service, api: &impl PagerDutyApi) -> Result<String, String> {
+async fn on_call(service: &PagerDutyService, api: &impl PagerDutyApi) -> Result<String, String> {
     let Some(policy) = &service.escalation_policy else {
         return Err("it has no escalation policy, so that nobody is notified".to_owned());
     };
@@ -99,7 +99,7 @@ async fn on_call(service: &Service, api: &impl PagerDutyApi) -> Result<String, S
     match api.on_call(&policy.id).await {
         Ok(people) if people.is_empty() => Err(format!("nobody is on call for its escalation policy {name}")),
         Ok(people) => Ok(format!("on call: {}", people.join(", "))),
-        Err(error @ (ApiError::Forbidden { .. } | ApiError::NotInPlan { .. })) => {
+        Err(error @ (PagerDutyApiError::Forbidden { .. } | PagerDutyApiError::NotInPlan { .. })) => {
             Ok(format!("who is on call is not known: {error}"))
         }
         Err(error) => Err(format!("who is on call is not known: {error}")),

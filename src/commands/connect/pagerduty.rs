@@ -9,8 +9,8 @@ use crate::cli::ConnectPagerDutyArgs;
 use crate::commands::environment::{UsageError, block_on, config_with_placeholders, out};
 use crate::exit_code::ExitCode;
 use crate::pagerduty::{ApiVersion, ServiceKey};
-use crate::pagerduty_api::types::{Integration, Service, ServiceStatus};
-use crate::pagerduty_api::{Client, PagerDutyApi};
+use crate::pagerduty_api::types::{Integration, PagerDutyService, ServiceStatus};
+use crate::pagerduty_api::{PagerDutyApi, PagerDutyRestClient};
 use crate::printable::line;
 
 /// Shows the plan and, with `--yes`, carries it out. An integration that exists is not made again.
@@ -28,7 +28,7 @@ pub(super) fn run(args: &ConnectPagerDutyArgs) -> anyhow::Result<ExitCode> {
         )
         .into());
     };
-    let api = Client::new(&root, token.clone(), config.pagerduty_ca_file.as_deref())?;
+    let api = PagerDutyRestClient::new(&root, token.clone(), config.pagerduty_ca_file.as_deref())?;
     block_on(async {
         let service = find(&api, &args.service).await?;
         let status = match service.status {
@@ -63,9 +63,9 @@ pub(super) fn run(args: &ConnectPagerDutyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Finds the service with this name or id.
-async fn find(api: &Client, wanted: &str) -> anyhow::Result<Service> {
+async fn find(api: &PagerDutyRestClient, wanted: &str) -> anyhow::Result<PagerDutyService> {
     let services = api.services(Some(wanted)).await?;
-    let is_meant = |service: &&Service| service.name.eq_ignore_ascii_case(wanted);
+    let is_meant = |service: &&PagerDutyService| service.name.eq_ignore_ascii_case(wanted);
     let mut meant = services.iter().filter(is_meant);
     match (meant.next(), meant.next()) {
         (Some(service), None) => return Ok(service.clone()),
@@ -88,7 +88,11 @@ async fn find(api: &Client, wanted: &str) -> anyhow::Result<Service> {
 }
 
 /// Returns the key of an integration, which not every response contains.
-async fn key(api: &Client, service: &Service, integration: &Integration) -> anyhow::Result<ServiceKey> {
+async fn key(
+    api: &PagerDutyRestClient,
+    service: &PagerDutyService,
+    integration: &Integration,
+) -> anyhow::Result<ServiceKey> {
     if let Some(key) = integration.key() {
         return Ok(key);
     }

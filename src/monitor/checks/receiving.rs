@@ -3,7 +3,7 @@
 use humantime::format_duration;
 
 use super::{Cause, Limits, Trouble, rounded, since};
-use crate::canary::Progress;
+use crate::canary::CanaryProgress;
 use crate::metrics::Senders;
 use crate::monitor::snapshot::Snapshot;
 use crate::sentry_api::connect::CANARY;
@@ -68,13 +68,13 @@ pub(super) fn canary(snapshot: &Snapshot) -> Option<Trouble> {
         |last| format!("the last one came back {} ago", rounded(since(last.returned_at, snapshot.at))),
     );
     let sentence = match &status.progress {
-        Progress::Unknown | Progress::Returns => return None,
-        Progress::NotTaken { since: first, reason } => format!(
+        CanaryProgress::Unknown | CanaryProgress::Returns => return None,
+        CanaryProgress::NotTaken { since: first, reason } => format!(
             "Sentry does not take the canary's events, for {} now: {reason}; other events of applications may be lost as \
              well, and {last}",
             rounded(since(*first, snapshot.at))
         ),
-        Progress::Lost { sent_at } => format!(
+        CanaryProgress::Lost { sent_at } => format!(
             "Sentry took the canary {} ago, and its webhook did not come: alerts may not come either, and {last}; check \
              that Sentry's workers run, that the alert \"{CANARY}\" is there and on (`audit`, `connect --canary`), that the \
              canary's issue is not archived, and that Sentry reaches the bridge",

@@ -1,7 +1,7 @@
 //! What is a trouble, how bad it is, and which sentence describes it.
 
 use super::*;
-use crate::canary::{CanaryStatus, Progress, RoundTrip};
+use crate::canary::{CanaryProgress, CanaryStatus, RoundTrip};
 use crate::cluster::{BridgeView, ClusterView};
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::{MetricsSnapshot, Senders};
@@ -373,7 +373,7 @@ fn a_queue_that_many_look_at_is_no_trouble() {
     assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Storage]));
 }
 
-fn canary(progress: Progress) -> CanaryStatus {
+fn canary(progress: CanaryProgress) -> CanaryStatus {
     let last = RoundTrip { sent_at: at(30), returned_at: at(31) };
     CanaryStatus { last: Some(last), last_sent_at: Some(at(50)), progress }
 }
@@ -385,15 +385,15 @@ fn a_canary_that_does_not_come_back_is_told_by_the_half_of_the_way_that_is_inter
         snapshot.canary = Some(Ok(status));
         check(&snapshot, &LIMITS)
     };
-    assert_eq!(told(canary(Progress::Returns)), []);
-    assert_eq!(told(canary(Progress::Unknown)), []);
-    let lost = told(canary(Progress::Lost { sent_at: at(50) }));
+    assert_eq!(told(canary(CanaryProgress::Returns)), []);
+    assert_eq!(told(canary(CanaryProgress::Unknown)), []);
+    let lost = told(canary(CanaryProgress::Lost { sent_at: at(50) }));
     assert_eq!((lost[0].cause, lost[0].health), (Cause::Canary, Health::Failing));
     let sentence = &lost[0].sentence;
     assert!(sentence.starts_with("Sentry took the canary 10m ago, and its webhook did not come"), "{sentence}");
     assert!(sentence.contains("the last one came back 29m ago"), "{sentence}");
     let reason = "it throttles this project or key (429)".to_owned();
-    let not_taken = told(CanaryStatus { last: None, ..canary(Progress::NotTaken { since: at(50), reason }) });
+    let not_taken = told(CanaryStatus { last: None, ..canary(CanaryProgress::NotTaken { since: at(50), reason }) });
     let sentence = &not_taken[0].sentence;
     assert!(sentence.starts_with("Sentry does not take the canary's events, for 10m now: it throttles"), "{sentence}");
     assert!(sentence.contains("none has come back so far"), "{sentence}");
@@ -449,7 +449,7 @@ fn the_worst_comes_first() {
         ..MetricsSnapshot::default()
     };
     snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30))], ..waiting_since(at(0)) });
-    snapshot.canary = Some(Ok(canary(Progress::Lost { sent_at: at(50) })));
+    snapshot.canary = Some(Ok(canary(CanaryProgress::Lost { sent_at: at(50) })));
     snapshot.proof = Some(proof_view(vec![unopened(1)]));
     snapshot.cluster.bridges = vec![bridge("a", "1", true), bridge("b", "2", true)];
     let all = Cause::VARIANTS.iter().copied().filter(|cause| *cause != Cause::Delivery);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::canary::{CanaryStatus, Progress};
+use crate::canary::{CanaryProgress, CanaryStatus};
 use crate::catch_up::CatchUpStatus;
 use crate::cluster::BridgeView;
 use crate::metrics::Bucket;
@@ -122,10 +122,10 @@ fn bridge(bridge: &BridgeView) -> Value {
 
 fn canary(CanaryStatus { last, last_sent_at, progress }: &CanaryStatus) -> Value {
     let (state, reason) = match progress {
-        Progress::Unknown => ("unknown", None),
-        Progress::Returns => ("returns", None),
-        Progress::NotTaken { reason, .. } => ("not_taken", Some(reason)),
-        Progress::Lost { .. } => ("lost", None),
+        CanaryProgress::Unknown => ("unknown", None),
+        CanaryProgress::Returns => ("returns", None),
+        CanaryProgress::NotTaken { reason, .. } => ("not_taken", Some(reason)),
+        CanaryProgress::Lost { .. } => ("lost", None),
     };
     json!({
         "state": state,

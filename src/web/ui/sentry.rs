@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::text::{ago, count, counted, harmless, span};
-use crate::canary::{CanaryStatus, Progress};
+use crate::canary::{CanaryProgress, CanaryStatus};
 use crate::monitor::Snapshot;
 use crate::sentry_api::audit::{AuditFinding, AuditReport, AuditStatus};
 
@@ -14,7 +14,7 @@ const MAX_FINDINGS: usize = 20;
 /// How long the last canary took, and when it came back.
 pub(super) fn vital(snapshot: &Snapshot) -> Markup {
     let Some(Ok(canary)) = &snapshot.canary else { return html! {} };
-    let is_trouble = matches!(canary.progress, Progress::NotTaken { .. } | Progress::Lost { .. });
+    let is_trouble = matches!(canary.progress, CanaryProgress::NotTaken { .. } | CanaryProgress::Lost { .. });
     html! {
         div .alert[is_trouble] {
             dt { "Sentry → bridge" }
@@ -65,12 +65,12 @@ fn canary(snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn progress(progress: &Progress) -> &'static str {
+fn progress(progress: &CanaryProgress) -> &'static str {
     match progress {
-        Progress::Unknown => "on its way, or not sent yet",
-        Progress::Returns => "comes back",
-        Progress::NotTaken { .. } => "Sentry does not take it",
-        Progress::Lost { .. } => "does not come back",
+        CanaryProgress::Unknown => "on its way, or not sent yet",
+        CanaryProgress::Returns => "comes back",
+        CanaryProgress::NotTaken { .. } => "Sentry does not take it",
+        CanaryProgress::Lost { .. } => "does not come back",
     }
 }
 

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 use serde::Serialize;
 
 use super::*;
-use crate::canary::{CanaryStatus, Progress, RoundTrip};
+use crate::canary::{CanaryProgress, CanaryStatus, RoundTrip};
 use crate::catch_up::{CatchUpStatus, ReportedAlert};
 use crate::cluster::ClusterView;
 use crate::config::CatchUpMode;
@@ -73,7 +73,7 @@ fn full() -> (Snapshot, Vec<Trouble>) {
     snapshot.canary = Some(Ok(CanaryStatus {
         last: Some(RoundTrip { sent_at: ago(1_000), returned_at: ago(995) }),
         last_sent_at: Some(ago(100)),
-        progress: Progress::NotTaken { since: ago(900), reason: "answered 413".to_owned() },
+        progress: CanaryProgress::NotTaken { since: ago(900), reason: "answered 413".to_owned() },
     }));
     let error = SentryApiError::Forbidden { call: "GET /api/0/".to_owned(), scope: "org:read" };
     let mut report = audit();
@@ -130,7 +130,7 @@ fn the_states_of_the_canary_are_named() {
         text.lines().find(|line| line.starts_with("\"canary\"")).map(str::to_owned).unwrap_or_default()
     };
     let mut states = Vec::new();
-    for progress in [Progress::Unknown, Progress::Returns, Progress::Lost { sent_at: now() }] {
+    for progress in [CanaryProgress::Unknown, CanaryProgress::Returns, CanaryProgress::Lost { sent_at: now() }] {
         let canary = CanaryStatus { progress, ..CanaryStatus::default() };
         snapshot.canary = Some(Ok(canary));
         states.push(state(&snapshot));

@@ -13,7 +13,7 @@ use super::detail;
 use super::forms::{self, Subject};
 use super::notice::{Followed, Notice};
 use super::overview::{self, Lists, Status};
-use crate::canary::{CanaryStatus, Progress, RoundTrip};
+use crate::canary::{CanaryProgress, CanaryStatus, RoundTrip};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
 use crate::pagerduty::{KeyNames, ProofState};
@@ -110,7 +110,7 @@ fn the_canary_is_shown_with_its_time_and_the_audit_with_its_remedies_and_its_tok
 
     let (sent_at, returned_at) = (samples::ago(74), samples::ago(70));
     let last = Some(RoundTrip { sent_at, returned_at });
-    let canary = CanaryStatus { last, last_sent_at: Some(sent_at), progress: Progress::Returns };
+    let canary = CanaryStatus { last, last_sent_at: Some(sent_at), progress: CanaryProgress::Returns };
     status.snapshot.canary = Some(Ok(canary));
     let audit = || AuditStatus { last: Some(Arc::new(samples::audit())), failure: None };
     status.snapshot.audit = Some(audit());
