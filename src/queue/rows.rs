@@ -14,7 +14,7 @@ use super::{
     WaitingEvent,
 };
 use crate::ingest::CanaryId;
-use crate::metrics::{Bucket, Failing, Senders, SignatureRow};
+use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 
 /// Why a row could not be read.
@@ -281,6 +281,16 @@ pub(super) fn dead_letters(row: &impl TypedRow) -> Result<DeadLetters, ColumnErr
         newest: row.id()?,
         died_at: row.time("finished_at")?,
         reason: row.optional_text("reason")?,
+    })
+}
+
+/// The part of the persisted metrics that is one row.
+pub(super) fn last_times(row: &impl TypedRow) -> Result<PersistedMetrics, ColumnError> {
+    Ok(PersistedMetrics {
+        last_webhook_at: row.optional_time("last_webhook_at")?,
+        last_delivered_at: row.optional_time("last_delivered_at")?,
+        untrusted: row.optional_text("untrusted")?,
+        ..PersistedMetrics::default()
     })
 }
 

@@ -160,32 +160,18 @@ impl StatusReads for PostgresReads {
 
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
         let lately = sqlx::query("SELECT last_webhook_at, last_delivered_at, untrusted FROM lately");
-        let lately = self
-            .query(lately, |row| {
-                let times = (row.optional_time("last_webhook_at")?, row.optional_time("last_delivered_at")?);
-                Ok((times, row.optional_text("untrusted")?))
-            })
-            .await?;
-        let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
-        let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
+        let mut metrics = self.query(lately, rows::last_times).await?.pop().unwrap_or_default();
+        metrics.delivered = self.delivered_lately(metrics.last_delivered_at.unwrap_or(since)).await?;
         let failing = self.query(sqlx::query(FAILING), |row| Ok(rows::failing(row).ok())).await?;
-        let failing = failing.into_iter().flatten().collect();
+        metrics.failing = failing.into_iter().flatten().collect();
         let row = sqlx::query("SELECT number, first_at, lasted_ms, senders, more FROM wrong_signatures");
-        let wrong_signatures = self.query(row, |row| Ok(rows::signatures(row).ok())).await?.pop().flatten();
+        metrics.wrong_signatures = self.query(row, |row| Ok(rows::signatures(row).ok())).await?.pop().flatten();
         let buckets = sqlx::query(
             "SELECT began_at, received, delivered, throttled, failed FROM activity WHERE began_at >= $1 ORDER BY began_at",
         )
         .bind(since.timestamp_millis());
-        let buckets = self.query(buckets, rows::bucket).await?;
-        Ok(PersistedMetrics {
-            last_webhook_at,
-            last_delivered_at,
-            delivered,
-            failing,
-            untrusted,
-            wrong_signatures,
-            buckets,
-        })
+        metrics.buckets = self.query(buckets, rows::bucket).await?;
+        Ok(metrics)
     }
 }
 

@@ -123,7 +123,7 @@ impl DeliveryReads for SqliteReads {
         most: u32,
     ) -> Result<RecentAttempts, QueueError> {
         let (since, now) = (since.timestamp_millis(), now.timestamp_millis());
-        let found = self.delivery_query_with(async |connection| {
+        let found = self.with_connection(Pool::Deliveries, async |connection| {
             let mut attempts = between(connection, since, now, most, 0).await?;
             let last: i64 = sqlx::query_scalar(LAST).bind(now).fetch_one(&mut *connection).await?;
             if last > now {

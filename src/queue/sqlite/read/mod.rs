@@ -76,8 +76,8 @@ enum Pool {
 }
 
 impl Pools {
-    fn of(&self, who: Pool) -> &SqlitePool {
-        match who {
+    fn of(&self, pool: Pool) -> &SqlitePool {
+        match pool {
             Pool::Deliveries => &self.deliveries,
             Pool::People => &self.people,
         }
@@ -165,24 +165,14 @@ impl SqliteReads {
         timeout(self.read_timeout, read).await.unwrap_or_else(stuck)
     }
 
-    /// Runs `query` on a connection for people, for statements that [`query`](Self::query) cannot run.
-    async fn query_with<T>(
+    /// Runs statements one after the other on the same connection.
+    async fn with_connection<T>(
         &self,
-        query: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
+        pool: Pool,
+        run: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
     ) -> Result<T, QueueError> {
         let pools = self.pools.read().await;
-        let found = async { query(&mut *pools.people.acquire().await?).await };
-        found.await.map_err(|error| self.database.error(error))
-    }
-
-    /// The same on a connection of the deliveries, for statements that [`delivery_query`](Self::delivery_query) cannot
-    /// run.
-    async fn delivery_query_with<T>(
-        &self,
-        query: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>,
-    ) -> Result<T, QueueError> {
-        let pools = self.pools.read().await;
-        let found = async { query(&mut *pools.deliveries.acquire().await?).await };
+        let found = async { run(&mut *pools.of(pool).acquire().await?).await };
         found.await.map_err(|error| self.database.error(error))
     }
 
@@ -206,12 +196,12 @@ impl SqliteReads {
 
     async fn all<T>(
         &self,
-        who: Pool,
+        pool: Pool,
         query: SqliteQuery<'_>,
         read: impl Fn(&SqliteRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         let pools = self.pools.read().await;
-        let rows = query.fetch_all(pools.of(who)).await.map_err(|error| self.database.error(error))?;
+        let rows = query.fetch_all(pools.of(pool)).await.map_err(|error| self.database.error(error))?;
         drop(pools);
         let read_row = |row: &SqliteRow| {
             read(row).map_err(|error| match error {

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{SqliteReads, with_keys};
+use super::{Pool, SqliteReads, with_keys};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::external::MAX_CANARIES;
@@ -138,7 +138,7 @@ impl StatusReads for SqliteReads {
         let died = sqlx::query(DIED).bind(service_key.expose()).bind(incident_key.as_str());
         let died = self.query(died, |row| Ok((row.optional_time("died_at")?, row.number("dead")?)));
         let (died_at, dead) = self.limited(died).await?.pop().unwrap_or_default();
-        let known = self.query_with(async |connection| incident(connection, incident_key).await);
+        let known = self.with_connection(Pool::People, async |connection| incident(connection, incident_key).await);
         let known = self.limited(known).await?;
         Ok(IncidentSummary {
             is_open: known.after_delivery().into_values().any(|incident| incident.is_open),
@@ -179,33 +179,19 @@ impl StatusReads for SqliteReads {
 
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError> {
         let lately = sqlx::query("SELECT last_webhook_at, last_delivered_at, untrusted FROM lately");
-        let lately = self
-            .query(lately, |row| {
-                let times = (row.optional_time("last_webhook_at")?, row.optional_time("last_delivered_at")?);
-                Ok((times, row.optional_text("untrusted")?))
-            })
-            .await?;
-        let ((last_webhook_at, last_delivered_at), untrusted) = lately.into_iter().next().unwrap_or_default();
-        let delivered = self.delivered_lately(last_delivered_at.unwrap_or(since)).await?;
+        let mut metrics = self.query(lately, rows::last_times).await?.pop().unwrap_or_default();
+        metrics.delivered = self.delivered_lately(metrics.last_delivered_at.unwrap_or(since)).await?;
         let failing = self.query(sqlx::query(FAILING), |row| Ok(rows::failing(row).ok())).await?;
-        let failing = failing.into_iter().flatten().collect();
+        metrics.failing = failing.into_iter().flatten().collect();
         let row = sqlx::query("SELECT number, first_at, lasted_ms, senders, more FROM wrong_signatures");
-        let wrong_signatures = self.query(row, |row| Ok(rows::signatures(row).ok())).await?.pop().flatten();
+        metrics.wrong_signatures = self.query(row, |row| Ok(rows::signatures(row).ok())).await?.pop().flatten();
         let buckets = sqlx::query(
             "SELECT began_at, received, delivered, throttled, failed FROM activity \
              WHERE began_at >= ? ORDER BY began_at",
         )
         .bind(since.timestamp_millis());
-        let buckets = self.query(buckets, rows::bucket).await?;
-        Ok(PersistedMetrics {
-            last_webhook_at,
-            last_delivered_at,
-            delivered,
-            failing,
-            untrusted,
-            wrong_signatures,
-            buckets,
-        })
+        metrics.buckets = self.query(buckets, rows::bucket).await?;
+        Ok(metrics)
     }
 
     async fn outage_notice(&self) -> Result<Option<OutageNotice>, QueueError> {
