@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use super::{PostgresReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
-use crate::queue::rows::{ColumnError, TypedRow as _, attempt, waiting_event};
+use crate::queue::rows::{ColumnError, TypedRow, attempt, waiting_event};
 use crate::queue::{EventId, Page, QueueError, RecentAttempts, Recheck, Unreadable, WaitingEvent, WaitingKeys};
 
 const KEYS_WAITING: &str = with_keys!("SELECT service_key FROM keys WHERE service_key IS NOT NULL");
@@ -84,7 +84,7 @@ impl DeliveryReads for PostgresReads {
                 keys.keys.push(key);
                 continue;
             }
-            for id in self.delivery_query(sqlx::query(STRAY).bind(text), |row| row.id()).await? {
+            for id in self.delivery_query(sqlx::query(STRAY).bind(text), TypedRow::id).await? {
                 let reason = self.unreadable(id, "service_key").to_string();
                 keys.unreadable.push(Unreadable { id, service_key: None, reason });
             }

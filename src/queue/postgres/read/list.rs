@@ -10,7 +10,7 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::postgres::rows::{numbers, stored};
 use crate::queue::reader::ListReads;
 use crate::queue::reader::{Search, like};
-use crate::queue::rows::{self, ColumnError, TypedRow as _, summaries_from};
+use crate::queue::rows::{self, ColumnError, TypedRow, summaries_from};
 use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
 
 /// How many events one statement reads.
@@ -130,7 +130,7 @@ impl ListReads for PostgresReads {
             }
         };
         let query = sqlx::query(query).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.query(query, |row| row.id()).await
+        self.query(query, TypedRow::id).await
     }
 
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<EventSummary>, QueueError> {
@@ -154,7 +154,7 @@ impl ListReads for PostgresReads {
 
     async fn still_waiting(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
         let query = sqlx::query("SELECT id FROM events WHERE state = 'waiting' AND id = ANY($1::bigint[]) ORDER BY id");
-        self.query(query.bind(numbers(ids)), |row| row.id()).await
+        self.query(query.bind(numbers(ids)), TypedRow::id).await
     }
 
     async fn triggers_around(

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{Pool, SqliteReads};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads as _;
-use crate::queue::rows::{self, ColumnError, TypedRow as _, summaries_from};
+use crate::queue::rows::{self, ColumnError, TypedRow, summaries_from};
 use crate::queue::sqlite::database::SqliteQuery;
 use crate::queue::{EventId, EventSummary, FirstWaiting, QueueError, RecentAttempts};
 
@@ -61,7 +61,7 @@ impl SqliteReads {
         let after = after.map_or(i64::MIN, EventId::get);
         let ids = |statement: &'static str| {
             let query = sqlx::query(statement).bind(key.to_vec()).bind(after).bind(limit);
-            self.all(Pool::Deliveries, query, |row| row.id())
+            self.all(Pool::Deliveries, query, TypedRow::id)
         };
         match ids(LINE).await {
             Err(error) if error.is_damage() => ids(LINE_BY_INCIDENT).await,
@@ -72,7 +72,7 @@ impl SqliteReads {
     /// The attempts since `since` that can be read, at most `most` of each service key, earliest first.
     pub(super) async fn readable_attempts(&self, since: i64, most: u32) -> Result<RecentAttempts, QueueError> {
         let ids = sqlx::query(ATTEMPTED).bind(since).bind(MAX_READ_SINGLY);
-        let ids = self.all(Pool::Deliveries, ids, |row| row.id()).await?;
+        let ids = self.all(Pool::Deliveries, ids, TypedRow::id).await?;
         let mut attempts = self.readable(Pool::Deliveries, ids, ATTEMPT, |row| rows::attempt(row, 0)).await?;
         let discarded = sqlx::query(DISCARDED).bind(since).bind(MAX_READ_SINGLY);
         let discarded = self.all(Pool::Deliveries, discarded, |row| Ok(rows::attempt(row, 0).ok())).await?;
@@ -116,7 +116,7 @@ impl SqliteReads {
 
     /// The summaries that can be read of the events that `ids` finds by an index, in its order.
     pub(super) async fn readable_summaries(&self, ids: SqliteQuery<'_>) -> Result<Vec<EventSummary>, QueueError> {
-        let ids = self.all(Pool::People, ids, |row| row.id()).await?;
+        let ids = self.all(Pool::People, ids, TypedRow::id).await?;
         self.readable(Pool::People, ids, SUMMARY, rows::summary).await
     }
 

@@ -9,7 +9,7 @@ use super::{Pool, SqliteReads};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::ListReads;
 use crate::queue::reader::{Search, like};
-use crate::queue::rows::{self, TypedRow as _, summaries_from};
+use crate::queue::rows::{self, TypedRow, summaries_from};
 use crate::queue::sqlite::numbers;
 use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
 
@@ -152,7 +152,7 @@ impl ListReads for SqliteReads {
             }
         };
         let query = sqlx::query(query).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.query(query, |row| row.id()).await
+        self.query(query, TypedRow::id).await
     }
 
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<EventSummary>, QueueError> {
@@ -197,7 +197,7 @@ impl ListReads for SqliteReads {
             "SELECT id FROM events INDEXED BY events_waiting \
              WHERE state = 'waiting' AND id IN (SELECT value FROM json_each(?)) ORDER BY id",
         );
-        self.all(Pool::People, query.bind(numbers(ids)), |row| row.id()).await
+        self.all(Pool::People, query.bind(numbers(ids)), TypedRow::id).await
     }
 
     async fn triggers_around(
