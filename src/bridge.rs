@@ -1,10 +1,10 @@
 //! The running application: [`Bridge::build`] puts the parts together, [`Bridge::run_until_stopped`] runs them.
 
-mod error;
 mod server;
 mod tasks;
 
 use std::future::Future;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +15,10 @@ use actix_web::web::Data;
 use chrono::Utc;
 use futures_util::future::{join_all, select_all};
 use log::{info, warn};
+use thiserror::Error;
 use tokio::signal::unix::Signal;
 use tokio::sync::{oneshot, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinError};
 use tokio::time::{sleep, timeout};
 
 use crate::build_info::BuildInfo;
@@ -35,7 +36,7 @@ use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::{EventsClient, KeyNames, ServiceKey};
 use crate::proof::{ProofTask, sample};
 use crate::queue::retention::KEEP_ROWS;
-use crate::queue::{Commit, Queue, Retention};
+use crate::queue::{Commit, Queue, QueueError, Retention};
 use crate::reload::{LiveConfig, Reload};
 use crate::sentry_api::audit::{AuditSchedule, AuditTask};
 use crate::supervision::{TaskEnded, Tasks};
@@ -44,7 +45,7 @@ use crate::two_way::webhook::TwoWaySettings;
 use crate::web::auth::admin::AdminAuth;
 use crate::web::auth::webhook::Authentication;
 use crate::web::{AppState, Endpoints, TwoWay};
-pub use error::{RunError, StartupError, cannot_listen};
+pub use server::cannot_listen;
 use tasks::{OptionalTasks, TaskParts};
 
 /// How often delivered events beyond their retention are deleted.
@@ -56,13 +57,41 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a stopping bridge waits for the database to record that its service keys are free.
 const HANDOVER: Duration = Duration::from_secs(2);
 
+/// Why the bridge cannot start, as a sentence for the operator.
+#[derive(Debug, Error)]
+pub enum StartupError {
+    /// The address is in use or not this machine's.
+    #[error("{setting}: {}", cannot_listen(*.address, .error))]
+    Listen {
+        /// The setting.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The error of the operating system.
+        error: io::Error,
+    },
+    /// The queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A client cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The HTTP server cannot be set up.
+    #[error("the web server cannot start: {0}")]
+    Server(io::Error),
+}
+
 /// Binds the address of `BRIDGE_LISTEN`.
 ///
 /// # Errors
 ///
 /// When the address is in use or not this machine's.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, StartupError> {
-    server::bind("BRIDGE_LISTEN", address)
+    bind("BRIDGE_LISTEN", address)
+}
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartupError> {
+    TcpListener::bind(address).map_err(|error| StartupError::Listen { setting, address, error })
 }
 
 /// A bridge that is ready to run.
@@ -91,9 +120,9 @@ impl Bridge {
     ///
     /// When the queue, the certificate authorities or a listener cannot be used.
     pub async fn build(config: Config, listener: TcpListener) -> Result<Self, StartupError> {
-        let address = server::address_of(&listener)?;
-        let admin = config.admin_listen.map(|address| server::bind("BRIDGE_ADMIN_LISTEN", address)).transpose()?;
-        let admin_address = admin.as_ref().map(server::address_of).transpose()?;
+        let address = listener.local_addr().map_err(StartupError::Server)?;
+        let admin = config.admin_listen.map(|address| bind("BRIDGE_ADMIN_LISTEN", address)).transpose()?;
+        let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose().map_err(StartupError::Server)?;
         let client =
             EventsClient::new(&config.pagerduty_url, config.pagerduty_timeout, config.pagerduty_ca_file.as_deref())?;
         let mut live = LiveConfig::new(config.clone());
@@ -152,7 +181,7 @@ impl Bridge {
         Ok(Self {
             address,
             admin_address,
-            servers: servers.collect::<Result<_, _>>()?,
+            servers: servers.collect::<io::Result<_>>().map_err(StartupError::Server)?,
             worker,
             queue,
             cluster,
@@ -388,4 +417,26 @@ fn app_state(config: Config, ingest: Ingest, queue: &Queue, metrics: Metrics, mo
     let admin = AdminAuth::new(config.admin_token, rand::random());
     let state = AppState::new(authentication, ingest, queue.clone(), config.max_body, metrics, monitor);
     state.with_admin(admin).with_fingerprint(fingerprint)
+}
+
+/// Why a running bridge ended.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The web server failed.
+    #[error("the web server failed: {0}")]
+    Server(String),
+    /// A background task ended.
+    #[error(transparent)]
+    Task(#[from] TaskEnded),
+}
+
+impl RunError {
+    /// Describes the end of the web server.
+    fn of_server(ended: Result<io::Result<()>, JoinError>) -> Self {
+        Self::Server(match ended {
+            Ok(Ok(())) => "it stopped by itself".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        })
+    }
 }

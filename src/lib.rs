@@ -26,7 +26,7 @@
 //! What comes in:
 //!
 //! - [`web`]: the HTTP endpoints and who may use them. Webhooks, health, metrics, the status page and `/api`.
-//! - [`envelope`]: what [`ingest`] asks [`queue`] to do
+//! - [`envelope`]: what [`ingest`] asks [`queue`] to do.
 //! - [`ingest`]: from a request to a decision: enqueue an event, ignore the webhook or reject it. `explain` and a retried
 //!   rejected webhook call the same function.
 //! - [`sentry`]: the bodies and signatures of Sentry's webhooks, of the legacy plugin and of the integration platform.
@@ -44,12 +44,15 @@
 //!   waiting triggers, knows which incidents are open, and keeps dead letters and rejected webhooks.
 //! - [`delivery`]: what to send next, and when. One incident stays in order, each service key has a rate limiter and a
 //!   backoff of its own, and an event that always fails becomes a dead letter.
+//! - [`cluster`]: several bridges on one queue, and which of them delivers for which service key. A bridge alone may do
+//!   everything.
 //!
 //! What watches it:
 //!
 //! - [`metrics`]: what happened, counted. Every module may hold a handle.
 //! - [`monitor`]: whether the bridge is healthy, from a snapshot of queue, deliveries and metrics. It raises the bridge's own
 //!   alarms.
+//! - [`proof`]: whether PagerDuty's REST API shows what was delivered.
 //! - [`canary`]: an event that the bridge sends through Sentry from time to time, to see that its webhook comes back.
 //! - [`supervision`]: background tasks. When one ends, the process ends.
 //! - [`logging`]: log lines, limited where a cause repeats. Log output that is not read blocks nothing.
@@ -62,6 +65,8 @@
 //!   rejected webhooks.
 //! - [`sentry_api`]: Sentry's own API, for `connect`, the audit, [`catch_up`] (alerts whose webhooks never came) and
 //!   [`issue_status`] (resolves that never came). The way of an alert does not depend on it.
+//! - [`pagerduty_api`]: PagerDuty's REST API, for [`proof`], `check` and `connect pagerduty`. No event depends on it.
+//! - [`two_way`]: what people resolve or reopen in PagerDuty, done in Sentry as well.
 //! - `reload`: secrets that change while the bridge runs, and the webhooks that were held until then.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
 //! - `http_client`: one HTTP request to another service, within a time limit and without redirects. [`tls`]: which certificate

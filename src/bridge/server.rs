@@ -1,5 +1,6 @@
-//! The web server of a bridge: its listeners, its threads and its limits.
+//! The web server of a bridge: its threads, its limits, and why it cannot listen.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -11,7 +12,6 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 
-use super::error::StartupError;
 use crate::descriptors;
 use crate::web::{self, AppState, Endpoints};
 
@@ -21,9 +21,23 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many connections one thread of the web server accepts at most.
 const CONNECTIONS: usize = 25_000;
 
-/// Binds the address of a setting.
-pub(super) fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartupError> {
-    TcpListener::bind(address).map_err(|error| StartupError::Listen { setting, address, error })
+/// Why the bridge cannot listen on an address, and what to do about it.
+#[must_use]
+pub fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let port = address.port();
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "the address is in use, perhaps by another bridge; `ss -ltnp 'sport = :{port}'` shows by which process"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; `ip address` lists those it has".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission ({error}); ports below 1024 need CAP_NET_BIND_SERVICE, so choose a higher one")
+        }
+        _ => error.to_string(),
+    };
+    format!("cannot listen on {address}: {why}")
 }
 
 /// Prepares a server on `listener`. Once it is told to stop, requests get `grace` to end.
@@ -32,7 +46,7 @@ pub(super) fn serve(
     endpoints: Endpoints,
     shared: Data<AppState>,
     grace: Duration,
-) -> Result<Server, StartupError> {
+) -> io::Result<Server> {
     let threads = available_parallelism().map_or(1, usize::from);
     let connections = (descriptors::connections(descriptors::limit()) / threads).clamp(1, CONNECTIONS);
     let server = HttpServer::new(move || {
@@ -44,9 +58,9 @@ pub(super) fn serve(
     .disable_signals()
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(whole_seconds(grace))
-    .listen(listener)
-    .map_err(StartupError::Server)?;
-    Ok(server.run())
+    .listen(listener)?
+    .run();
+    Ok(server)
 }
 
 /// Closes the connection after every response except 202: the web server limits the time only for the first request head
@@ -60,11 +74,6 @@ async fn close_unless_accepted<B: MessageBody>(
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response)
-}
-
-/// The address of a listener.
-pub(super) fn address_of(listener: &TcpListener) -> Result<SocketAddr, StartupError> {
-    listener.local_addr().map_err(StartupError::Server)
 }
 
 /// Rounds up to whole seconds, because the web server takes no fractions.
