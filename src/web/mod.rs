@@ -5,8 +5,7 @@
 //! - [`auth`]: who may post webhooks, and who may use the status page and `/api`
 //! - [`body`]: reading a request's body within limits of time and memory
 //! - [`answer`]: the JSON of the responses to webhooks
-//! - `health`: `GET /healthz` and `GET /readyz`
-//! - `metrics`: `GET /metrics`
+//! - `probes`: `GET /healthz`, `GET /readyz` and `GET /metrics`
 //! - `api`: `/api/…`
 //! - `ui`: the status page at `GET /`
 
@@ -14,9 +13,8 @@ pub mod answer;
 mod api;
 pub mod auth;
 pub mod body;
-mod health;
-mod metrics;
 mod pagerduty;
+mod probes;
 mod ui;
 mod webhook;
 
@@ -156,14 +154,14 @@ pub enum Endpoints {
 /// Adds the endpoints of a listener to an application.
 pub fn routes(endpoints: Endpoints, config: &mut ServiceConfig) {
     config
-        .service(readable("/healthz", [web::get(), web::head()].map(|route| route.to(health::healthz))))
-        .service(readable("/readyz", [web::get(), web::head()].map(|route| route.to(health::readyz))));
+        .service(readable("/healthz", [web::get(), web::head()].map(|route| route.to(probes::healthz))))
+        .service(readable("/readyz", [web::get(), web::head()].map(|route| route.to(probes::readyz))));
     if endpoints != Endpoints::Admin {
         config.configure(webhook_routes);
     }
     if endpoints != Endpoints::Public {
         config
-            .service(readable("/metrics", [web::get(), web::head()].map(|route| route.to(metrics::metrics))))
+            .service(readable("/metrics", [web::get(), web::head()].map(|route| route.to(probes::metrics))))
             .configure(ui::routes)
             .configure(api::routes);
     }

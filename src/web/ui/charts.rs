@@ -35,9 +35,6 @@ const SERIES: [Series; 4] = [
     Series { name: "failed", title: "Failed", one: "attempt", more: "attempts", of: |bucket| bucket.failed },
 ];
 
-/// A bar: when it begins, and how high it is.
-type Bar = (DateTime<Utc>, u64);
-
 /// All charts.
 pub(super) fn section(buckets: &[Bucket]) -> Markup {
     html! {
@@ -79,9 +76,9 @@ fn chart(series: &Series, buckets: &[Bucket]) -> Markup {
     }
 }
 
-/// Bars of [`PER_BAR`] buckets each; the newest ends with the newest bucket.
-fn bars(series: &Series, buckets: &[Bucket]) -> Vec<Bar> {
-    let mut bars: Vec<Bar> = buckets
+/// Bars of [`PER_BAR`] buckets each: when each begins, and how high it is. The newest ends with the newest bucket.
+fn bars(series: &Series, buckets: &[Bucket]) -> Vec<(DateTime<Utc>, u64)> {
+    let mut bars: Vec<_> = buckets
         .rchunks(PER_BAR)
         .filter_map(|chunk| Some((chunk.first()?.from, chunk.iter().map(series.of).sum())))
         .collect();
@@ -89,14 +86,14 @@ fn bars(series: &Series, buckets: &[Bucket]) -> Vec<Bar> {
     bars
 }
 
-fn description(series: &Series, total: u64, peak: Option<Bar>) -> String {
+fn description(series: &Series, total: u64, peak: Option<(DateTime<Utc>, u64)>) -> String {
     let Some((at, most)) = peak else { return format!("No {}.", series.more) };
     let total = counted(total, series.one, series.more);
     format!("{total}; at most {} within half an hour, from {} UTC.", count(most), at.format("%H:%M"))
 }
 
 /// Returns one SVG path for all bars. A bar that is not zero stays visible, however high the peak is.
-fn path(bars: &[Bar], peak: u64) -> String {
+fn path(bars: &[(DateTime<Utc>, u64)], peak: u64) -> String {
     let mut path = String::new();
     for (place, (_, height)) in bars.iter().enumerate().filter(|(_, (_, height))| *height > 0) {
         let height = (height.saturating_mul(HEIGHT) / peak.max(1)).clamp(2, HEIGHT);

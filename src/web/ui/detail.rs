@@ -6,8 +6,8 @@ use bytesize::ByteSize;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::forms::{self, Subject};
-use super::layout::{self, Frame, Kind};
+use super::forms::{self, ActionTarget};
+use super::layout::{self, PageFrame};
 use super::lists::{incident, open_in_sentry, state};
 use super::text::{ago, clock, count, harmless, service, shown, span, until};
 use crate::pagerduty::{KeyNames, ProofState, SentryOrigin, ServiceKey};
@@ -17,7 +17,7 @@ use crate::queue::{EventRecord, Proof, Rejected, RejectedId, State};
 const MAX_SHOWN: usize = 256 * 1024;
 
 /// An event, with the JSON that every attempt sends.
-pub(super) fn event(frame: &Frame, record: &EventRecord, names: &KeyNames, proof: Option<&Proof>) -> Markup {
+pub(super) fn event(frame: &PageFrame, record: &EventRecord, names: &KeyNames, proof: Option<&Proof>) -> Markup {
     let (now, summary) = (frame.at, &record.summary);
     let key = &summary.service_key;
     let origin = SentryOrigin::of_body(&record.body);
@@ -63,14 +63,14 @@ pub(super) fn event(frame: &Frame, record: &EventRecord, names: &KeyNames, proof
                         "Its incident was resolved " (ago(now, at)) ", so a retry does not send it: it would open the incident again."
                     }
                 }
-                (forms::actions(Subject::Event(summary.id)))
+                (forms::actions(ActionTarget::Event(summary.id)))
                 @if record.resolved_at.is_some() { (forms::reopen(summary.id)) }
             }
             h2 { "Event" }
             (body(&of_event(record), false, record.body.len()))
         }
     };
-    layout::page(frame, "Event", Kind::Still, &main)
+    layout::page(frame, "Event", &main)
 }
 
 /// What PagerDuty shows of a delivered event.
@@ -90,7 +90,7 @@ fn proved(proof: &Proof) -> Markup {
 }
 
 /// A rejected webhook, with its body.
-pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &[ServiceKey]) -> Markup {
+pub(super) fn webhook(frame: &PageFrame, id: RejectedId, webhook: &Rejected, keys: &[ServiceKey]) -> Markup {
     let main = html! {
         section .detail {
             p .back { a href="/" { "Status page" } }
@@ -103,12 +103,12 @@ pub(super) fn webhook(frame: &Frame, id: RejectedId, webhook: &Rejected, keys: &
                 }
                 dt { "Size" } dd { (ByteSize::b(webhook.body.len() as u64).display().si()) }
             }
-            (forms::actions(Subject::Rejected(id)))
+            (forms::actions(ActionTarget::Rejected(id)))
             h2 { "Body" }
             (body(&of_webhook(&webhook.body, keys), webhook.body.len() > MAX_SHOWN, webhook.body.len()))
         }
     };
-    layout::page(frame, "Rejected webhook", Kind::Still, &main)
+    layout::page(frame, "Rejected webhook", &main)
 }
 
 /// Renders the `text` of a body of `size` bytes. `cut` says whether the text was already shortened.

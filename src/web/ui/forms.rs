@@ -3,14 +3,14 @@
 use maud::{Markup, html};
 use url::form_urlencoded;
 
-use super::layout::{self, Frame, Kind};
+use super::layout::{self, PageFrame};
 use super::text::{counted, harmless};
 use crate::pagerduty::{KeyNames, ServiceKey};
 use crate::queue::{EventId, RejectedId};
 
 /// What an action is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Subject {
+pub(super) enum ActionTarget {
     /// One dead letter.
     Event(EventId),
     /// Every dead letter.
@@ -21,7 +21,7 @@ pub(super) enum Subject {
     AllRejected,
 }
 
-impl Subject {
+impl ActionTarget {
     fn path(self) -> String {
         match self {
             Self::Event(id) => format!("/events/{id}"),
@@ -47,7 +47,7 @@ impl Subject {
 }
 
 /// The buttons to retry and to discard. The second leads to a confirmation.
-pub(super) fn actions(subject: Subject) -> Markup {
+pub(super) fn actions(subject: ActionTarget) -> Markup {
     let path = subject.path();
     let all = if subject.is_many() { " all" } else { "" };
     html! {
@@ -66,7 +66,7 @@ pub(super) fn actions(subject: Subject) -> Markup {
 
 /// The button that sends a trigger although its incident was resolved since.
 pub(super) fn reopen(id: EventId) -> Markup {
-    let path = Subject::Event(id).path();
+    let path = ActionTarget::Event(id).path();
     html! {
         form method="post" action={ (path) "/retry" } .actions {
             input type="hidden" name="force" value="true";
@@ -79,12 +79,12 @@ pub(super) fn reopen(id: EventId) -> Markup {
 
 /// Asks for a confirmation before `number` entries are deleted. If all entries are meant, only those up to `newest` are
 /// deleted, so that entries that are added meanwhile are kept.
-pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Option<i64>) -> Markup {
+pub(super) fn confirm(frame: &PageFrame, subject: ActionTarget, number: u64, newest: Option<i64>) -> Markup {
     let what = match subject {
-        Subject::Event(id) => format!("event {id}"),
-        Subject::DeadLetters => counted(number, "dead letter", "dead letters"),
-        Subject::Rejected(id) => format!("rejected webhook {id}"),
-        Subject::AllRejected => counted(number, "rejected webhook", "rejected webhooks"),
+        ActionTarget::Event(id) => format!("event {id}"),
+        ActionTarget::DeadLetters => counted(number, "dead letter", "dead letters"),
+        ActionTarget::Rejected(id) => format!("rejected webhook {id}"),
+        ActionTarget::AllRejected => counted(number, "rejected webhook", "rejected webhooks"),
     };
     let main = html! {
         section .card .narrow {
@@ -97,11 +97,11 @@ pub(super) fn confirm(frame: &Frame, subject: Subject, number: u64, newest: Opti
             }
         }
     };
-    layout::page(frame, "Discard", Kind::Still, &main)
+    layout::page(frame, "Discard", &main)
 }
 
 /// Asks for a confirmation before a test page is sent to one of these integrations, the default one first.
-pub(super) fn test_page(frame: &Frame, keys: &[ServiceKey], names: &KeyNames) -> Markup {
+pub(super) fn test_page(frame: &PageFrame, keys: &[ServiceKey], names: &KeyNames) -> Markup {
     let main = html! {
         section .card .narrow {
             h1 { "Send a test page?" }
@@ -123,7 +123,7 @@ pub(super) fn test_page(frame: &Frame, keys: &[ServiceKey], names: &KeyNames) ->
             }
         }
     };
-    layout::page(frame, "Send a test page", Kind::Still, &main)
+    layout::page(frame, "Send a test page", &main)
 }
 
 /// The form to search alerts, filled with the current search text.
@@ -158,7 +158,7 @@ pub(super) fn pager(address: &str, older: Option<i64>) -> Markup {
 }
 
 /// The log-in form, with the reason why the last attempt failed. After the log-in the browser goes to `next`.
-pub(super) fn log_in(frame: &Frame, next: &str, problem: Option<&str>) -> Markup {
+pub(super) fn log_in(frame: &PageFrame, next: &str, problem: Option<&str>) -> Markup {
     let main = html! {
         section .card .narrow {
             h1 { "Log in" }
@@ -177,5 +177,5 @@ pub(super) fn log_in(frame: &Frame, next: &str, problem: Option<&str>) -> Markup
             }
         }
     };
-    layout::page(frame, "Log in", Kind::Still, &main)
+    layout::page(frame, "Log in", &main)
 }

@@ -12,13 +12,13 @@ use maud::Markup;
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::forms::Subject;
-use super::layout::Frame;
-use super::lists::{Listing, PAGE, Shown};
-use super::notice::Notice;
-use super::overview::{GLANCE, Lists, Status};
-use super::request::{Form, UiError, Visit, own_path, page, redirect};
-use super::{assets, detail, forms, lists, overview, services};
+use super::forms::ActionTarget;
+use super::layout::{PageFrame, asset_at};
+use super::lists::{EventEntry, Listing, PAGE};
+use super::notice::ActionNotice;
+use super::overview::{GLANCE, StatusLists, StatusPage};
+use super::request::{Form, PageRequest, UiError, own_path, page, redirect};
+use super::{detail, forms, lists, overview, services};
 use crate::monitor::{self, Health};
 use crate::pagerduty::{SentryOrigin, ServiceKey, test_page};
 use crate::queue::admin::{BULK, BulkKind, Discarded, Resolved};
@@ -35,11 +35,12 @@ use crate::web::auth::session::{FormOrigin, Session, is_https};
 /// How many characters of a search text are used.
 const MAX_SEARCH: usize = 200;
 
-type Answered = Result<HttpResponse, UiError>;
+/// A page, or the reason why it is not shown.
+type PageResult = Result<HttpResponse, UiError>;
 
 /// The log-in form.
 #[derive(Deserialize)]
-pub(super) struct LogIn {
+pub(super) struct LogInForm {
     token: String,
     #[serde(default)]
     next: String,
@@ -47,7 +48,7 @@ pub(super) struct LogIn {
 
 /// The form of an action.
 #[derive(Deserialize)]
-pub(super) struct Action {
+pub(super) struct ActionForm {
     /// The newest entry that the confirmation was about, if all entries are meant.
     #[serde(default)]
     up_to: Option<i64>,
@@ -58,42 +59,42 @@ pub(super) struct Action {
 
 /// The form of a test page.
 #[derive(Deserialize)]
-pub(super) struct TestPage {
+pub(super) struct TestPageForm {
     /// The index of the service key in [`destinations`].
     service: usize,
 }
 
 /// `GET /`: the status page.
-pub(super) async fn home(visit: Visit, request: HttpRequest, state: Data<AppState>) -> HttpResponse {
-    let snapshot = state.monitor.snapshot(visit.at).await;
+pub(super) async fn home(user: PageRequest, request: HttpRequest, state: Data<AppState>) -> HttpResponse {
+    let snapshot = state.monitor.snapshot(user.frame.at).await;
     let troubles = monitor::check(&snapshot, state.monitor.limits());
     let health = Health::of(&troubles);
     let reader = state.queue.reader();
     let lists = glance(&state).await.ok();
-    let notice = match Notice::of_query(request.query_string()) {
+    let notice = match ActionNotice::of_query(request.query_string()) {
         Some(notice) => notice.follow(reader).await.ok(),
         None => None,
     };
-    let status = Status { snapshot, health, troubles, lists, notice };
-    page(StatusCode::OK, overview::page(&visit.frame, &status))
+    let status = StatusPage { snapshot, health, troubles, lists, notice };
+    page(StatusCode::OK, overview::page(&user.frame, &status))
 }
 
 /// `GET /dead`.
-pub(super) async fn dead(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+pub(super) async fn dead(user: PageRequest, request: HttpRequest, state: Data<AppState>) -> PageResult {
     let letters = dead_letters(&state, before(&request), PAGE).await;
-    let letters = letters.map_err(|error| visit.queue_error(&error))?;
-    Ok(page(StatusCode::OK, lists::dead_page(&visit.frame, &letters)))
+    let letters = letters.map_err(|error| user.queue_error(&error))?;
+    Ok(page(StatusCode::OK, lists::dead_page(&user.frame, &letters)))
 }
 
 /// `GET /rejected`.
-pub(super) async fn rejected(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+pub(super) async fn rejected(user: PageRequest, request: HttpRequest, state: Data<AppState>) -> PageResult {
     let webhooks = rejected_webhooks(state.queue.reader(), before(&request), PAGE).await;
-    let webhooks = webhooks.map_err(|error| visit.queue_error(&error))?;
-    Ok(page(StatusCode::OK, lists::rejected_page(&visit.frame, &webhooks)))
+    let webhooks = webhooks.map_err(|error| user.queue_error(&error))?;
+    Ok(page(StatusCode::OK, lists::rejected_page(&user.frame, &webhooks)))
 }
 
 /// `GET /recent`.
-pub(super) async fn recent(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+pub(super) async fn recent(user: PageRequest, request: HttpRequest, state: Data<AppState>) -> PageResult {
     let text = searched(&request);
     let before = before(&request);
     let alerts = if text.is_empty() {
@@ -102,152 +103,167 @@ pub(super) async fn recent(visit: Visit, request: HttpRequest, state: Data<AppSt
         let search = Search { service_keys: keys_like(&state, &text), text: issue_of(&text).to_owned() };
         found(&state, &search, before).await
     };
-    let alerts = alerts.map_err(|error| visit.queue_error(&error))?;
-    Ok(page(StatusCode::OK, lists::recent_page(&visit.frame, &text, &alerts)))
+    let alerts = alerts.map_err(|error| user.queue_error(&error))?;
+    Ok(page(StatusCode::OK, lists::recent_page(&user.frame, &text, &alerts)))
 }
 
 /// `GET /services`.
-pub(super) async fn services(visit: Visit, state: Data<AppState>) -> HttpResponse {
-    let snapshot = state.monitor.snapshot(visit.at).await;
-    page(StatusCode::OK, services::page(&visit.frame, &snapshot))
+pub(super) async fn services(user: PageRequest, state: Data<AppState>) -> HttpResponse {
+    let snapshot = state.monitor.snapshot(user.frame.at).await;
+    page(StatusCode::OK, services::page(&user.frame, &snapshot))
 }
 
 /// `GET /test`: asks for a confirmation before a test page is sent.
-pub(super) async fn confirm_test(visit: Visit, state: Data<AppState>) -> HttpResponse {
-    page(StatusCode::OK, forms::test_page(&visit.frame, &destinations(&state), state.monitor.names()))
+pub(super) async fn confirm_test(user: PageRequest, state: Data<AppState>) -> HttpResponse {
+    page(StatusCode::OK, forms::test_page(&user.frame, &destinations(&state), state.monitor.names()))
 }
 
 /// `POST /test`: enqueues a trigger and its resolve.
-pub(super) async fn send_test(visit: Visit, form: Form<TestPage>, state: Data<AppState>) -> Answered {
-    let place = visit.form(form)?.service;
+pub(super) async fn send_test(user: PageRequest, form: Form<TestPageForm>, state: Data<AppState>) -> PageResult {
+    let place = user.form(form)?.service;
     let unknown = || {
         let sentence = "There is no such service any more. Go back to the status page and try again.";
-        visit.message(StatusCode::BAD_REQUEST, "Not done", sentence)
+        user.message(StatusCode::BAD_REQUEST, "Not done", sentence)
     };
     let destination = state.ingest.destination(destinations(&state).get(place).ok_or_else(unknown)?);
     let prefix = state.ingest.incident_key_prefix();
-    let events = test_page(&destination, prefix, "bridge-test", visit.at, "the status page");
+    let events = test_page(&destination, prefix, "bridge-test", user.frame.at, "the status page");
     let mut ids = Vec::new();
     for event in events.ok_or_else(unknown)? {
-        let envelope = Envelope::new(&event, visit.at);
-        let enqueued =
-            state.queue.enqueue(Enqueue::event(envelope)).await.map_err(|error| visit.queue_error(&error))?;
+        let envelope = Envelope::new(&event, user.frame.at);
+        let enqueued = state.queue.enqueue(Enqueue::event(envelope)).await.map_err(|error| user.queue_error(&error))?;
         if let Enqueued::Queued(accepted) = enqueued {
             ids.extend(accepted.iter().map(|event| event.id));
         }
     }
     let [trigger, resolve] = ids[..] else { return Err(unknown()) };
-    let notice = Notice::Tested { trigger, resolve };
+    let notice = ActionNotice::Tested { trigger, resolve };
     info!("on the status page: a test page was enqueued as the events {trigger} and {resolve}");
     Ok(redirect(&format!("/?{}", notice.query())))
 }
 
 /// `GET /events/{id}` and `GET /rejected/{id}`.
-pub(super) async fn item(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+pub(super) async fn item(user: PageRequest, request: HttpRequest, state: Data<AppState>) -> PageResult {
     let reader = state.queue.reader();
     let found = match subject(&request) {
-        Some(ItemId::Event(id)) => event(&visit, id, &state).await,
+        Some(ItemId::Event(id)) => event(&user, id, &state).await,
         Some(ItemId::Rejected(id)) => {
             let keys = state.ingest.keys();
             let webhook = reader.rejected(id).await;
-            webhook.map(|webhook| Some(detail::webhook(&visit.frame, id, &webhook?, &keys)))
+            webhook.map(|webhook| Some(detail::webhook(&user.frame, id, &webhook?, &keys)))
         }
         None => Ok(None),
     };
-    let found = found.map_err(|error| visit.queue_error(&error))?;
-    found.map(|markup| page(StatusCode::OK, markup)).ok_or_else(|| gone(&visit))
+    let found = found.map_err(|error| user.queue_error(&error))?;
+    found.map(|markup| page(StatusCode::OK, markup)).ok_or_else(|| gone(&user))
 }
 
 /// An event's page; `None` when there is none with that number.
-async fn event(visit: &Visit, id: EventId, state: &AppState) -> Result<Option<Markup>, QueueError> {
+async fn event(user: &PageRequest, id: EventId, state: &AppState) -> Result<Option<Markup>, QueueError> {
     let reader = state.queue.reader();
     let Some(record) = reader.get(id).await? else { return Ok(None) };
     let proof = reader.proofs(&[id]).await?.pop();
-    Ok(Some(detail::event(&visit.frame, &record, state.monitor.names(), proof.as_ref())))
+    Ok(Some(detail::event(&user.frame, &record, state.monitor.names(), proof.as_ref())))
 }
 
 /// `GET …/discard`: asks for a confirmation before one entry is deleted.
-pub(super) async fn confirm(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+pub(super) async fn confirm(user: PageRequest, request: HttpRequest, state: Data<AppState>) -> PageResult {
     let reader = state.queue.reader();
     let found = match subject(&request) {
         Some(ItemId::Event(id)) => reader.get(id).await.map(|record| {
             let is_dead = record.is_some_and(|record| record.summary.state == State::Dead);
-            is_dead.then_some(Subject::Event(id))
+            is_dead.then_some(ActionTarget::Event(id))
         }),
-        Some(ItemId::Rejected(id)) => reader.rejected(id).await.map(|webhook| webhook.map(|_| Subject::Rejected(id))),
+        Some(ItemId::Rejected(id)) => {
+            reader.rejected(id).await.map(|webhook| webhook.map(|_| ActionTarget::Rejected(id)))
+        }
         None => Ok(None),
     };
-    let found = found.map_err(|error| visit.queue_error(&error))?;
-    let subject = found.ok_or_else(|| gone(&visit))?;
-    Ok(page(StatusCode::OK, forms::confirm(&visit.frame, subject, 1, None)))
+    let found = found.map_err(|error| user.queue_error(&error))?;
+    let subject = found.ok_or_else(|| gone(&user))?;
+    Ok(page(StatusCode::OK, forms::confirm(&user.frame, subject, 1, None)))
 }
 
 /// `GET /dead/discard` and `GET /rejected/discard`: asks for a confirmation before all entries are deleted.
-pub(super) async fn confirm_all(visit: Visit, request: HttpRequest, state: Data<AppState>) -> Answered {
+pub(super) async fn confirm_all(user: PageRequest, request: HttpRequest, state: Data<AppState>) -> PageResult {
     let kind = bulk_kind(&request);
-    let ids = kind.ids(state.queue.reader(), BULK).await.map_err(|error| visit.queue_error(&error))?;
+    let ids = kind.ids(state.queue.reader(), BULK).await.map_err(|error| user.queue_error(&error))?;
     let subject = match kind {
-        BulkKind::Dead => Subject::DeadLetters,
-        BulkKind::Rejected => Subject::AllRejected,
+        BulkKind::Dead => ActionTarget::DeadLetters,
+        BulkKind::Rejected => ActionTarget::AllRejected,
     };
     let Some(newest) = ids.iter().map(number).max() else {
         let sentence = "There are none left. They may have been retried or discarded already.";
-        return Err(visit.message(StatusCode::NOT_FOUND, "Not found", sentence));
+        return Err(user.message(StatusCode::NOT_FOUND, "Not found", sentence));
     };
-    Ok(page(StatusCode::OK, forms::confirm(&visit.frame, subject, ids.len() as u64, Some(newest))))
+    Ok(page(StatusCode::OK, forms::confirm(&user.frame, subject, ids.len() as u64, Some(newest))))
 }
 
 /// `POST /events/{id}/retry` and `POST /rejected/{id}/retry`.
-pub(super) async fn retry(visit: Visit, form: Form<Action>, request: HttpRequest, state: Data<AppState>) -> Answered {
-    let resolved = if visit.form(form)?.force { Resolved::Sent } else { Resolved::Kept };
+pub(super) async fn retry(
+    user: PageRequest,
+    form: Form<ActionForm>,
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> PageResult {
+    let resolved = if user.form(form)?.force { Resolved::Sent } else { Resolved::Kept };
     let ids: Vec<_> = subject(&request).into_iter().collect();
-    done(&visit, &request, state.queue_admin.retry(&ids, resolved).await.map(|outcomes| Notice::retried(&outcomes)))
+    done(
+        &user,
+        &request,
+        state.queue_admin.retry(&ids, resolved).await.map(|outcomes| ActionNotice::retried(&outcomes)),
+    )
 }
 
 /// `POST /dead/retry` and `POST /rejected/retry`.
 pub(super) async fn retry_all(
-    visit: Visit,
-    form: Form<Action>,
+    user: PageRequest,
+    form: Form<ActionForm>,
     request: HttpRequest,
     state: Data<AppState>,
-) -> Answered {
-    visit.form(form)?;
+) -> PageResult {
+    user.form(form)?;
     let outcomes = state.queue_admin.retry_all(&[bulk_kind(&request)], Resolved::Kept).await;
-    done(&visit, &request, outcomes.map(|outcomes| Notice::retried(&outcomes)))
+    done(&user, &request, outcomes.map(|outcomes| ActionNotice::retried(&outcomes)))
 }
 
 /// `POST /events/{id}/discard` and `POST /rejected/{id}/discard`.
-pub(super) async fn discard(visit: Visit, form: Form<Action>, request: HttpRequest, state: Data<AppState>) -> Answered {
-    visit.form(form)?;
+pub(super) async fn discard(
+    user: PageRequest,
+    form: Form<ActionForm>,
+    request: HttpRequest,
+    state: Data<AppState>,
+) -> PageResult {
+    user.form(form)?;
     let ids: Vec<_> = subject(&request).into_iter().collect();
     let outcomes = state.queue_admin.discard(&ids, Some(State::Dead)).await;
-    done(&visit, &request, outcomes.map(|outcomes| discarded(&outcomes)))
+    done(&user, &request, outcomes.map(|outcomes| discarded(&outcomes)))
 }
 
 /// `POST /dead/discard` and `POST /rejected/discard`: only what the confirmation was about, not what was added since.
 pub(super) async fn discard_all(
-    visit: Visit,
-    form: Form<Action>,
+    user: PageRequest,
+    form: Form<ActionForm>,
     request: HttpRequest,
     state: Data<AppState>,
-) -> Answered {
-    let up_to = visit.form(form)?.up_to;
+) -> PageResult {
+    let up_to = user.form(form)?.up_to;
     let ids = bulk_kind(&request).ids(state.queue.reader(), BULK).await;
-    let mut ids = ids.map_err(|error| visit.queue_error(&error))?;
+    let mut ids = ids.map_err(|error| user.queue_error(&error))?;
     ids.retain(|id| up_to.is_some_and(|newest| number(id) <= newest));
     let outcomes = state.queue_admin.discard(&ids, Some(State::Dead)).await;
-    done(&visit, &request, outcomes.map(|outcomes| discarded(&outcomes)))
+    done(&user, &request, outcomes.map(|outcomes| discarded(&outcomes)))
 }
 
 /// `POST /login`.
-pub(super) async fn log_in(request: HttpRequest, form: Form<LogIn>, state: Data<AppState>) -> HttpResponse {
+pub(super) async fn log_in(request: HttpRequest, form: Form<LogInForm>, state: Data<AppState>) -> HttpResponse {
     if !state.admin.is_enabled() {
         return not_found();
     }
     let now = Utc::now();
     let next = form.0.as_ref().map_or("/", |form| own_path(&form.next));
     let again =
-        |status, problem: &str| page(status, forms::log_in(&Frame { at: now, about: None }, next, Some(problem)));
+        |status, problem: &str| page(status, forms::log_in(&PageFrame { at: now, footer: None }, next, Some(problem)));
     let Some(form) = &form.0 else {
         return again(StatusCode::BAD_REQUEST, "The form has no token.");
     };
@@ -269,14 +285,14 @@ pub(super) async fn log_in(request: HttpRequest, form: Form<LogIn>, state: Data<
 }
 
 /// `POST /logout`.
-pub(super) async fn log_out(visit: Visit, state: Data<AppState>) -> HttpResponse {
-    state.admin.log_out(&visit.session);
+pub(super) async fn log_out(user: PageRequest, state: Data<AppState>) -> HttpResponse {
+    state.admin.log_out(&user.session);
     with_cookie(redirect("/"), &Session::end())
 }
 
 /// `GET /assets/{name}`.
 pub(super) async fn asset(request: HttpRequest, state: Data<AppState>) -> HttpResponse {
-    match assets::at(request.path()).filter(|_| state.admin.is_enabled()) {
+    match asset_at(request.path()).filter(|_| state.admin.is_enabled()) {
         Some(asset) => HttpResponse::Ok()
             .content_type(asset.media_type)
             .insert_header((CACHE_CONTROL, "public, max-age=31536000, immutable"))
@@ -287,14 +303,14 @@ pub(super) async fn asset(request: HttpRequest, state: Data<AppState>) -> HttpRe
 }
 
 /// Redirects to the status page, which says what was done.
-fn done(visit: &Visit, request: &HttpRequest, notice: Result<Notice, QueueError>) -> Answered {
-    let notice = notice.map_err(|error| visit.queue_error(&error))?;
+fn done(user: &PageRequest, request: &HttpRequest, notice: Result<ActionNotice, QueueError>) -> PageResult {
+    let notice = notice.map_err(|error| user.queue_error(&error))?;
     info!("on the status page: {}: {notice:?}", request.path());
     Ok(redirect(&format!("/?{}", notice.query())))
 }
 
-fn discarded(outcomes: &[(ItemId, Discarded)]) -> Notice {
-    Notice::Discarded(outcomes.iter().filter(|(_, outcome)| *outcome == Discarded::Gone).count() as u64)
+fn discarded(outcomes: &[(ItemId, Discarded)]) -> ActionNotice {
+    ActionNotice::Discarded(outcomes.iter().filter(|(_, outcome)| *outcome == Discarded::Gone).count() as u64)
 }
 
 fn with_cookie(mut answer: HttpResponse, cookie: &str) -> HttpResponse {
@@ -305,21 +321,21 @@ fn with_cookie(mut answer: HttpResponse, cookie: &str) -> HttpResponse {
     answer
 }
 
-async fn glance(state: &AppState) -> Result<Lists, QueueError> {
-    Ok(Lists {
+async fn glance(state: &AppState) -> Result<StatusLists, QueueError> {
+    Ok(StatusLists {
         dead: dead_letters(state, None, GLANCE).await?,
         rejected: rejected_webhooks(state.queue.reader(), None, GLANCE).await?,
         recent: recent_alerts(state, None, GLANCE).await?,
     })
 }
 
-async fn dead_letters(state: &AppState, before: Option<i64>, size: u32) -> Result<Listing<Shown>, QueueError> {
+async fn dead_letters(state: &AppState, before: Option<i64>, size: u32) -> Result<Listing<EventEntry>, QueueError> {
     let letters = state.queue.reader().list(State::Dead, before.map(EventId::new), size + 1).await?;
     Ok(with_context(state, Listing::of(letters, size, |letter| letter.id.get())).await)
 }
 
 /// Adds to each event the origin of its alert and its proof. Data that cannot be read is left out.
-async fn with_context(state: &AppState, listing: Listing<EventSummary>) -> Listing<Shown> {
+async fn with_context(state: &AppState, listing: Listing<EventSummary>) -> Listing<EventEntry> {
     let (reader, names) = (state.queue.reader(), state.monitor.names());
     let ids: Vec<_> = listing.entries.iter().map(|event| event.id).collect();
     let (mut bodies, mut proofs) = (HashMap::new(), HashMap::new());
@@ -328,7 +344,7 @@ async fn with_context(state: &AppState, listing: Listing<EventSummary>) -> Listi
         let known = reader.proofs(&ids).await.unwrap_or_default();
         proofs.extend(known.into_iter().map(|proof| (proof.event, proof)));
     }
-    let shown = |event: EventSummary| Shown {
+    let shown = |event: EventSummary| EventEntry {
         origin: bodies.get(&event.id).map(|body| SentryOrigin::of_body(body)).unwrap_or_default(),
         service: names.get(&event.service_key),
         proof: proofs.remove(&event.id),
@@ -337,7 +353,7 @@ async fn with_context(state: &AppState, listing: Listing<EventSummary>) -> Listi
     Listing { entries: listing.entries.into_iter().map(shown).collect(), older: listing.older }
 }
 
-async fn found(state: &AppState, search: &Search, before: Option<i64>) -> Result<Listing<Shown>, QueueError> {
+async fn found(state: &AppState, search: &Search, before: Option<i64>) -> Result<Listing<EventEntry>, QueueError> {
     let found = state.queue.reader().search(search, before.map(EventId::new), PAGE).await?;
     let listing = Listing { entries: found.events, older: found.searched_to.map(EventId::get) };
     Ok(with_context(state, listing).await)
@@ -352,7 +368,7 @@ async fn rejected_webhooks(
     Ok(Listing::of(webhooks, size, |webhook| webhook.id.get()))
 }
 
-async fn recent_alerts(state: &AppState, before: Option<i64>, size: u32) -> Result<Listing<Shown>, QueueError> {
+async fn recent_alerts(state: &AppState, before: Option<i64>, size: u32) -> Result<Listing<EventEntry>, QueueError> {
     let alerts = state.queue.reader().recent(before.map(EventId::new), size + 1).await?;
     Ok(with_context(state, Listing::of(alerts, size, |alert| alert.id.get())).await)
 }
@@ -388,9 +404,9 @@ fn searched(request: &HttpRequest) -> String {
     text.chars().take(MAX_SEARCH).collect()
 }
 
-fn gone(visit: &Visit) -> UiError {
+fn gone(user: &PageRequest) -> UiError {
     let sentence = "There is no entry with this number. It may have been retried or discarded already.";
-    visit.message(StatusCode::NOT_FOUND, "Not found", sentence)
+    user.message(StatusCode::NOT_FOUND, "Not found", sentence)
 }
 
 /// The item that the path names: `/events/7` or `/rejected/r7`.

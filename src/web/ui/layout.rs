@@ -1,42 +1,35 @@
-//! The frame around every page.
+//! The frame around every page, and the files that the pages load, which are built into the program.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use maud::{DOCTYPE, Markup, html};
+use sha2::{Digest, Sha256};
 
-use super::assets::{ICON, SCRIPT, STYLE};
 use super::text::{ago, clock};
 use crate::monitor::Health;
 
 /// The data of the frame around a page.
 #[derive(Clone, Debug)]
-pub(super) struct Frame {
+pub(super) struct PageFrame {
     /// When the page was made.
     pub(super) at: DateTime<Utc>,
-    /// Details of the bridge; `None` if the user is not logged in.
-    pub(super) about: Option<About>,
-}
-
-/// Details that identify the bridge.
-#[derive(Clone, Debug)]
-pub(super) struct About {
-    /// Its version and commit.
-    pub(super) version: String,
-    /// The fingerprint of its configuration.
-    pub(super) fingerprint: Option<String>,
-    pub(super) started_at: DateTime<Utc>,
-}
-
-/// Whether a page refreshes itself.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
-    /// With JavaScript it does.
-    Live,
-    /// It does not.
-    Still,
+    /// The [`footer`]; `None` if the user is not logged in.
+    pub(super) footer: Option<Markup>,
 }
 
 /// A whole page.
-pub(super) fn page(frame: &Frame, title: &str, kind: Kind, main: &Markup) -> Markup {
+pub(super) fn page(frame: &PageFrame, title: &str, main: &Markup) -> Markup {
+    document(frame, title, &html! { main #main tabindex="-1" { (main) } })
+}
+
+/// A whole page that with JavaScript refreshes itself.
+pub(super) fn live_page(frame: &PageFrame, title: &str, main: &Markup) -> Markup {
+    document(frame, title, &html! { main #main tabindex="-1" data-live { (main) } })
+}
+
+fn document(frame: &PageFrame, title: &str, main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -54,7 +47,7 @@ pub(super) fn page(frame: &Frame, title: &str, kind: Kind, main: &Markup) -> Mar
                 a .skip href="#main" { "Skip to content" }
                 header .top {
                     a .name href="/" { "Sentry" span .arrow aria-hidden="true" { "→" } span .sr { " to " } "PagerDuty bridge" }
-                    @if frame.about.is_some() {
+                    @if frame.footer.is_some() {
                         form method="post" action="/logout" {
                             button .quiet type="submit" { "Log out" }
                         }
@@ -63,21 +56,28 @@ pub(super) fn page(frame: &Frame, title: &str, kind: Kind, main: &Markup) -> Mar
                 p #lost .lost role="alert" hidden {
                     "The bridge does not answer. This page is from " (clock(frame.at, frame.at)) "."
                 }
-                main #main tabindex="-1" data-live[kind == Kind::Live] { (main) }
-                @if let Some(about) = &frame.about { (footer(frame.at, about)) }
+                (main)
+                @if let Some(footer) = &frame.footer { (footer) }
             }
         }
     }
 }
 
-fn footer(now: DateTime<Utc>, about: &About) -> Markup {
+/// The footer of a page, which identifies the bridge: its version and commit, the fingerprint of its configuration, and when
+/// it started.
+pub(super) fn footer(
+    now: DateTime<Utc>,
+    version: &str,
+    fingerprint: Option<&str>,
+    started_at: DateTime<Utc>,
+) -> Markup {
     html! {
         footer {
-            span { "sentry-pagerduty-bridge " (about.version) }
-            @if let Some(fingerprint) = &about.fingerprint {
+            span { "sentry-pagerduty-bridge " (version) }
+            @if let Some(fingerprint) = fingerprint {
                 span { "settings " code { (fingerprint) } }
             }
-            span { "started " (ago(now, about.started_at)) }
+            span { "started " (ago(now, started_at)) }
         }
     }
 }
@@ -92,7 +92,7 @@ pub(super) fn health(health: Health) -> (&'static str, &'static str) {
 }
 
 /// A message: why something cannot be shown or done.
-pub(super) fn message(frame: &Frame, title: &str, sentence: &str) -> Markup {
+pub(super) fn message(frame: &PageFrame, title: &str, sentence: &str) -> Markup {
     let main = html! {
         section .card .narrow {
             h1 { (title) }
@@ -100,5 +100,48 @@ pub(super) fn message(frame: &Frame, title: &str, sentence: &str) -> Markup {
             p { a .button href="/" { "Go to the status page" } }
         }
     };
-    page(frame, title, Kind::Still, &main)
+    page(frame, title, &main)
+}
+
+/// A file that pages load. Its name contains a digest of its contents, so that a browser may cache it for ever.
+#[derive(Debug)]
+pub(super) struct Asset {
+    path: String,
+    /// The value of `Content-Type`.
+    pub(super) media_type: &'static str,
+    /// The contents of the file.
+    pub(super) contents: &'static str,
+}
+
+/// The style sheet of all pages.
+pub(super) static STYLE: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("app", "css", "text/css; charset=utf-8", include_str!("assets/app.css")));
+
+/// The script that keeps a page up to date.
+pub(super) static SCRIPT: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("app", "js", "text/javascript; charset=utf-8", include_str!("assets/app.js")));
+
+/// The icon in the tab.
+pub(super) static ICON: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("icon", "svg", "image/svg+xml", include_str!("assets/icon.svg")));
+
+impl Asset {
+    fn new(name: &str, ending: &str, media_type: &'static str, contents: &'static str) -> Self {
+        let mut digest = String::new();
+        for byte in &Sha256::digest(contents)[..6] {
+            // Writing to a String cannot fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        Self { path: format!("/assets/{name}-{digest}.{ending}"), media_type, contents }
+    }
+
+    /// The path at which it is served.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+/// The asset that is served at a path.
+pub(super) fn asset_at(path: &str) -> Option<&'static Asset> {
+    [&*STYLE, &*SCRIPT, &*ICON].into_iter().find(|asset| asset.path == path)
 }

@@ -4,8 +4,8 @@ use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::forms::{self, Subject};
-use super::layout::{self, Frame, Kind};
+use super::forms::{self, ActionTarget};
+use super::layout::{self, PageFrame};
 use super::text::{clock, count, counted, harmless, rough, service, shown, span};
 use crate::pagerduty::{EventType, SentryOrigin};
 use crate::queue::{EventSummary, Proof, RejectedSummary, State};
@@ -18,7 +18,7 @@ const OLD_MINUTES: i64 = 5;
 
 /// An event, with its context.
 #[derive(Clone, Debug)]
-pub(super) struct Shown {
+pub(super) struct EventEntry {
     pub(super) event: EventSummary,
     /// Where its alert came from.
     pub(super) origin: SentryOrigin,
@@ -55,12 +55,12 @@ impl<T> Listing<T> {
 }
 
 /// Dead letters on the status page; `total` is how many there are in all.
-pub(super) fn dead_section(now: DateTime<Utc>, letters: &Listing<Shown>, total: u64) -> Markup {
+pub(super) fn dead_section(now: DateTime<Utc>, letters: &Listing<EventEntry>, total: u64) -> Markup {
     html! {
         section #dead aria-labelledby="dead-title" {
             div .head {
                 h2 #dead-title { "Dead letters " @if total > 0 { span .badge { (count(total)) } } }
-                @if total > 0 { (forms::actions(Subject::DeadLetters)) }
+                @if total > 0 { (forms::actions(ActionTarget::DeadLetters)) }
             }
             @if letters.entries.is_empty() {
                 p .empty { "No dead letters." }
@@ -74,24 +74,24 @@ pub(super) fn dead_section(now: DateTime<Utc>, letters: &Listing<Shown>, total: 
 }
 
 /// `GET /dead`.
-pub(super) fn dead_page(frame: &Frame, letters: &Listing<Shown>) -> Markup {
+pub(super) fn dead_page(frame: &PageFrame, letters: &Listing<EventEntry>) -> Markup {
     let main = html! {
         section #dead {
             div .head {
                 h1 { "Dead letters" }
-                @if !letters.entries.is_empty() { (forms::actions(Subject::DeadLetters)) }
+                @if !letters.entries.is_empty() { (forms::actions(ActionTarget::DeadLetters)) }
             }
             @if letters.entries.is_empty() { p .empty { "No dead letters." } }
             (dead_letters(frame.at, &letters.entries))
             (forms::pager("/dead?", letters.older))
         }
     };
-    layout::page(frame, "Dead letters", Kind::Live, &main)
+    layout::live_page(frame, "Dead letters", &main)
 }
 
-fn dead_letters(now: DateTime<Utc>, letters: &[Shown]) -> Markup {
+fn dead_letters(now: DateTime<Utc>, letters: &[EventEntry]) -> Markup {
     html! {
-        @for Shown { event: letter, origin, service: name, .. } in letters {
+        @for EventEntry { event: letter, origin, service: name, .. } in letters {
             article .entry id={ "event-" (letter.id) } {
                 div .what {
                     h3 .title dir="auto" { a href={ "/events/" (letter.id) } { (title(letter)) } }
@@ -104,7 +104,7 @@ fn dead_letters(now: DateTime<Utc>, letters: &[Shown]) -> Markup {
                         span { "for " (service(&letter.service_key, name.as_deref())) }
                     }
                 }
-                (forms::actions(Subject::Event(letter.id)))
+                (forms::actions(ActionTarget::Event(letter.id)))
             }
         }
     }
@@ -124,7 +124,7 @@ pub(super) fn rejected_section(now: DateTime<Utc>, webhooks: &Listing<RejectedSu
         section #rejected aria-labelledby="rejected-title" {
             div .head {
                 h2 #rejected-title { "Rejected webhooks " @if total > 0 { span .badge { (count(total)) } } }
-                @if total > 0 { (forms::actions(Subject::AllRejected)) }
+                @if total > 0 { (forms::actions(ActionTarget::AllRejected)) }
             }
             @if webhooks.entries.is_empty() {
                 p .empty { "No rejected webhooks." }
@@ -138,19 +138,19 @@ pub(super) fn rejected_section(now: DateTime<Utc>, webhooks: &Listing<RejectedSu
 }
 
 /// `GET /rejected`.
-pub(super) fn rejected_page(frame: &Frame, webhooks: &Listing<RejectedSummary>) -> Markup {
+pub(super) fn rejected_page(frame: &PageFrame, webhooks: &Listing<RejectedSummary>) -> Markup {
     let main = html! {
         section #rejected {
             div .head {
                 h1 { "Rejected webhooks" }
-                @if !webhooks.entries.is_empty() { (forms::actions(Subject::AllRejected)) }
+                @if !webhooks.entries.is_empty() { (forms::actions(ActionTarget::AllRejected)) }
             }
             @if webhooks.entries.is_empty() { p .empty { "No rejected webhooks." } }
             (rejected_webhooks(frame.at, &webhooks.entries))
             (forms::pager("/rejected?", webhooks.older))
         }
     };
-    layout::page(frame, "Rejected webhooks", Kind::Live, &main)
+    layout::live_page(frame, "Rejected webhooks", &main)
 }
 
 fn rejected_webhooks(now: DateTime<Utc>, webhooks: &[RejectedSummary]) -> Markup {
@@ -165,14 +165,14 @@ fn rejected_webhooks(now: DateTime<Utc>, webhooks: &[RejectedSummary]) -> Markup
                         span { "received " (clock(now, webhook.received_at)) }
                     }
                 }
-                (forms::actions(Subject::Rejected(webhook.id)))
+                (forms::actions(ActionTarget::Rejected(webhook.id)))
             }
         }
     }
 }
 
 /// The newest alerts on the status page.
-pub(super) fn recent_section(now: DateTime<Utc>, alerts: &Listing<Shown>) -> Markup {
+pub(super) fn recent_section(now: DateTime<Utc>, alerts: &Listing<EventEntry>) -> Markup {
     html! {
         section #recent aria-labelledby="recent-title" {
             div .head {
@@ -192,7 +192,7 @@ pub(super) fn recent_section(now: DateTime<Utc>, alerts: &Listing<Shown>) -> Mar
 }
 
 /// `GET /recent`: the newest alerts, or those that match `search`.
-pub(super) fn recent_page(frame: &Frame, search: &str, alerts: &Listing<Shown>) -> Markup {
+pub(super) fn recent_page(frame: &PageFrame, search: &str, alerts: &Listing<EventEntry>) -> Markup {
     let title = if search.is_empty() { "Recent alerts" } else { "Alerts found" };
     let older = forms::with_search("/recent", search);
     let main = html! {
@@ -213,10 +213,10 @@ pub(super) fn recent_page(frame: &Frame, search: &str, alerts: &Listing<Shown>) 
             (forms::pager(&older, alerts.older))
         }
     };
-    layout::page(frame, title, Kind::Live, &main)
+    layout::live_page(frame, title, &main)
 }
 
-fn table(now: DateTime<Utc>, alerts: &[Shown]) -> Markup {
+fn table(now: DateTime<Utc>, alerts: &[EventEntry]) -> Markup {
     html! {
         table .cards .alerts role="table" {
             thead role="rowgroup" { tr role="row" {
@@ -225,7 +225,7 @@ fn table(now: DateTime<Utc>, alerts: &[Shown]) -> Markup {
                 }
             } }
             tbody role="rowgroup" {
-                @for Shown { event: alert, origin, service: name, proof } in alerts {
+                @for EventEntry { event: alert, origin, service: name, proof } in alerts {
                     tr role="row" id={ "alert-" (alert.id) } {
                         th scope="row" role="rowheader" {
                             a .title dir="auto" href={ "/events/" (alert.id) } { (title(alert)) }

@@ -5,17 +5,12 @@
 //! - `overview`, `lists`, `detail`, `forms`: the pages
 //! - `notice`: the result of an action
 //! - `services`: what waits for each service of PagerDuty
-//! - `bridges`: the bridges that share the queue
-//! - `database`, `sentry`: what is known of the database, and of Sentry
+//! - `sentry`: what is known of Sentry
 //! - `charts`: the charts of the overview
-//! - `layout`: the frame around every page
+//! - `layout`: the frame around every page; style, script and icon
 //! - `text`: numbers and times as text, and external texts made harmless
-//! - `assets`: style, script and icon, built into the program
 
-mod assets;
-mod bridges;
 mod charts;
-mod database;
 mod detail;
 mod forms;
 mod handlers;

@@ -12,7 +12,7 @@ const FOLLOWED: usize = 50;
 
 /// An action that was done, as the URL of the page encodes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Notice {
+pub(super) enum ActionNotice {
     /// Entries were retried.
     Retried(Retry),
     /// This many entries were discarded.
@@ -26,17 +26,17 @@ pub(super) enum Notice {
     },
 }
 
-/// What a retry did.
+/// What a retry did. The log shows its members as they are.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Retry {
     /// How many entries were requeued, or need no further action.
-    pub(super) done: u64,
+    done: u64,
     /// How many other entries are unchanged, or were already gone.
     left: u64,
     /// The events that wait now, at most [`FOLLOWED`].
     events: Vec<EventId>,
     /// The reason for the first entry that is unchanged or not queued.
-    why: Option<Why>,
+    why: Option<UnchangedReason>,
     /// The first webhook that is still rejected.
     rejected: Option<RejectedId>,
 }
@@ -44,7 +44,7 @@ pub(super) struct Retry {
 /// Why an entry is unchanged, or not queued.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, strum::EnumString, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-enum Why {
+enum UnchangedReason {
     Resolved,
     Triggered,
     Delivered,
@@ -55,7 +55,7 @@ enum Why {
     NothingOpen,
 }
 
-impl Why {
+impl UnchangedReason {
     fn sentence(self) -> &'static str {
         match self {
             Self::Resolved => "its incident was resolved since; open the entry to send it all the same",
@@ -70,7 +70,7 @@ impl Why {
     }
 }
 
-impl Notice {
+impl ActionNotice {
     /// The notice for the outcomes of a retry.
     pub(super) fn retried(outcomes: &[(ItemId, Retried)]) -> Self {
         let mut retry = Retry::default();
@@ -80,7 +80,7 @@ impl Notice {
             } else {
                 retry.left += 1;
             }
-            let why = match outcome {
+            let reason = match outcome {
                 Retried::WaitsAgain => {
                     if let ItemId::Event(id) = id {
                         retry.events.push(*id);
@@ -91,21 +91,21 @@ impl Notice {
                     retry.events.extend(events);
                     continue;
                 }
-                Retried::ResolvedSince => Why::Resolved,
-                Retried::TriggeredAnew => Why::Triggered,
-                Retried::NoDeadLetter(State::Waiting) => Why::Waiting,
-                Retried::NoDeadLetter(_) => Why::Delivered,
-                Retried::NotThere | Retried::Changed => Why::Gone,
-                Retried::Ignored(_) => Why::Ignored,
-                Retried::NothingOpen(_) => Why::NothingOpen,
+                Retried::ResolvedSince => UnchangedReason::Resolved,
+                Retried::TriggeredAnew => UnchangedReason::Triggered,
+                Retried::NoDeadLetter(State::Waiting) => UnchangedReason::Waiting,
+                Retried::NoDeadLetter(_) => UnchangedReason::Delivered,
+                Retried::NotThere | Retried::Changed => UnchangedReason::Gone,
+                Retried::Ignored(_) => UnchangedReason::Ignored,
+                Retried::NothingOpen(_) => UnchangedReason::NothingOpen,
                 Retried::StillRejected(_) => {
                     if let ItemId::Rejected(id) = id {
                         retry.rejected.get_or_insert(*id);
                     }
-                    Why::Rejected
+                    UnchangedReason::Rejected
                 }
             };
-            retry.why.get_or_insert(why);
+            retry.why.get_or_insert(reason);
         }
         retry.events.truncate(FOLLOWED);
         Self::Retried(retry)
@@ -129,7 +129,7 @@ impl Notice {
         }
     }
 
-    /// Parses the result of [`Notice::query`]; `None` for anything else.
+    /// Parses the result of [`ActionNotice::query`]; `None` for anything else.
     pub(super) fn of_query(query: &str) -> Option<Self> {
         let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let value = |name: &str| pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_ref());
@@ -158,57 +158,49 @@ impl Notice {
         }
     }
 
-    /// Looks up what became of the entries.
-    pub(super) async fn follow(self, reader: &Reader) -> Result<Followed, QueueError> {
-        let (events, rejected) = match &self {
+    /// Looks up what became of the entries, and returns the notice as a line of the page.
+    pub(super) async fn follow(&self, reader: &Reader) -> Result<Markup, QueueError> {
+        let (events, rejected) = match self {
             Self::Retried(retry) => (retry.events.clone(), retry.rejected),
             Self::Tested { trigger, resolve } => (vec![*trigger, *resolve], None),
             Self::Discarded(_) => (Vec::new(), None),
         };
         let events = if events.is_empty() { Vec::new() } else { reader.summaries(&events).await? };
-        let reason = match rejected {
+        let rejection = match rejected {
             Some(id) => reader.rejected(id).await?.map(|webhook| webhook.reason),
             None => None,
         };
-        Ok(Followed { notice: self, events, reason })
+        Ok(self.line(&events, rejection.as_deref()))
+    }
+
+    /// The notice as a line of the page. `events` are those of its events that are still in the queue, `rejection` is why the
+    /// webhook is still rejected.
+    pub(super) fn line(&self, events: &[EventSummary], rejection: Option<&str>) -> Markup {
+        let is_bad = events.iter().any(|event| event.state == State::Dead);
+        let content = match self {
+            Self::Retried(Retry { done: 0, left: 0, .. }) | Self::Discarded(0) => {
+                html! { "Nothing changed: it was retried or discarded before." }
+            }
+            Self::Retried(retry) => {
+                html! { (requeued(retry.done, events)) (unchanged(retry, events, rejection)) }
+            }
+            Self::Discarded(done) => html! { (counted(*done, "entry was", "entries were")) " discarded." },
+            Self::Tested { trigger, resolve } => tested(*trigger, *resolve, events),
+        };
+        html! { p #notice .notice .bad[is_bad] role="status" { (content) } }
     }
 }
 
-/// An action, and the current state of its entries.
-#[derive(Clone, Debug)]
-pub(super) struct Followed {
-    pub(super) notice: Notice,
-    /// Those of its events that are still in the queue.
-    pub(super) events: Vec<EventSummary>,
-    /// Why the webhook is still rejected.
-    pub(super) reason: Option<String>,
-}
-
-/// The result of an action, as a line of the page.
-pub(super) fn line(followed: &Followed) -> Markup {
-    let Followed { notice, events, reason } = followed;
-    let is_bad = events.iter().any(|event| event.state == State::Dead);
-    let content = match notice {
-        Notice::Retried(Retry { done: 0, left: 0, .. }) | Notice::Discarded(0) => {
-            html! { "Nothing changed: it was retried or discarded before." }
-        }
-        Notice::Retried(retry) => retried(retry, events, reason.as_deref()),
-        Notice::Discarded(done) => html! { (counted(*done, "entry was", "entries were")) " discarded." },
-        Notice::Tested { trigger, resolve } => tested(*trigger, *resolve, events),
-    };
-    html! { p #notice .notice .bad[is_bad] role="status" { (content) } }
-}
-
-fn retried(retry: &Retry, events: &[EventSummary], reason: Option<&str>) -> Markup {
-    let Retry { done, left, why, .. } = retry;
+/// What became of the entries that were requeued, or need no further action.
+fn requeued(done: u64, events: &[EventSummary]) -> Markup {
     html! {
         @match events {
-            [event] if *done == 1 => { "1 entry was requeued: " (became(event)) "." }
-            [] if *done > 0 => { (counted(*done, "entry was", "entries were")) " processed." }
+            [event] if done == 1 => { "1 entry was requeued: " (became(event)) "." }
+            [] if done > 0 => { (counted(done, "entry was", "entries were")) " processed." }
             [] => {}
             events => {
-                (counted(*done, "entry was", "entries were")) " requeued"
-                @if (events.len() as u64) < *done { "; of the first " (events.len()) ", " } @else { ": " }
+                (counted(done, "entry was", "entries were")) " requeued"
+                @if (events.len() as u64) < done { "; of the first " (events.len()) ", " } @else { ": " }
                 (counts(events))
                 @if let Some(dead) = events.iter().find(|event| event.state == State::Dead) {
                     ". " (link(dead)) " " (became(dead))
@@ -216,11 +208,18 @@ fn retried(retry: &Retry, events: &[EventSummary], reason: Option<&str>) -> Mark
                 "."
             }
         }
+    }
+}
+
+/// How many entries are unchanged and why; or why nothing was sent although none is.
+fn unchanged(retry: &Retry, events: &[EventSummary], rejection: Option<&str>) -> Markup {
+    let Retry { left, why, .. } = retry;
+    html! {
         @if *left > 0 {
             " " (count(*left)) " unchanged"
             @if let Some(why) = why {
                 ": " (why.sentence())
-                @if let Some(reason) = reason { " (" (harmless(reason)) ")" }
+                @if let Some(rejection) = rejection { " (" (harmless(rejection)) ")" }
             }
             "."
         } @else if let (Some(why), true) = (why, events.is_empty()) {
@@ -297,19 +296,19 @@ mod tests {
             done: 2,
             left: 1,
             events: vec![EventId::new(7), EventId::new(9)],
-            why: Some(Why::NothingOpen),
+            why: Some(UnchangedReason::NothingOpen),
             rejected: Some(RejectedId::new(4)),
         };
         for notice in [
-            Notice::Retried(retried),
-            Notice::Retried(Retry { done: 1, ..Retry::default() }),
-            Notice::Discarded(3),
-            Notice::Tested { trigger: EventId::new(12), resolve: EventId::new(13) },
+            ActionNotice::Retried(retried),
+            ActionNotice::Retried(Retry { done: 1, ..Retry::default() }),
+            ActionNotice::Discarded(3),
+            ActionNotice::Tested { trigger: EventId::new(12), resolve: EventId::new(13) },
         ] {
-            assert_eq!(Notice::of_query(&notice.query()), Some(notice));
+            assert_eq!(ActionNotice::of_query(&notice.query()), Some(notice));
         }
         for query in ["", "notice=other", "notice=tested", "notice=tested&events=12", "q=retried"] {
-            assert_eq!(Notice::of_query(query), None, "{query}");
+            assert_eq!(ActionNotice::of_query(query), None, "{query}");
         }
     }
 }

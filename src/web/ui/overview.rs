@@ -3,22 +3,24 @@
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::layout::{self, Frame, Kind, health};
-use super::lists::{self, Listing, Shown};
-use super::notice::{self, Followed};
-use super::text::{age, ago, clock, count, counted, harmless, minute, sentence};
-use super::{bridges, charts, database, sentry, services};
-use crate::catch_up::CatchUpStatus;
+use super::layout::{self, PageFrame, health};
+use super::lists::{self, EventEntry, Listing};
+use super::text::{age, ago, clock, count, counted, harmless, minute, sentence, time};
+use super::{charts, sentry, services};
+use crate::cluster::BridgeView;
 use crate::monitor::headline::Headline;
 use crate::monitor::{Health, Snapshot, Trouble, is_held_up};
-use crate::queue::{Overview, RejectedSummary};
+use crate::queue::{Overview, RejectedSummary, Survives};
 
 /// How many entries of each list the status page shows.
 pub(super) const GLANCE: u32 = 5;
 
+/// How many service keys are named at most.
+const NAMED_KEYS: usize = 5;
+
 /// All that the status page shows.
 #[derive(Clone, Debug)]
-pub(in crate::web) struct Status {
+pub(in crate::web) struct StatusPage {
     /// The snapshot that it shows.
     pub(in crate::web) snapshot: Snapshot,
     /// The health of the bridge.
@@ -26,47 +28,47 @@ pub(in crate::web) struct Status {
     /// Worst first.
     pub(in crate::web) troubles: Vec<Trouble>,
     /// The lists; `None` when the queue cannot be read.
-    pub(super) lists: Option<Lists>,
+    pub(super) lists: Option<StatusLists>,
     /// The result of the action that was done before.
-    pub(super) notice: Option<Followed>,
+    pub(super) notice: Option<Markup>,
 }
 
 /// The lists of the status page.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lists {
+pub(super) struct StatusLists {
     /// Dead letters, newest first.
-    pub(super) dead: Listing<Shown>,
+    pub(super) dead: Listing<EventEntry>,
     /// Rejected webhooks, newest first.
     pub(super) rejected: Listing<RejectedSummary>,
     /// The newest alerts, in any state.
-    pub(super) recent: Listing<Shown>,
+    pub(super) recent: Listing<EventEntry>,
 }
 
 /// The whole status page, in the order in which it is needed: what is wrong, what waits, what failed, what happened.
-pub(super) fn page(frame: &Frame, status: &Status) -> Markup {
+pub(super) fn page(frame: &PageFrame, status: &StatusPage) -> Markup {
     let snapshot = &status.snapshot;
     let main = html! {
         (hero(status))
-        @if let Some(followed) = &status.notice { (notice::line(followed)) }
+        @if let Some(notice) = &status.notice { (notice) }
         (vitals(snapshot))
         (services::section(snapshot))
         @if let Some(lists) = &status.lists {
             (lists::dead_section(snapshot.at, &lists.dead, dead(snapshot)))
             (lists::rejected_section(snapshot.at, &lists.rejected, rejected_count(snapshot)))
         }
-        @if let Some(catch_up) = &snapshot.catch_up { (reported(snapshot.at, catch_up)) }
+        @if let Some(catch_up) = &snapshot.catch_up { (sentry::missing_alerts(snapshot.at, catch_up)) }
         @if let Some(lists) = &status.lists {
             (lists::recent_section(snapshot.at, &lists.recent))
         }
         (charts::section(&snapshot.metrics.activity))
         (sentry::section(snapshot))
-        (bridges::section(snapshot))
-        (database::section(snapshot))
+        (bridges(snapshot))
+        (database(snapshot))
     };
-    layout::page(frame, health(status.health).0, Kind::Live, &main)
+    layout::live_page(frame, health(status.health).0, &main)
 }
 
-fn hero(status: &Status) -> Markup {
+fn hero(status: &StatusPage) -> Markup {
     let now = status.snapshot.at;
     let (health, class) = health(status.health);
     html! {
@@ -101,7 +103,7 @@ fn headline_line(now: DateTime<Utc>, headline: &Headline) -> Markup {
 }
 
 /// The line that is shown if there is no headline.
-fn lede(status: &Status) -> &'static str {
+fn lede(status: &StatusPage) -> &'static str {
     let metrics = &status.snapshot.metrics;
     match (status.health, metrics.last_webhook_at, metrics.last_delivered_at) {
         (Health::Healthy, None, None) => "Waiting for the first webhook.",
@@ -138,8 +140,8 @@ fn vitals(snapshot: &Snapshot) -> Markup {
                 dt { "Last delivery" }
                 dd { @match metrics.last_delivered_at { Some(at) => (ago(now, at)), None => "never" } }
             }
-            (sentry::vital(snapshot))
-            @if let Some(status) = &snapshot.catch_up { (catch_up(now, status)) }
+            (sentry::canary_vital(snapshot))
+            @if let Some(status) = &snapshot.catch_up { (sentry::catch_up_vital(now, status)) }
             @if let Ok(queue) = &snapshot.queue {
                 div {
                     dt { "Waiting" }
@@ -188,42 +190,29 @@ fn waiting_class(now: DateTime<Utc>, queue: &Overview) -> &'static str {
     queue.oldest_waiting.map_or("fresh", |oldest| lists::age_class(now, oldest))
 }
 
-/// When catch-up last asked Sentry which alerts fired, and how many of them were missing.
-fn catch_up(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
-    html! {
-        div .alert[status.failure.is_some()] {
-            dt { "Catch-up" }
-            dd {
-                @match status.last {
-                    Some(run) => { (ago(now, run.ran_at)) small { (count(run.found)) " missing" } }
-                    None => "never",
-                }
-            }
-        }
-    }
+fn dead(snapshot: &Snapshot) -> u64 {
+    snapshot.queue.as_ref().map_or(0, |queue| queue.dead)
 }
 
-/// The missing alerts for which nobody was paged, and why catch-up fails, if it does.
-fn reported(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
+fn rejected_count(snapshot: &Snapshot) -> u64 {
+    snapshot.queue.as_ref().map_or(0, |queue| queue.rejected)
+}
+
+/// The bridges that share the queue, each with what it does; nothing where there is only one.
+fn bridges(snapshot: &Snapshot) -> Markup {
+    let bridges = &snapshot.cluster.bridges;
     html! {
-        @if status.failure.is_some() || !status.reported.is_empty() {
-            section #missing aria-labelledby="missing-title" {
-                h2 #missing-title { "Missing alerts" }
-                @if let Some((at, why)) = &status.failure {
-                    p .reason dir="auto" { "Catch-up failed " (ago(now, *at)) ", so it is not known which alerts are missing: " (harmless(why)) }
-                }
-                @if !status.reported.is_empty() {
-                    p { "Sentry fired these, no webhook of them came, and nobody was paged:" }
-                    ul {
-                        @for one in &status.reported {
-                            li dir="auto" {
-                                @match &one.link {
-                                    Some(link) if is_web(link) => a href=(link) rel="noreferrer" { (harmless(&one.title)) },
-                                    _ => (harmless(&one.title)),
-                                }
-                                " " (ago(now, one.at))
-                            }
+        @if !bridges.is_empty() {
+            section #bridges aria-labelledby="bridges-title" {
+                h2 #bridges-title { "Bridges" }
+                table .cards role="table" {
+                    thead role="rowgroup" { tr role="row" {
+                        @for head in ["Bridge", "Version", "Config", "Last seen", "Delivers for"] {
+                            th scope="col" role="columnheader" { (head) }
                         }
+                    } }
+                    tbody role="rowgroup" {
+                        @for bridge in bridges { (bridge_row(bridge)) }
                     }
                 }
             }
@@ -231,15 +220,52 @@ fn reported(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
     }
 }
 
-/// Whether an external URL may be rendered as a link.
-fn is_web(link: &str) -> bool {
-    link.starts_with("https://") || link.starts_with("http://")
+fn bridge_row(bridge: &BridgeView) -> Markup {
+    html! {
+        tr role="row" {
+            td role="cell" data-label="Bridge" {
+                (harmless(&bridge.name))
+                @if bridge.is_self { " (this one)" }
+                @if bridge.is_leader { " · leader" }
+                @if !bridge.is_alive { " · gone" }
+                @if !bridge.reaches_pagerduty { " · does not reach PagerDuty" }
+            }
+            td role="cell" data-label="Version" { (harmless(&bridge.version)) }
+            td role="cell" data-label="Config" { code { (harmless(&bridge.fingerprint)) } }
+            td role="cell" data-label="Last seen" { (last_seen(bridge.last_seen)) }
+            td role="cell" data-label="Delivers for" { (key_list(bridge)) }
+        }
+    }
 }
 
-fn dead(snapshot: &Snapshot) -> u64 {
-    snapshot.queue.as_ref().map_or(0, |queue| queue.dead)
+fn last_seen(at: DateTime<Utc>) -> Markup {
+    time(at, &at.format("%H:%M:%S UTC").to_string())
 }
 
-fn rejected_count(snapshot: &Snapshot) -> u64 {
-    snapshot.queue.as_ref().map_or(0, |queue| queue.rejected)
+fn key_list(bridge: &BridgeView) -> String {
+    let named: Vec<_> = bridge.keys.iter().take(NAMED_KEYS).map(ToString::to_string).collect();
+    match bridge.keys.len().checked_sub(NAMED_KEYS) {
+        _ if named.is_empty() => "no service key".to_owned(),
+        None | Some(0) => named.join(", "),
+        Some(others) => format!("{} and {others} others", named.join(", ")),
+    }
+}
+
+/// What an alert survives in the database once it is answered with 202, and the settings from which that follows; nothing when
+/// the database cannot be read.
+fn database(snapshot: &Snapshot) -> Markup {
+    let Some(durability) = &snapshot.durability else { return html! {} };
+    let is_unsafe = durability.survives == Survives::Nothing;
+    html! {
+        section #database aria-labelledby="database-title" {
+            h2 #database-title { "Database" }
+            p .empty .slow[is_unsafe] { (sentence(&durability.survives.to_string())) }
+            p .more {
+                @for (place, (name, value)) in durability.settings.iter().enumerate() {
+                    @if place > 0 { ", " }
+                    code { (name) "=" @if value.is_empty() { "''" } @else { (harmless(value)) } }
+                }
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::forms;
-use super::layout::{self, About, Frame};
+use super::layout::{self, PageFrame};
 use crate::build_info::BuildInfo;
 use crate::queue::QueueError;
 use crate::web::AppState;
@@ -39,9 +39,8 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request of a user who is logged in; if it changes something, a page of this origin sent it. As an extractor, it
 /// rejects all other requests before their form is read.
-pub(super) struct Visit {
-    pub(super) at: DateTime<Utc>,
-    pub(super) frame: Frame,
+pub(super) struct PageRequest {
+    pub(super) frame: PageFrame,
     pub(super) session: Session,
 }
 
@@ -56,7 +55,7 @@ pub(super) enum UiError {
     LoggedOut { at: DateTime<Utc>, next: String },
     /// A page with a message.
     #[error("{sentence}")]
-    Message { status: StatusCode, title: &'static str, sentence: String, frame: Box<Frame> },
+    Message { status: StatusCode, title: &'static str, sentence: String, frame: Box<PageFrame> },
 }
 
 impl ResponseError for UiError {
@@ -72,14 +71,14 @@ impl ResponseError for UiError {
         match self {
             Self::Disabled => not_found(),
             Self::LoggedOut { at, next } => {
-                page(self.status_code(), forms::log_in(&Frame { at: *at, about: None }, next, None))
+                page(self.status_code(), forms::log_in(&PageFrame { at: *at, footer: None }, next, None))
             }
             Self::Message { status, title, sentence, frame } => page(*status, layout::message(frame, title, sentence)),
         }
     }
 }
 
-impl Visit {
+impl PageRequest {
     fn of(request: &HttpRequest, state: &AppState) -> Result<Self, UiError> {
         let at = Utc::now();
         if !state.admin.is_enabled() {
@@ -91,21 +90,22 @@ impl Visit {
             let next = own_path(if changes { "/" } else { path }).to_owned();
             return Err(UiError::LoggedOut { at, next });
         };
-        let about = About {
-            version: BuildInfo::current().to_string(),
-            fingerprint: state.config_fingerprint.borrow().clone(),
-            started_at: state.monitor.started_at(),
-        };
-        let visit = Self { at, frame: Frame { at, about: Some(about) }, session };
+        let footer = layout::footer(
+            at,
+            &BuildInfo::current().to_string(),
+            state.config_fingerprint.borrow().as_deref(),
+            state.monitor.started_at(),
+        );
+        let page_request = Self { frame: PageFrame { at, footer: Some(footer) }, session };
         // The cookie is `SameSite=Strict`, but another port or subdomain is the same site.
         if changes && FormOrigin::of(request.headers()) != FormOrigin::Same {
-            return Err(visit.message(
+            return Err(page_request.message(
                 StatusCode::FORBIDDEN,
                 "Not done",
                 "The browser did not say that a page of this address sent the form. Go back to the status page and try again.",
             ));
         }
-        Ok(visit)
+        Ok(page_request)
     }
 
     /// Returns the form, or an error if it could not be read.
@@ -128,7 +128,7 @@ impl Visit {
     }
 }
 
-impl FromRequest for Visit {
+impl FromRequest for PageRequest {
     type Error = actix_web::Error;
     type Future = Ready<Result<Self, Self::Error>>;
 

@@ -1,10 +1,11 @@
-//! Sentry's side on the status page: the canary, and what the audit found.
+//! Sentry's side on the status page: the canary, what catch-up did, and what the audit found.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::text::{ago, count, counted, harmless, span};
 use crate::canary::{CanaryProgress, CanaryStatus};
+use crate::catch_up::CatchUpStatus;
 use crate::monitor::Snapshot;
 use crate::sentry_api::audit::{AuditFinding, AuditReport, AuditStatus};
 
@@ -12,7 +13,7 @@ use crate::sentry_api::audit::{AuditFinding, AuditReport, AuditStatus};
 const MAX_FINDINGS: usize = 20;
 
 /// How long the last canary took, and when it came back.
-pub(super) fn vital(snapshot: &Snapshot) -> Markup {
+pub(super) fn canary_vital(snapshot: &Snapshot) -> Markup {
     let Some(Ok(canary)) = &snapshot.canary else { return html! {} };
     let is_trouble = matches!(canary.progress, CanaryProgress::NotTaken { .. } | CanaryProgress::Lost { .. });
     html! {
@@ -24,6 +25,54 @@ pub(super) fn vital(snapshot: &Snapshot) -> Markup {
             }
         }
     }
+}
+
+/// When catch-up last asked Sentry which alerts fired, and how many of them were missing.
+pub(super) fn catch_up_vital(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
+    html! {
+        div .alert[status.failure.is_some()] {
+            dt { "Catch-up" }
+            dd {
+                @match status.last {
+                    Some(run) => { (ago(now, run.ran_at)) small { (count(run.found)) " missing" } }
+                    None => "never",
+                }
+            }
+        }
+    }
+}
+
+/// The missing alerts for which nobody was paged, and why catch-up fails, if it does.
+pub(super) fn missing_alerts(now: DateTime<Utc>, status: &CatchUpStatus) -> Markup {
+    html! {
+        @if status.failure.is_some() || !status.reported.is_empty() {
+            section #missing aria-labelledby="missing-title" {
+                h2 #missing-title { "Missing alerts" }
+                @if let Some((at, why)) = &status.failure {
+                    p .reason dir="auto" { "Catch-up failed " (ago(now, *at)) ", so it is not known which alerts are missing: " (harmless(why)) }
+                }
+                @if !status.reported.is_empty() {
+                    p { "Sentry fired these, no webhook of them came, and nobody was paged:" }
+                    ul {
+                        @for one in &status.reported {
+                            li dir="auto" {
+                                @match &one.link {
+                                    Some(link) if is_web(link) => a href=(link) rel="noreferrer" { (harmless(&one.title)) },
+                                    _ => (harmless(&one.title)),
+                                }
+                                " " (ago(now, one.at))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether an external URL may be rendered as a link.
+fn is_web(link: &str) -> bool {
+    link.starts_with("https://") || link.starts_with("http://")
 }
 
 /// The section of Sentry's side.

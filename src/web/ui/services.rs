@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::layout::{self, Frame, Kind};
+use super::layout::{self, PageFrame};
 use super::lists::age_class;
 use super::text::{age, ago, count, harmless, service, until};
 use crate::delivery::view::KeyView;
@@ -44,7 +44,7 @@ pub(super) fn section(snapshot: &Snapshot) -> Markup {
 }
 
 /// `GET /services`.
-pub(super) fn page(frame: &Frame, snapshot: &Snapshot) -> Markup {
+pub(super) fn page(frame: &PageFrame, snapshot: &Snapshot) -> Markup {
     let rows = by_urgency(snapshot);
     let main = html! {
         section #destinations {
@@ -60,7 +60,7 @@ pub(super) fn page(frame: &Frame, snapshot: &Snapshot) -> Markup {
             p .back { a href="/" { "Status page" } }
         }
     };
-    layout::page(frame, "Service keys", Kind::Live, &main)
+    layout::live_page(frame, "Service keys", &main)
 }
 
 fn table<'a>(snapshot: &Snapshot, rows: impl Iterator<Item = &'a (&'a ServiceKey, ServiceKeyStatus<'a>)>) -> Markup {

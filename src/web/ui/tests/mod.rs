@@ -8,11 +8,11 @@ use insta::assert_snapshot;
 use maud::Markup;
 
 use self::samples::{dead, degraded, frame, hostile, now, record, rejected, snapshot, well};
-use super::assets::{ICON, SCRIPT, STYLE};
 use super::detail;
-use super::forms::{self, Subject};
-use super::notice::{Followed, Notice};
-use super::overview::{self, Lists, Status};
+use super::forms::{self, ActionTarget};
+use super::layout::{ICON, SCRIPT, STYLE};
+use super::notice::ActionNotice;
+use super::overview::{self, StatusLists, StatusPage};
 use crate::canary::{CanaryProgress, CanaryStatus, RoundTrip};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
@@ -35,11 +35,11 @@ fn a_bridge_that_is_well() {
 
 #[test]
 fn a_bridge_to_which_nothing_has_come_yet() {
-    let status = Status {
+    let status = StatusPage {
         snapshot: snapshot(),
         health: Health::Healthy,
         troubles: Vec::new(),
-        lists: Some(Lists::default()),
+        lists: Some(StatusLists::default()),
         notice: None,
     };
     assert_snapshot!(lines(&overview::page(&frame(), &status)));
@@ -64,7 +64,7 @@ fn pagerduty_is_not_blamed_for_events_that_wait_for_their_turn() {
 #[test]
 fn a_database_that_may_lose_what_was_answered_stands_out() {
     let mut status = well();
-    let page = |status: &Status| overview::page(&frame(), status).into_string();
+    let page = |status: &StatusPage| overview::page(&frame(), status).into_string();
     assert!(!page(&status).contains("empty slow"));
     let settings = vec![("fsync", "off".to_owned()), ("synchronous_standby_names", String::new())];
     status.snapshot.durability = Some(Durability { survives: Survives::Nothing, settings });
@@ -85,7 +85,7 @@ fn a_bridge_that_is_failing_and_whose_queue_cannot_be_read() {
         sentence: "alerts cannot be committed: the disk is full".to_owned(),
     }];
     status.lists = None;
-    status.notice = Some(Followed { notice: Notice::Discarded(1), events: Vec::new(), reason: None });
+    status.notice = Some(ActionNotice::Discarded(1).line(&[], None));
     assert_snapshot!(lines(&overview::page(&frame(), &status)));
 }
 
@@ -175,7 +175,7 @@ fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
         overview::page(&frame(), &degraded()),
         detail::event(&frame(), &record(&hostile()), &KeyNames::default(), None),
         forms::log_in(&frame(), "/", Some("the token is wrong")),
-        forms::confirm(&frame(), Subject::DeadLetters, 3, Some(9)),
+        forms::confirm(&frame(), ActionTarget::DeadLetters, 3, Some(9)),
     ];
     for page in pages {
         let page = page.0;
@@ -238,9 +238,9 @@ fn a_rejected_webhook_is_shown_with_its_body_and_no_service_key() {
 
 #[test]
 fn discarding_asks_and_says_what_for() {
-    assert_snapshot!(lines(&forms::confirm(&frame(), Subject::Event(EventId::new(7)), 1, None)));
-    assert!(forms::confirm(&frame(), Subject::DeadLetters, 1, Some(7)).0.contains("Discard 1 dead letter?"));
-    let many = forms::confirm(&frame(), Subject::AllRejected, 1_200, Some(9)).0;
+    assert_snapshot!(lines(&forms::confirm(&frame(), ActionTarget::Event(EventId::new(7)), 1, None)));
+    assert!(forms::confirm(&frame(), ActionTarget::DeadLetters, 1, Some(7)).0.contains("Discard 1 dead letter?"));
+    let many = forms::confirm(&frame(), ActionTarget::AllRejected, 1_200, Some(9)).0;
     assert!(
         many.contains("Discard 1,200 rejected webhooks?")
             && many.contains("This cannot be undone. Nobody is paged for them."),
@@ -251,6 +251,6 @@ fn discarding_asks_and_says_what_for() {
 #[test]
 fn the_log_in_form_says_what_it_wants_and_why_it_did_not_work() {
     let mut frame = frame();
-    frame.about = None;
+    frame.footer = None;
     assert_snapshot!(lines(&forms::log_in(&frame, "/events/7", Some("The token is wrong."))));
 }

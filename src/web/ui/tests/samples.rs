@@ -13,10 +13,10 @@ use crate::queue::{
     RejectedSummary, State, Survives,
 };
 use crate::sentry_api::audit::{AuditFinding, AuditReport, FindingKind, ProjectAudit, SentryAudit};
-use crate::web::ui::layout::{About, Frame};
-use crate::web::ui::lists::{Listing, Shown};
-use crate::web::ui::notice::{Followed, Notice};
-use crate::web::ui::overview::{Lists, Status};
+use crate::web::ui::layout::{PageFrame, footer};
+use crate::web::ui::lists::{EventEntry, Listing};
+use crate::web::ui::notice::ActionNotice;
+use crate::web::ui::overview::{StatusLists, StatusPage};
 
 /// The current time in all samples.
 pub(in crate::web) fn now() -> DateTime<Utc> {
@@ -31,9 +31,8 @@ fn key(end: &str) -> ServiceKey {
     ServiceKey::parse(&format!("0123456789abcdef0123456789ab{end}")).unwrap()
 }
 
-pub(super) fn frame() -> Frame {
-    let (version, fingerprint) = ("0.1.0".to_owned(), Some("7f3c2a91".to_owned()));
-    Frame { at: now(), about: Some(About { version, fingerprint, started_at: ago(93_600) }) }
+pub(super) fn frame() -> PageFrame {
+    PageFrame { at: now(), footer: Some(footer(now(), "0.1.0", Some("7f3c2a91"), ago(93_600))) }
 }
 
 /// A bridge that has just started.
@@ -143,7 +142,7 @@ fn waiting() -> EventSummary {
 }
 
 /// Shows an event as if its alert came from the shop.
-pub(super) fn from_shop(event: EventSummary) -> Shown {
+pub(super) fn from_shop(event: EventSummary) -> EventEntry {
     let origin = SentryOrigin {
         project: Some("Checkout".to_owned()),
         environment: Some("production".to_owned()),
@@ -151,7 +150,7 @@ pub(super) fn from_shop(event: EventSummary) -> Shown {
         link: Some("https://sentry.example.com/issues/42/".to_owned()),
         event_id: None,
     };
-    Shown { event, origin, service: None, proof: None }
+    EventEntry { event, origin, service: None, proof: None }
 }
 
 /// An event whose texts try to inject markup.
@@ -196,7 +195,7 @@ pub(super) fn record(entry: &EventSummary) -> EventRecord {
     }
 }
 
-pub(in crate::web) fn well() -> Status {
+pub(in crate::web) fn well() -> StatusPage {
     let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
     let snapshot = Snapshot {
         queue: Ok(queue),
@@ -210,11 +209,11 @@ pub(in crate::web) fn well() -> Status {
         ..snapshot()
     };
     let recent = Listing { entries: vec![from_shop(delivered())], older: Some(9) };
-    let lists = Lists { recent, ..Lists::default() };
-    Status { snapshot, health: Health::Healthy, troubles: Vec::new(), lists: Some(lists), notice: None }
+    let lists = StatusLists { recent, ..StatusLists::default() };
+    StatusPage { snapshot, health: Health::Healthy, troubles: Vec::new(), lists: Some(lists), notice: None }
 }
 
-pub(in crate::web) fn degraded() -> Status {
+pub(in crate::web) fn degraded() -> StatusPage {
     let mut status = well();
     status.snapshot.queue = Ok(Overview {
         waiting: 1_204,
@@ -247,15 +246,12 @@ pub(in crate::web) fn degraded() -> Status {
         health: Health::Degraded,
         sentence: "1 dead letter: look at its reason, then retry or discard it".to_owned(),
     }];
-    status.lists = Some(Lists {
+    status.lists = Some(StatusLists {
         dead: Listing { entries: vec![from_shop(dead())], older: None },
         rejected: Listing { entries: vec![rejected()], older: Some(4) },
         recent: Listing { entries: [delivered(), waiting(), dead()].map(from_shop).to_vec(), older: None },
     });
-    status.notice = Some(Followed {
-        notice: Notice::of_query("notice=retried&done=2&left=1&events=7-8&why=resolved").unwrap(),
-        events: vec![waiting(), dead()],
-        reason: None,
-    });
+    let notice = ActionNotice::of_query("notice=retried&done=2&left=1&events=7-8&why=resolved").unwrap();
+    status.notice = Some(notice.line(&[waiting(), dead()], None));
     status
 }
