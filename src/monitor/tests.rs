@@ -2,10 +2,10 @@
 
 use chrono::TimeDelta;
 use tempfile::TempDir;
-use tokio::time::sleep;
 
 use super::*;
-use crate::metrics::{WebhookAnswer, WebhookSource};
+use crate::delivery::DeliveryView;
+use crate::metrics::{Metrics, WebhookAnswer, WebhookSource};
 use crate::pagerduty::{ApiVersion, EventType, ServiceKey};
 use crate::queue::{Commit, Disposition, Editor, Envelope, EventId};
 
@@ -13,19 +13,19 @@ use crate::queue::{Commit, Disposition, Editor, Envelope, EventId};
 const SOON: Duration = Duration::from_millis(1);
 
 /// A limit longer than the test and shorter than the steps of the clock.
-pub(super) const LONG: Duration = Duration::from_hours(1);
+const LONG: Duration = Duration::from_hours(1);
 
 const STEPS: [TimeDelta; 3] = [TimeDelta::hours(-2), TimeDelta::zero(), TimeDelta::days(180)];
 
-pub(super) struct Bridge {
-    pub(super) queue: Queue,
+struct Bridge {
+    queue: Queue,
     metrics: Metrics,
-    pub(super) monitor: Monitor,
+    monitor: Monitor,
     _sender: watch::Sender<DeliveryView>,
-    pub(super) directory: TempDir,
+    directory: TempDir,
 }
 
-pub(super) async fn start(limit: Duration) -> Bridge {
+async fn start(limit: Duration) -> Bridge {
     let directory = tempfile::tempdir().unwrap();
     let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
     let (sender, delivery) = watch::channel(DeliveryView::default());
@@ -150,4 +150,30 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     assert!(first.is_revived && Utc::now() - first.since < TimeDelta::minutes(10), "{first:?}");
     let shown = bridge.monitor.snapshot(Utc::now()).await.queue.unwrap().oldest_waiting;
     assert_eq!(shown, Some(first.since), "Prometheus alerts by it");
+}
+
+#[actix_web::test]
+async fn the_resolve_of_the_storage_alarm_follows_its_trigger_also_if_it_was_not_enqueued_at_once() {
+    let bridge = start(LONG).await;
+    let keys = ["0123456789abcdef0123456789abWXYZ", "0123456789abcdef0123456789abVWXY"];
+    let [first, second] = keys.map(|key| ServiceKey::parse(key).unwrap());
+    let service_keys = vec![first.clone(), second.clone()];
+    let paging = Paging { service_keys, apis: KeyApis::default(), prefix: String::new() };
+    let client = EventsClient::new(&"http://127.0.0.1:9".parse().unwrap(), LONG, None).unwrap();
+    let (_sender, paging) = watch::channel(paging);
+    let closed = Queue::open(&bridge.directory.path().join("closed.db")).await.unwrap();
+    closed.close().await.unwrap();
+    let mut task = AlarmTask::new(bridge.monitor.clone(), closed, client, paging);
+    // PagerDuty rejected the trigger for the first key.
+    task.direct.sent_to = Some(second.clone());
+    let snapshot = bridge.monitor.snapshot(Utc::now()).await;
+    let resolve = AlarmAction::Resolve(Cause::Storage);
+    assert!(!task.perform(&resolve, Some(first.clone()), &snapshot).await);
+    // That of another alarm changes nothing either.
+    task.queue = bridge.queue.clone();
+    assert!(task.perform(&AlarmAction::Resolve(Cause::DeadLetters), Some(first.clone()), &snapshot).await);
+    assert!(task.perform(&resolve, Some(first), &snapshot).await);
+    let event = bridge.queue.reader().get(EventId::new(1)).await.unwrap().unwrap();
+    assert_eq!((event.summary.event_type, event.summary.service_key), (EventType::Resolve, second));
+    assert_eq!(task.direct.sent_to, None);
 }
