@@ -15,7 +15,7 @@ pub struct Alert {
     /// What it is about.
     pub subject: Subject,
     /// What the incident should do.
-    pub action: Action,
+    pub action: IncidentAction,
     /// The log message; `Some("")` is normal for exceptions since Sentry 9.1.
     pub message: Option<String>,
     /// Sentry's own title of the event; absent up to 9.0.
@@ -69,6 +69,38 @@ pub struct Alert {
 }
 
 impl Alert {
+    /// An alert that says nothing but this.
+    #[must_use]
+    pub fn new(subject: Subject, action: IncidentAction, happened_at: DateTime<Utc>) -> Self {
+        Self {
+            subject,
+            action,
+            message: None,
+            title: None,
+            culprit: None,
+            level: None,
+            event_id: None,
+            happened_at,
+            received: None,
+            project: Project::default(),
+            link: None,
+            tags: Vec::new(),
+            rules: Vec::new(),
+            release: None,
+            platform: None,
+            environment: None,
+            logger: None,
+            server_name: None,
+            transaction: None,
+            user: None,
+            exceptions: Vec::new(),
+            frames: Vec::new(),
+            evidence: Vec::new(),
+            settings: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
+
     /// The issue's priority, such as `high`, which only some webhooks of newer Sentry versions have.
     #[must_use]
     pub fn priority(&self) -> Option<&str> {
@@ -125,7 +157,7 @@ impl IssueId {
 
 /// What an alert asks of the incident.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Action {
+pub enum IncidentAction {
     /// Open it, or add to it.
     Trigger(Opening),
     /// Open it again wherever it was open before, because its issue is back. If the bridge never opened it, it is opened

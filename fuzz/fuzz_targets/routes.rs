@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
-use sentry_pagerduty_bridge::alert::{Action, Alert, IssueId, Opening, Project, Subject};
+use sentry_pagerduty_bridge::alert::{Alert, IncidentAction, IssueId, Opening, Subject};
 use sentry_pagerduty_bridge::config::key_names;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, ServiceKey, Severity, Template};
 use sentry_pagerduty_bridge::redaction::Redaction;
@@ -22,32 +22,11 @@ const FIELDS: [&str; 4] = ["project", "level", "environment", "rule"];
 
 /// An alert with one tag.
 fn tagged(name: &str, value: &str) -> Alert {
+    let subject = Subject::Issue(IssueId::new("1").unwrap_or_else(|| panic!("1 is an id")));
     Alert {
-        subject: Subject::Issue(IssueId::new("1").unwrap_or_else(|| panic!("1 is an id"))),
-        action: Action::Trigger(Opening::Alert),
         message: Some("message".to_owned()),
-        title: None,
-        culprit: None,
-        level: None,
-        event_id: None,
-        happened_at: DateTime::from_timestamp(1_800_000_000, 0).unwrap_or_default(),
-        received: None,
-        project: Project::default(),
-        link: None,
         tags: vec![(name.to_owned(), value.to_owned())],
-        rules: Vec::new(),
-        release: None,
-        platform: None,
-        environment: None,
-        logger: None,
-        server_name: None,
-        transaction: None,
-        user: None,
-        exceptions: Vec::new(),
-        frames: Vec::new(),
-        evidence: Vec::new(),
-        settings: Vec::new(),
-        facts: Vec::new(),
+        ..Alert::new(subject, IncidentAction::Trigger(Opening::Alert), DateTime::UNIX_EPOCH)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::alert::{Action, Alert, Opening};
+use crate::alert::{Alert, IncidentAction, Opening};
 use crate::pagerduty::ServiceKey;
 use crate::sentry::Generation;
 
@@ -62,13 +62,13 @@ impl Dedup {
     /// `Idempotency-Key` or, if its body is `signed`, of one with the same body.
     pub(crate) fn of_follow_up(alert: &Alert, idempotency_key: Option<&str>, signed: Option<&[u8]>) -> Self {
         let delivery: Vec<_> = idempotency_key.map(|key| DedupKey::of_delivery(alert, key)).into_iter().collect();
-        let reopens = matches!(alert.action, Action::Reopen(_));
+        let reopens = matches!(alert.action, IncidentAction::Reopen(_));
         // `regressed` and `escalating` come with a new event, which is counted in the body of the next resolve.
         let by_hand = alert.facts.iter().any(|(name, value)| *name == "substatus" && value == "ongoing");
         Self {
             seen_if: delivery.clone(),
             records: delivery,
-            once: signed.filter(|_| reopens || alert.action == Action::Resolve).map(DedupKey::of_body),
+            once: signed.filter(|_| reopens || alert.action == IncidentAction::Resolve).map(DedupKey::of_body),
             renews: reopens && by_hand,
         }
     }
@@ -112,10 +112,10 @@ impl DedupKey {
     fn of_delivery(alert: &Alert, idempotency_key: &str) -> Self {
         // If the header is set to a constant, that must not silence other incidents.
         let action = match alert.action {
-            Action::Trigger(opening) => opening.name(),
-            Action::Reopen(_) => Opening::IssueUnresolved.name(),
-            Action::Acknowledge => "acknowledge",
-            Action::Resolve => "resolve",
+            IncidentAction::Trigger(opening) => opening.name(),
+            IncidentAction::Reopen(_) => Opening::IssueUnresolved.name(),
+            IncidentAction::Acknowledge => "acknowledge",
+            IncidentAction::Resolve => "resolve",
         };
         Self::digest(["delivery", action, alert.subject.name(), idempotency_key].into_iter())
     }

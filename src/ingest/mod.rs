@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::alert::{Action, Alert, Level, Opening, Subject};
+use crate::alert::{Alert, IncidentAction, Level, Opening, Subject};
 use crate::config::{Config, IncidentScope, ResolveScope};
 use crate::envelope::{Dedup, Enqueue, Envelope, FollowUp, Reopening};
 use crate::pagerduty::map::action_of;
@@ -278,12 +278,16 @@ impl Ingest {
             return Decision::Ignored(Ignored::Canary(canary));
         }
         let opening = match alert.action {
-            Action::Trigger(opening) | Action::Reopen(opening) => opening,
-            Action::Acknowledge if !self.policy.acknowledge => return Decision::Ignored(Ignored::AcknowledgeOff),
-            Action::Resolve if self.policy.resolve == ResolveScope::Off => {
+            IncidentAction::Trigger(opening) | IncidentAction::Reopen(opening) => opening,
+            IncidentAction::Acknowledge if !self.policy.acknowledge => {
+                return Decision::Ignored(Ignored::AcknowledgeOff);
+            }
+            IncidentAction::Resolve if self.policy.resolve == ResolveScope::Off => {
                 return Decision::Ignored(Ignored::ResolveOff);
             }
-            Action::Acknowledge | Action::Resolve => return self.follow_up(alert, &destinations.routes, origin),
+            IncidentAction::Acknowledge | IncidentAction::Resolve => {
+                return self.follow_up(alert, &destinations.routes, origin);
+            }
         };
         // A level that is missing or not Sentry's own says nothing about the severity, so it pages.
         let level = alert.level.as_deref().and_then(Level::parse);
@@ -292,7 +296,7 @@ impl Ingest {
         {
             return Decision::Ignored(Ignored::BelowMinLevel { level, min_level });
         }
-        if matches!(alert.action, Action::Reopen(_)) {
+        if matches!(alert.action, IncidentAction::Reopen(_)) {
             self.follow_up(alert, &destinations.routes, origin)
         } else if self.pages_on(opening) {
             self.trigger(alert, opening, &destinations.routes, origin)
@@ -379,19 +383,19 @@ impl Ingest {
     fn follow_up(&self, mut alert: Alert, routes: &Routes, origin: &Origin<'_>) -> Decision {
         let fallback = match alert.action {
             // An incident that other issues may share is not closed because of an issue that the bridge does not know.
-            Action::Resolve => {
+            IncidentAction::Resolve => {
                 let is_shared =
                     self.policy.incident_scope != IncidentScope::Issue && matches!(alert.subject, Subject::Issue(_));
                 (self.policy.resolve == ResolveScope::All && !is_shared).then(|| routes.default_key().clone())
             }
-            Action::Trigger(opening) | Action::Reopen(opening) => {
+            IncidentAction::Trigger(opening) | IncidentAction::Reopen(opening) => {
                 self.pages_on(opening).then(|| routes.key_for(&alert).clone())
             }
-            Action::Acknowledge => None,
+            IncidentAction::Acknowledge => None,
         };
         let reopening = match alert.action {
-            Action::Trigger(_) | Action::Reopen(_) => Some(self.reopening(&alert, routes)),
-            Action::Acknowledge | Action::Resolve => None,
+            IncidentAction::Trigger(_) | IncidentAction::Reopen(_) => Some(self.reopening(&alert, routes)),
+            IncidentAction::Acknowledge | IncidentAction::Resolve => None,
         };
         let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
         let severity = routing::severity(&self.policy.severity, &alert);

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::template::Template;
-use crate::alert::{Action, Alert, Exception, Subject};
+use crate::alert::{Alert, Exception, IncidentAction, Subject};
 
 /// A line of 1 to [`Description::MAX_LENGTH`] characters, never blank and without control characters.
 ///
@@ -39,12 +39,13 @@ impl Description {
         let line = line_of(alert);
         // Sentry's own title of a metric alert already says that it is resolved.
         Self::of_line(match (alert.action, &alert.subject) {
-            (Action::Resolve, Subject::Issue(_)) => format!("Resolved in Sentry: {line}"),
-            (Action::Acknowledge, _) => match alert.facts.iter().find(|(name, _)| *name == "assignee") {
+            (IncidentAction::Resolve, Subject::Issue(_)) => format!("Resolved in Sentry: {line}"),
+            (IncidentAction::Acknowledge, _) => match alert.facts.iter().find(|(name, _)| *name == "assignee") {
                 Some((_, assignee)) => one_line(&format!("Assigned in Sentry to {assignee}: {line}")),
                 None => format!("Assigned in Sentry: {line}"),
             },
-            (Action::Resolve, Subject::Metric(_)) | (Action::Trigger(_) | Action::Reopen(_), _) => line,
+            (IncidentAction::Resolve, Subject::Metric(_))
+            | (IncidentAction::Trigger(_) | IncidentAction::Reopen(_), _) => line,
         })
     }
 

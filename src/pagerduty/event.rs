@@ -272,3 +272,32 @@ impl ProofState {
         matches!(self, Self::NotOpened | Self::LeftOpen)
     }
 }
+
+/// Events for the tests of the APIs.
+#[cfg(test)]
+pub(super) mod samples {
+    use super::super::keys::ServiceKey;
+    use super::super::{ApiVersion, Destination};
+    use super::*;
+    use crate::alert::IssueId;
+
+    pub(in super::super) fn event(api: ApiVersion, action: EventAction) -> Event {
+        Event {
+            destination: Destination { api, key: ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap() },
+            incident_key: IncidentKey::of_issue("", &IssueId::new("42").unwrap()),
+            action,
+        }
+    }
+
+    pub(in super::super) fn trigger(details: Details) -> Trigger {
+        Trigger {
+            description: Description::new("Disk \"full\"").unwrap(),
+            client: "sentry",
+            client_url: Some("https://sentry.test".to_owned()),
+            details,
+            links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
+            severity: Severity::Error,
+            origin: Box::new(AlertSource::of_source(Description::new("shop").unwrap())),
+        }
+    }
+}

@@ -8,7 +8,7 @@ use super::destination::Destination;
 use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Link, Severity, Trigger};
 use super::keys::IncidentKey;
 use super::template::Template;
-use crate::alert::{Action, Alert, Exception, IssueId, Project, StackFrame, Subject, User};
+use crate::alert::{Alert, Exception, IncidentAction, IssueId, Project, StackFrame, Subject, User};
 
 /// What the alert does to its incident, independent of the destination.
 ///
@@ -18,7 +18,7 @@ use crate::alert::{Action, Alert, Exception, IssueId, Project, StackFrame, Subje
 pub fn action_of(alert: Alert, severity: Severity, template: Option<&Template>) -> EventAction {
     let note = || Some(Description::of_note(&alert));
     match alert.action {
-        Action::Trigger(_) | Action::Reopen(_) => EventAction::Trigger(Trigger {
+        IncidentAction::Trigger(_) | IncidentAction::Reopen(_) => EventAction::Trigger(Trigger {
             description: Description::of(&alert, template),
             client: "sentry",
             client_url: alert.link.as_ref().map(|link| link.root.clone()),
@@ -31,8 +31,8 @@ pub fn action_of(alert: Alert, severity: Severity, template: Option<&Template>) 
             origin: Box::new(origin(&alert)),
             details: details(alert),
         }),
-        Action::Acknowledge => EventAction::Acknowledge(note()),
-        Action::Resolve => EventAction::Resolve(note()),
+        IncidentAction::Acknowledge => EventAction::Acknowledge(note()),
+        IncidentAction::Resolve => EventAction::Resolve(note()),
     }
 }
 

@@ -73,30 +73,17 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value};
 
+    use super::super::ApiVersion;
     use super::super::api::{MAX_BYTES, with_counts};
-    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, Link};
-    use super::super::{Destination, IncidentKey, ServiceKey, Severity};
+    use super::super::event::{Detail, Details, HAPPENED_AT, samples};
     use super::*;
-    use crate::alert::IssueId;
 
     fn event(action: EventAction) -> Event {
-        Event {
-            destination: Destination::v1(ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap()),
-            incident_key: IncidentKey::of_issue("", &IssueId::new("42").unwrap()),
-            action,
-        }
+        samples::event(ApiVersion::V1, action)
     }
 
     fn trigger(details: Details) -> Event {
-        event(EventAction::Trigger(Trigger {
-            description: Description::new("Disk \"full\"").unwrap(),
-            client: "sentry",
-            client_url: Some("https://sentry.test".to_owned()),
-            details,
-            links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
-            severity: Severity::Error,
-            origin: Box::new(AlertSource::of_source(Description::new("shop").unwrap())),
-        }))
+        event(EventAction::Trigger(samples::trigger(details)))
     }
 
     fn first_seen() -> DateTime<Utc> {

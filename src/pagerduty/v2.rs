@@ -76,26 +76,16 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::super::api::{MAX_BYTES, with_counts};
-    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, Link};
-    use super::super::{Description, Destination, IncidentKey, ServiceKey, Severity};
+    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, samples};
+    use super::super::{ApiVersion, Description, Severity};
     use super::*;
-    use crate::alert::IssueId;
 
     fn event(action: EventAction) -> Event {
-        Event {
-            destination: Destination::v2(ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap()),
-            incident_key: IncidentKey::of_issue("", &IssueId::new("42").unwrap()),
-            action,
-        }
+        samples::event(ApiVersion::V2, action)
     }
 
     fn trigger(details: Details) -> Event {
         event(EventAction::Trigger(Trigger {
-            description: Description::new("Disk \"full\"").unwrap(),
-            client: "sentry",
-            client_url: Some("https://sentry.test".to_owned()),
-            details,
-            links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
             severity: Severity::Critical,
             origin: Box::new(AlertSource {
                 component: Description::new("shop"),
@@ -103,6 +93,7 @@ mod tests {
                 happened_at: DateTime::from_timestamp(1_800_000_000, 123_456_000),
                 ..AlertSource::of_source(Description::new("jobs.report").unwrap())
             }),
+            ..samples::trigger(details)
         }))
     }
 

@@ -173,7 +173,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::alert::{Action, IssueId, Opening, Project, Subject};
+    use crate::alert::{IncidentAction, IssueId, Opening, Project, Subject};
 
     const DEFAULT: &str = "00000000000000000000000000000001";
     const A: &str = "0000000000000000000000000000000a";
@@ -190,36 +190,18 @@ mod tests {
     }
 
     fn alert(level: &str, environment: Option<&str>, tags: &[(&str, &str)]) -> Alert {
+        let subject = Subject::Issue(IssueId::new("42").unwrap());
         Alert {
-            subject: Subject::Issue(IssueId::new("42").unwrap()),
-            action: Action::Trigger(Opening::Alert),
-            message: None,
-            title: None,
-            culprit: None,
             level: Some(level.to_owned()),
-            event_id: None,
-            happened_at: DateTime::UNIX_EPOCH,
-            received: None,
             project: Project {
                 name: Some("Web Shop, EU".to_owned()),
                 slug: Some("web-shop-eu".to_owned()),
                 ..Project::default()
             },
-            link: None,
             tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             rules: vec!["Regressions".to_owned(), "New issues".to_owned()],
-            release: None,
-            platform: None,
             environment: environment.map(str::to_owned),
-            logger: None,
-            server_name: None,
-            transaction: None,
-            user: None,
-            exceptions: Vec::new(),
-            frames: Vec::new(),
-            evidence: Vec::new(),
-            settings: Vec::new(),
-            facts: Vec::new(),
+            ..Alert::new(subject, IncidentAction::Trigger(Opening::Alert), DateTime::UNIX_EPOCH)
         }
     }
 

@@ -23,7 +23,7 @@ use super::lenient::{Any, FromJson, ReadMembers, members, non_blank, read_member
 use super::link;
 use super::metric::{MetricChange, MetricStatus};
 use super::resource::{NoAlert, NotAnAlert, Rejection, Resource};
-use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
+use crate::alert::{Alert, IncidentAction, IssueId, Opening, Project, Subject};
 
 /// The maximum age of a time from Sentry that is trusted, such as that of `Sentry-Hook-Timestamp`. Sentry waits seconds
 /// for a response and retries after five minutes.
@@ -270,7 +270,7 @@ impl WebhookBody {
             },
             link: self.url.and_then(|url| link::issue_link(&url)),
             rules: rules.into_iter().filter_map(|rule| non_blank(Some(rule))).collect(),
-            ..event.into_alert(Subject::Issue(issue), Action::Trigger(Opening::Alert), received_at)
+            ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(Opening::Alert), received_at)
         }
     }
 
@@ -291,7 +291,7 @@ impl WebhookBody {
         let mut alert = Alert {
             project,
             link: pages.iter().flatten().find_map(|page| link::issue_link(page)),
-            ..event.into_alert(Subject::Issue(issue), Action::Trigger(Opening::Alert), received_at)
+            ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(Opening::Alert), received_at)
         };
         // The event has them only as tags.
         alert.level = alert.level.or_else(|| non_blank(group.level));

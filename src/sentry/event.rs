@@ -11,7 +11,7 @@ use super::link::{self, ApiAddress};
 use super::stack::{Frames, Stacktrace};
 use super::tags::{ActionForm, Tags};
 use super::title::{Contexts, Metadata, Occurrence, PolicyReport, titled};
-use crate::alert::{Action, Alert, Exception, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User};
+use crate::alert::{Alert, Exception, IncidentAction, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User};
 
 /// How many exceptions of a chain are kept. No runtime chains a tenth of that.
 const MAX_EXCEPTIONS: usize = 200;
@@ -146,7 +146,12 @@ impl SentryEvent {
     /// Makes the alert from the event alone: without project, link and rules, which are not in the event.
     ///
     /// `fallback_time` is used when the event has no time.
-    pub(super) fn into_alert(mut self, subject: Subject, action: Action, fallback_time: DateTime<Utc>) -> Alert {
+    pub(super) fn into_alert(
+        mut self,
+        subject: Subject,
+        action: IncidentAction,
+        fallback_time: DateTime<Utc>,
+    ) -> Alert {
         let (exceptions, frames) = self.take_exceptions();
         let occurrence = self.occurrence.take().unwrap_or_default();
         let message = non_blank(self.message.clone()).or_else(|| self.take_message());
@@ -159,19 +164,14 @@ impl SentryEvent {
         let environment = self.environment.take();
         let server_name = self.server_name.take();
         let transaction = self.transaction.take();
+        let happened_at = self.timestamp.or(self.datetime).or(self.received).unwrap_or(fallback_time);
         Alert {
-            subject,
-            action,
-            message: message.or_else(|| self.message.take().map(|text| text)),
+            message: message.or_else(|| self.message.take()),
             title,
-            culprit: self.culprit.take().map(|text| text),
+            culprit: self.culprit.take(),
             level: self.or_tag(level, "level").or_else(|| occurrence.level()),
             event_id: non_blank(self.id.take()),
-            happened_at: self.timestamp.or(self.datetime).or(self.received).map_or(fallback_time, |at| at),
-            received: self.received.map(|at| at),
-            project: Project::default(),
-            link: None,
-            rules: Vec::new(),
+            received: self.received,
             // The integration platform strips the prefix `sentry:`.
             release: self.or_tag(release, "sentry:release").or_else(|| self.or_tag(None, "release")),
             platform: non_blank(self.platform.take()),
@@ -184,8 +184,8 @@ impl SentryEvent {
             frames,
             tags: self.tags.take().map_or_else(Vec::new, |tags| tags.0),
             facts: occurrence.facts(),
-            settings: Vec::new(),
             evidence: occurrence.into_evidence(),
+            ..Alert::new(subject, action, happened_at)
         }
     }
 
@@ -298,6 +298,6 @@ pub(super) fn alert_with_issue(mut event: SentryEvent, opening: Opening, sent_at
     Some(Alert {
         project: Project { slug: project, ..Project::default() },
         link,
-        ..event.into_alert(Subject::Issue(issue), Action::Trigger(opening), sent_at)
+        ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(opening), sent_at)
     })
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::body::WebhookBody;
 use super::issue::IssueChange;
 use super::json;
-use crate::alert::{Action, Alert};
+use crate::alert::{Alert, IncidentAction};
 
 /// The tags that the legacy plugin names with the prefix `sentry:`, as they are stored; the API strips it.
 ///
@@ -50,7 +50,7 @@ pub fn fetched_alert(
 pub fn resolved_alert(issue: &Value, resolved_at: DateTime<Utc>) -> Option<Alert> {
     let data = json!({"issue": issue});
     let change = json::read::<Box<IssueChange>>(data.to_string().as_bytes()).ok()??;
-    change.into_alert(Action::Resolve, resolved_at)
+    change.into_alert(IncidentAction::Resolve, resolved_at)
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
         });
         let fired_at = Utc::now();
         let alert = fetched_alert(&issue(), Some(&event), vec!["Page".to_owned()], true, fired_at).unwrap();
-        assert_eq!((alert.subject.name(), alert.action), ("42", Action::Trigger(Opening::Alert)));
+        assert_eq!((alert.subject.name(), alert.action), ("42", IncidentAction::Trigger(Opening::Alert)));
         assert_eq!(alert.event_id.as_deref(), Some("0123456789abcdef0123456789abcdef"));
         assert_eq!(alert.received.map(|at| at.to_rfc3339()).as_deref(), Some("2026-11-26T10:00:01+00:00"));
         assert_eq!((alert.environment.as_deref(), alert.release.as_deref()), (Some("production"), Some("shop@1")));
@@ -103,7 +103,7 @@ mod tests {
     fn a_resolved_issue_makes_the_alert_of_its_webhook() {
         let at = Utc::now();
         let alert = resolved_alert(&issue(), at).unwrap();
-        assert_eq!((alert.action, alert.happened_at), (Action::Resolve, at));
+        assert_eq!((alert.action, alert.happened_at), (IncidentAction::Resolve, at));
         assert!(matches!(alert.subject, Subject::Issue(id) if id.as_str() == "42"));
     }
 }

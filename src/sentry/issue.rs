@@ -9,16 +9,16 @@ use super::link::{self, ApiAddress};
 use super::resource::{NotAnAlert, Resource};
 use super::tags::{ActionForm, Tags};
 use super::title::{Metadata, titled};
-use crate::alert::{Action, Alert, IssueId, IssueLink, Opening, Project, Subject};
+use crate::alert::{Alert, IncidentAction, IssueId, IssueLink, Opening, Project, Subject};
 
 /// What a change of an issue, the action of the webhook, does to the incident.
-pub(super) fn incident_action(change: &str) -> Result<Action, NotAnAlert> {
+pub(super) fn incident_action(change: &str) -> Result<IncidentAction, NotAnAlert> {
     match change {
-        "created" => Ok(Action::Trigger(Opening::IssueCreated)),
+        "created" => Ok(IncidentAction::Trigger(Opening::IssueCreated)),
         // A resolved or archived issue is back, or escalates.
-        "unresolved" => Ok(Action::Reopen(Opening::IssueUnresolved)),
-        "resolved" => Ok(Action::Resolve),
-        "assigned" => Ok(Action::Acknowledge),
+        "unresolved" => Ok(IncidentAction::Reopen(Opening::IssueUnresolved)),
+        "resolved" => Ok(IncidentAction::Resolve),
+        "assigned" => Ok(IncidentAction::Acknowledge),
         "ignored" | "archived" => Err(NotAnAlert::Archived),
         _ => Err(NotAnAlert::UnknownAction(Resource::Issue)),
     }
@@ -104,13 +104,18 @@ impl IssueChange {
     }
 
     /// The alert; `None` when the issue has no id.
-    pub(super) fn into_alert(self, action: Action, sent_at: DateTime<Utc>) -> Option<Alert> {
+    pub(super) fn into_alert(self, action: IncidentAction, sent_at: DateTime<Utc>) -> Option<Alert> {
         self.issue?.into_alert(action, self.assignee, sent_at)
     }
 }
 
 impl ChangedIssue {
-    fn into_alert(mut self, action: Action, assignee: Option<Assignee>, sent_at: DateTime<Utc>) -> Option<Alert> {
+    fn into_alert(
+        mut self,
+        action: IncidentAction,
+        assignee: Option<Assignee>,
+        sent_at: DateTime<Utc>,
+    ) -> Option<Alert> {
         let pages = [self.web_url.take(), self.permalink.take()].map(non_blank);
         let api = non_blank(self.url.take());
         let id = self.id.take();
@@ -118,7 +123,7 @@ impl ChangedIssue {
         let project = self.project.take().unwrap_or_default();
         // The time of a change is when Sentry sends it. Only a new issue has an event, whose time is used instead.
         let last_seen = self.last_seen.as_ref().and_then(|text| DateTime::from_text(text.into()));
-        let event_at = last_seen.filter(|_| action == Action::Trigger(Opening::IssueCreated));
+        let event_at = last_seen.filter(|_| action == IncidentAction::Trigger(Opening::IssueCreated));
         let assignee = assignee.or(self.assignee.take()).and_then(|assignee| non_blank(assignee.name));
         let event = SentryEvent {
             title: self.take_title(),
@@ -216,10 +221,10 @@ impl ActivityAlert {
 ///
 /// Source: `activity_registry/sentry_app.py` in Sentry, August 2026. There is one `status_resolved…` for each way of resolving
 /// an issue.
-fn action_of_activity(kind: &str) -> Result<Action, NotAnAlert> {
+fn action_of_activity(kind: &str) -> Result<IncidentAction, NotAnAlert> {
     match kind {
-        _ if kind.starts_with("status_resolved") => Ok(Action::Resolve),
-        "status_regression" | "status_unresolved" | "status_escalating" => Ok(Action::Reopen(Opening::Alert)),
+        _ if kind.starts_with("status_resolved") => Ok(IncidentAction::Resolve),
+        "status_regression" | "status_unresolved" | "status_escalating" => Ok(IncidentAction::Reopen(Opening::Alert)),
         "status_ignored" => Err(NotAnAlert::Archived),
         _ => Err(NotAnAlert::OtherActivity),
     }

@@ -8,7 +8,7 @@ use super::event::SentryEvent;
 use super::lenient::{members, non_blank};
 use super::link;
 use super::tags::ActionForm;
-use crate::alert::{Action, Alert, IssueId, Opening, Project, Subject};
+use crate::alert::{Alert, IncidentAction, IssueId, Opening, Project, Subject};
 
 /// The current status of the metric alert, which is the action of the webhook.
 #[derive(Clone, Copy, Debug, Eq, EnumString, PartialEq)]
@@ -155,15 +155,19 @@ impl MetricChange {
             (None, text) => text,
             (Some(_), None) => None,
         };
-        let action = if status == MetricStatus::Resolved { Action::Resolve } else { Action::Trigger(Opening::Metric) };
+        let action = if status == MetricStatus::Resolved {
+            IncidentAction::Resolve
+        } else {
+            IncidentAction::Trigger(Opening::Metric)
+        };
         let started_at = firing.date_started.or(firing.date_detected).or(firing.date_created);
         let event = SentryEvent {
-            message: message,
-            title: title,
+            message,
+            title,
             level: status.level(firing.status).map(str::to_owned),
             environment: rule.environment.take(),
             // The end of a firing has no time of its own: its time is when Sentry sends it.
-            timestamp: started_at.filter(|_| action != Action::Resolve),
+            timestamp: started_at.filter(|_| action != IncidentAction::Resolve),
             ..SentryEvent::default()
         };
         let mut slugs = firing.projects.unwrap_or_default().into_iter().filter_map(|slug| non_blank(Some(slug)));
@@ -182,7 +186,7 @@ impl MetricRule {
     /// Takes the settings that a user entered in the form of the action: those of the threshold of this status, or else of
     /// any threshold. Sentry does not say which action is the integration's, so the first one that has settings is used.
     fn take_settings(&mut self, status: MetricStatus) -> Vec<(String, String)> {
-        let thresholds = self.triggers.iter_mut().flat_map(|thresholds| thresholds);
+        let thresholds = self.triggers.iter_mut().flatten();
         let mut settings: Vec<_> = thresholds
             .flat_map(|threshold| {
                 let is_of_status = threshold.label.as_ref().is_some_and(|label| status.is_called(label));

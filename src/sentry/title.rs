@@ -105,20 +105,20 @@ impl Occurrence {
 /// The contexts of an event, as far as a title can be made from them.
 #[derive(Debug, Default)]
 pub(super) struct Contexts {
-    monitor: Option<Monitor>,
+    monitor: Option<CronMonitor>,
 }
 
 members!(Contexts { "monitor" => monitor });
 
 /// The cron monitor of an event.
 #[derive(Debug, Default)]
-struct Monitor {
+struct CronMonitor {
     name: Option<String>,
     slug: Option<String>,
     status: Option<String>,
 }
 
-members!(Monitor { "name" => name, "slug" => slug, "status" => status });
+members!(CronMonitor { "name" => name, "slug" => slug, "status" => status });
 
 impl Contexts {
     /// Makes a title for the issue of a cron monitor; `None` when there is no monitor with a name.

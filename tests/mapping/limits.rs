@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::{
-    Action, Alert, Exception, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User,
+    Alert, Exception, IncidentAction, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User,
 };
 use sentry_pagerduty_bridge::pagerduty::map::action_of;
 use sentry_pagerduty_bridge::pagerduty::{
@@ -14,33 +14,9 @@ use serde_json::Value;
 use crate::{DEFAULT_KEY, received_at};
 
 fn small(issue: &str) -> Alert {
-    Alert {
-        subject: Subject::Issue(IssueId::new(issue).unwrap()),
-        action: Action::Trigger(Opening::Alert),
-        message: Some("message".to_owned()),
-        title: None,
-        culprit: None,
-        level: None,
-        event_id: None,
-        happened_at: received_at(),
-        received: None,
-        project: Project::default(),
-        link: None,
-        tags: Vec::new(),
-        rules: Vec::new(),
-        release: None,
-        platform: None,
-        environment: None,
-        logger: None,
-        server_name: None,
-        transaction: None,
-        user: None,
-        exceptions: Vec::new(),
-        frames: Vec::new(),
-        evidence: Vec::new(),
-        settings: Vec::new(),
-        facts: Vec::new(),
-    }
+    let subject = Subject::Issue(IssueId::new(issue).unwrap());
+    let alert = Alert::new(subject, IncidentAction::Trigger(Opening::Alert), received_at());
+    Alert { message: Some("message".to_owned()), ..alert }
 }
 
 #[track_caller]
@@ -270,7 +246,7 @@ fn a_cut_tells_the_characters_that_are_left_and_which_way_of_counting_them_bound
 
 #[test]
 fn the_line_of_a_resolve_is_cut_once_and_tells_how_long_it_was() {
-    let alert = Alert { action: Action::Resolve, message: Some("x".repeat(8_192)), ..small("1") };
+    let alert = Alert { action: IncidentAction::Resolve, message: Some("x".repeat(8_192)), ..small("1") };
     let (event, cuts, _) = fit(&alert);
     assert_eq!(description(&event), format!("Resolved in Sentry: {}…", "x".repeat(1003)));
     assert_eq!(said(&cuts), ["description: cut from 8212 to 1024 characters, which is all PagerDuty takes"]);
