@@ -31,6 +31,14 @@ const SEARCH_TIME: Duration = Duration::from_secs(1);
 /// The maximum number of waiting events among which alerts are counted.
 pub(super) const MAX_COUNTED: u32 = 1_000;
 
+/// How many events one statement reads, where it is given their numbers.
+pub(super) const MAX_SUMMARIES: usize = 500;
+
+/// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
+/// disposition. Up to this long may lie between the two; if it is longer, the database has worse problems than a missing
+/// time in the metrics.
+pub(super) const METRICS_DELAY: TimeDelta = TimeDelta::minutes(1);
+
 /// Reads the queue and never changes it; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Reader(Arc<dyn Reads>);

@@ -329,10 +329,7 @@ impl OpenLog {
     /// Reads the header; empty if the log is too short to have one.
     fn read_head(&self) -> Vec<u8> {
         let mut head = vec![0; LOG_HEAD];
-        match self.file.read_exact_at(&mut head, 0) {
-            Ok(()) => head,
-            Err(_) => Vec::new(),
-        }
+        self.file.read_exact_at(&mut head, 0).map(|()| head).unwrap_or_default()
     }
 }
 
@@ -413,16 +410,13 @@ fn beside(real: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_head_of_a_log_is_known_by_its_checksum() {
+    #[tokio::test]
+    async fn the_head_of_a_log_is_known_by_its_checksum() {
         // Written by SQLite 3.51.3.
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("bridge.db");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let head = runtime.block_on(async {
-            let _engine = super::super::SqliteEngine::open(&path).await.unwrap();
-            fs::read(beside(&path, "-wal")).unwrap()[..LOG_HEAD].to_vec()
-        });
+        let _engine = super::super::SqliteEngine::open(&path).await.unwrap();
+        let head = fs::read(beside(&path, "-wal")).unwrap()[..LOG_HEAD].to_vec();
         assert_eq!(log_page_size(&head), Some(4096));
         let mut damaged = head.clone();
         damaged[20] ^= 1;

@@ -31,9 +31,9 @@ const NEWEST: &str = "SELECT service_key, last_attempt_at, attempts FROM (
         SELECT service_key, last_attempt_at, attempts,
             ROW_NUMBER() OVER (PARTITION BY service_key ORDER BY last_attempt_at DESC) AS place
         FROM (
-            SELECT service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at METRICS_DELAY $1 AND $2
+            SELECT service_key, last_attempt_at, attempts FROM events WHERE last_attempt_at BETWEEN $1 AND $2
             UNION ALL
-            SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at METRICS_DELAY $1 AND $2
+            SELECT service_key, last_attempt_at, attempts FROM discarded WHERE last_attempt_at BETWEEN $1 AND $2
         ) AS attempted
     ) AS placed WHERE place <= $3 ORDER BY last_attempt_at";
 

@@ -8,13 +8,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::PostgresReads;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::postgres::rows::{numbers, stored};
-use crate::queue::reader::ListReads;
+use crate::queue::reader::{ListReads, MAX_SUMMARIES};
 use crate::queue::reader::{Search, like};
 use crate::queue::rows::{self, ColumnError, TypedRow, summaries_from};
 use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
-
-/// How many events one statement reads.
-const PAGE: usize = 500;
 
 const RECENT: &str = summaries_from!("events WHERE id < $1 ORDER BY id DESC LIMIT $2");
 
@@ -135,7 +132,7 @@ impl ListReads for PostgresReads {
 
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<EventSummary>, QueueError> {
         let mut summaries = Vec::with_capacity(ids.len());
-        for page in ids.chunks(PAGE) {
+        for page in ids.chunks(MAX_SUMMARIES) {
             let found = self.query(sqlx::query(SUMMARIES).bind(numbers(page)), |row| Ok(rows::summary(row))).await?;
             summaries.extend(self.readable(found)?);
         }

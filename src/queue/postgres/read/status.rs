@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::{PostgresReads, with_keys};
@@ -12,21 +12,16 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::external::MAX_CANARIES;
 use crate::queue::postgres::load::load_incidents;
 use crate::queue::postgres::rows::stored;
-use crate::queue::reader::{MAX_COUNTED, StatusReads};
+use crate::queue::reader::{MAX_COUNTED, METRICS_DELAY, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::{
     Backlog, CanaryRecord, Durability, Held, HeldId, HeldSummary, IncidentSummary, OutageNotice, Overview, QueueError,
     Survives,
 };
 
-/// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
-/// disposition. Up to this long may lie between the two; if it is longer, the database has worse problems than a missing
-/// time here.
-const METRICS_DELAY: TimeDelta = TimeDelta::minutes(1);
-
 /// The first waiting event of every service key, without the incidents that are left out; a few of their events may stand
 /// before it.
-const FIRST_IN_LINE: &str = with_keys!(
+const FIRST_WAITING: &str = with_keys!(
     "SELECT first.* FROM keys CROSS JOIN LATERAL (
         SELECT id, service_key, first_seen, revived_at, reason FROM events
         WHERE state = 'waiting' AND id > 0 AND service_key = keys.service_key AND incident_key <> ALL ($1::text[])
@@ -96,7 +91,7 @@ impl StatusReads for PostgresReads {
 
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         let without: Vec<_> = without.iter().map(|key| stored(key.as_str())).collect();
-        let first = sqlx::query(FIRST_IN_LINE).bind(without);
+        let first = sqlx::query(FIRST_WAITING).bind(without);
         let first = self.query(first, |row| Ok(rows::first_waiting(row).ok())).await?;
         let dead = self.query(sqlx::query(DEAD_LETTERS), |row| Ok(rows::dead_letters(row).ok())).await?;
         Ok(Backlog { first: first.into_iter().flatten().collect(), dead: dead.into_iter().flatten().collect() })

@@ -7,14 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Pool, SqliteReads};
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::reader::ListReads;
+use crate::queue::reader::{ListReads, MAX_SUMMARIES};
 use crate::queue::reader::{Search, like};
 use crate::queue::rows::{self, TypedRow, summaries_from};
 use crate::queue::sqlite::numbers;
 use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
-
-/// How many events one statement reads.
-const PAGE: usize = 500;
 
 /// The first waiting event after the number `$after`, over all service keys.
 macro_rules! next_in_line {
@@ -157,7 +154,7 @@ impl ListReads for SqliteReads {
 
     async fn summaries(&self, ids: &[EventId]) -> Result<Vec<EventSummary>, QueueError> {
         let mut summaries = Vec::with_capacity(ids.len());
-        for page in ids.chunks(PAGE) {
+        for page in ids.chunks(MAX_SUMMARIES) {
             // `wanted.key` is the place of a number in the list, and keeps the order of the list.
             let query = sqlx::query(summaries_from!(
                 "json_each(?) AS wanted JOIN events ON events.id = wanted.value ORDER BY wanted.key"

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
@@ -11,7 +11,7 @@ use super::{Pool, SqliteReads, with_keys};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::external::MAX_CANARIES;
-use crate::queue::reader::{MAX_COUNTED, StatusReads};
+use crate::queue::reader::{MAX_COUNTED, METRICS_DELAY, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::sqlite::database::is_damaged;
 use crate::queue::sqlite::load::{ACCEPTED, WAITING, WAITING_UNREAD};
@@ -21,14 +21,9 @@ use crate::queue::{
     QueueError, Survives,
 };
 
-/// The metrics record a delivery a little after it was made, and its event is marked as delivered in the commit of its
-/// disposition. Up to this long may lie between the two; if it is longer, the disk has worse problems than a missing time
-/// here.
-const METRICS_DELAY: TimeDelta = TimeDelta::minutes(1);
-
 /// The first waiting event of every service key, without the incidents that are left out; a few of their events may stand
 /// before it.
-const FIRST_IN_LINE: &str = with_keys!(
+const FIRST_WAITING: &str = with_keys!(
     "SELECT id, service_key, first_seen, revived_at, reason FROM events WHERE id IN (
         SELECT (
             SELECT line.id FROM events AS line WHERE line.state = 'waiting' AND line.service_key = keys.service_key
@@ -107,7 +102,7 @@ impl StatusReads for SqliteReads {
     async fn backlog(&self, without: &[IncidentKey]) -> Result<Backlog, QueueError> {
         let without: Vec<_> = without.iter().map(IncidentKey::as_str).collect();
         let without = serde_json::to_string(&without).unwrap_or_default();
-        let first = self.query(sqlx::query(FIRST_IN_LINE).bind(&without), |row| Ok(rows::first_waiting(row).ok()));
+        let first = self.query(sqlx::query(FIRST_WAITING).bind(&without), |row| Ok(rows::first_waiting(row).ok()));
         let mut first = match self.limited(first).await {
             Err(error) if error.is_damage() => self.limited(self.first_readable(&without)).await?,
             first => first?.into_iter().flatten().collect(),
@@ -288,4 +283,4 @@ fn sentry_at(row: &SqliteRow) -> sqlx::Result<Option<DateTime<Utc>>> {
 }
 
 #[cfg(test)]
-pub(in crate::queue::sqlite) const QUERIES: [&str; 4] = [FIRST_IN_LINE, DEAD_LETTERS, DIED, OVERVIEW];
+pub(in crate::queue::sqlite) const QUERIES: [&str; 4] = [FIRST_WAITING, DEAD_LETTERS, DIED, OVERVIEW];
