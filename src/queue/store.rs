@@ -153,7 +153,7 @@ pub(super) struct Dependencies {
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
     /// Dedup keys of webhooks that other bridges may have received within the dedup window; only if the store is shared.
-    pub(super) said: Vec<DedupKey>,
+    pub(super) dedup_keys: Vec<DedupKey>,
     /// Events whose attempts have ended.
     pub(super) settling: Vec<EventId>,
     /// Events whose attempts begin, each with the events that it does not wait for.
@@ -188,7 +188,7 @@ pub(super) struct Known {
     /// The webhooks that were received before: the incident of each, and what it did to it.
     pub(super) seen: HashMap<DedupKey, (IncidentKey, EventType)>,
     /// When a webhook with each key last came.
-    pub(super) said: HashMap<DedupKey, DateTime<Utc>>,
+    pub(super) dedup_keys: HashMap<DedupKey, DateTime<Utc>>,
     /// The events that are still waiting.
     pub(super) settling: HashMap<EventId, Settling>,
     /// The events of `beginning` and `unrecorded` that are still waiting.
@@ -216,14 +216,14 @@ pub(super) struct Tail {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct KnownIncident {
     /// Its state at each integration, as far as PagerDuty has accepted its events.
-    pub(super) accepted: Vec<(ServiceKey, IncidentStatus)>,
+    pub(super) accepted: Vec<(ServiceKey, IntegrationIncident)>,
     /// Its waiting events, in their order.
     pub(super) waiting: Vec<WaitingRow>,
 }
 
 /// An incident at one integration.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct IncidentStatus {
+pub(super) struct IntegrationIncident {
     pub(super) is_open: bool,
     /// The APIs by which it was triggered since it was opened.
     pub(super) apis: ApiSet,
@@ -356,7 +356,7 @@ pub(super) struct Plan<'b> {
     /// Webhooks that are seen from now on.
     pub(super) seen: Vec<(&'b DedupKey, &'b IncidentKey, EventType)>,
     /// The dedup keys of webhooks, each once, with the time the webhook came; only if the store is shared.
-    pub(super) said: Vec<(&'b DedupKey, DateTime<Utc>)>,
+    pub(super) dedup_keys: Vec<(&'b DedupKey, DateTime<Utc>)>,
     /// What happens to events after their attempts.
     pub(super) settled: Vec<Settled<'b>>,
     /// Incidents that PagerDuty has opened or closed by now.

@@ -10,7 +10,7 @@ use futures_util::future::{join, join_all};
 use tempfile::TempDir;
 
 use super::decide::dedup_window::DedupWindow;
-use super::decide::{Batch, decide, wanted};
+use super::decide::{Batch, decide, dependencies};
 use super::sqlite::SqliteEngine;
 use super::store::{Dependencies, Plan, Store};
 use super::{Disposition, Enqueue, Envelope, EventId, Queue, QueueError};
@@ -141,7 +141,7 @@ async fn commits_are_fsynced_also_after_a_failure() {
     engine.pragma("PRAGMA max_page_count = 1");
     let large = Enqueue::event(event("1", 1_000_000));
     let batch = Batch { enqueues: vec![&large], ..Batch::default() };
-    let known = engine.load(&wanted(&batch)).await.unwrap();
+    let known = engine.load(&dependencies(&batch)).await.unwrap();
     let decision = decide(&batch, &known, &DedupWindow::default());
     engine.apply(&decision.plan).await.expect_err("it was committed without space");
     engine.load(&Dependencies::default()).await.unwrap();

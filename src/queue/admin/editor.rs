@@ -178,7 +178,7 @@ impl Editor {
         enqueues: Vec<&Enqueue>,
     ) -> Result<Option<Vec<Enqueued>>, QueueError> {
         let batch = Batch { edit, enqueues, is_late: true, ..Batch::default() };
-        let known = self.edits.load(&decide::wanted(&batch)).await?;
+        let known = self.edits.load(&decide::dependencies(&batch)).await?;
         let decision = decide::decide(&batch, &known, &DedupWindow::default());
         let committed = self.edits.apply(&decision.plan).await?;
         let is_void =
@@ -189,7 +189,7 @@ impl Editor {
     /// Commits a change, and returns what `answer` derives from its plan.
     async fn commit<T>(&mut self, edit: Edit<'_>, answer: impl FnOnce(&Plan<'_>) -> T) -> Result<T, QueueError> {
         let batch = Batch { edit: Some(edit), ..Batch::default() };
-        let known = self.edits.load(&decide::wanted(&batch)).await?;
+        let known = self.edits.load(&decide::dependencies(&batch)).await?;
         let plan = decide::decide(&batch, &known, &DedupWindow::default()).plan;
         self.edits.apply(&plan).await?;
         Ok(answer(&plan))

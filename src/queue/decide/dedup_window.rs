@@ -3,11 +3,13 @@
 //! If the store is not shared, the window is only in memory: after a restart, a repetition adds a line to the log of
 //! its incident, which does no harm.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::Batch;
 use crate::envelope::{Dedup, DedupKey};
+use crate::queue::store::Known;
 
 /// The length of the window. Sentry repeats a delivery three times, five minutes apart.
 pub(in crate::queue) const WINDOW: TimeDelta = TimeDelta::minutes(20);
@@ -48,8 +50,38 @@ impl DedupWindow {
 
 /// Whether `came` is within the window around `now`. A time later than `now` was recorded before the clock was set
 /// back, so its true age is unknown.
-pub(super) fn is_recent(came: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+fn is_recent(came: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - came).abs() < WINDOW
+}
+
+/// For each webhook, whether it repeats one within the dedup window or one before it in the batch.
+pub(super) fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -> Vec<bool> {
+    let mut of_batch: HashSet<&DedupKey> = HashSet::new();
+    let came_elsewhere = |key, now| known.dedup_keys.get(key).is_some_and(|came| is_recent(*came, now));
+    let mut repeated = Vec::with_capacity(batch.enqueues.len());
+    for enqueue in &batch.enqueues {
+        let (dedup, received_at) = (enqueue.dedup(), enqueue.received_at());
+        let is_repeated = !batch.is_late
+            && (window.knows(dedup, received_at)
+                || dedup.seen_if.iter().any(|key| of_batch.contains(key) || came_elsewhere(key, received_at)));
+        if !is_repeated {
+            of_batch.extend(&dedup.records);
+        }
+        repeated.push(is_repeated);
+    }
+    repeated
+}
+
+/// Each dedup key once, with the latest time at which it was received.
+pub(super) fn dedup_keys<'b>(webhooks: &[(&'b Dedup, DateTime<Utc>)]) -> Vec<(&'b DedupKey, DateTime<Utc>)> {
+    let mut times = BTreeMap::new();
+    for (dedup, received_at) in webhooks {
+        for key in &dedup.records {
+            let latest = times.entry(key).or_insert(*received_at);
+            *latest = (*latest).max(*received_at);
+        }
+    }
+    times.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -61,7 +93,7 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(minutes)
     }
 
-    fn said(text: &str) -> Dedup {
+    fn keyed(text: &str) -> Dedup {
         let keys = vec![dedup::key_of(text)];
         Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() }
     }
@@ -69,32 +101,32 @@ mod tests {
     #[test]
     fn what_was_said_is_known_for_a_while_and_then_forgotten() {
         let mut window = DedupWindow::default();
-        assert!(!window.knows(&said("a"), at(0)));
-        window.remember(&said("a"), at(0));
-        assert!(window.knows(&said("a"), at(19)));
-        assert!(!window.knows(&said("b"), at(19)));
-        assert!(!window.knows(&said("a"), at(20)));
-        window.remember(&said("b"), at(20));
+        assert!(!window.knows(&keyed("a"), at(0)));
+        window.remember(&keyed("a"), at(0));
+        assert!(window.knows(&keyed("a"), at(19)));
+        assert!(!window.knows(&keyed("b"), at(19)));
+        assert!(!window.knows(&keyed("a"), at(20)));
+        window.remember(&keyed("b"), at(20));
         assert_eq!(window.times.len(), 1);
     }
 
     #[test]
     fn what_is_said_again_is_remembered_from_then_on() {
         let mut window = DedupWindow::default();
-        window.remember(&said("a"), at(0));
-        window.remember(&said("a"), at(15));
-        window.remember(&said("b"), at(21));
-        assert!(window.knows(&said("a"), at(34)));
+        window.remember(&keyed("a"), at(0));
+        window.remember(&keyed("a"), at(15));
+        window.remember(&keyed("b"), at(21));
+        assert!(window.knows(&keyed("a"), at(34)));
     }
 
     #[test]
     fn the_oldest_go_first_when_there_are_too_many() {
         let mut window = DedupWindow::default();
         for number in 0..=MOST {
-            window.remember(&said(&number.to_string()), at(0));
+            window.remember(&keyed(&number.to_string()), at(0));
         }
-        assert!(!window.knows(&said("0"), at(0)));
-        assert!(window.knows(&said("1"), at(0)));
+        assert!(!window.knows(&keyed("0"), at(0)));
+        assert!(window.knows(&keyed("1"), at(0)));
         assert_eq!((window.times.len(), window.order.len()), (MOST, MOST));
     }
 }

@@ -30,7 +30,7 @@ pub(in crate::queue) enum Edit<'b> {
 
 impl Edit<'_> {
     /// The rows that the change depends on.
-    pub(super) fn wanted(self) -> Dependencies {
+    pub(super) fn dependencies(self) -> Dependencies {
         match self {
             Self::Revive { ids, .. } | Self::Discard { ids, .. } => {
                 Dependencies { editing: sorted(ids), ..Dependencies::default() }
@@ -121,7 +121,7 @@ mod tests {
     use crate::pagerduty::{ApiSet, ApiVersion};
     use crate::queue::decide::dedup_window::DedupWindow;
     use crate::queue::decide::tests::{KEY, at, enqueue, incident, key};
-    use crate::queue::decide::{Batch, decide, wanted};
+    use crate::queue::decide::{Batch, decide, dependencies};
     use crate::queue::store::{Known, QueueKey};
 
     fn id(number: i64) -> EventId {
@@ -213,7 +213,7 @@ mod tests {
         ];
         for (state, known, gone, attempts, opened) in table {
             let batch = Batch { edit: Some(Edit::Discard { ids: &ids, state }), ..Batch::default() };
-            assert_eq!(wanted(&batch).editing, [id(4), id(9)]);
+            assert_eq!(dependencies(&batch).editing, [id(4), id(9)]);
             let plan = decide(&batch, &known, &DedupWindow::default()).plan;
             assert_eq!(plan.discarded, gone.into_iter().map(id).collect::<Vec<_>>(), "{known:?}");
             assert_eq!(plan.discarded_attempts, attempts, "{known:?}");
@@ -232,7 +232,7 @@ mod tests {
         let (webhook, enqueue) = (RejectedId::new(3), enqueue("t1", 0));
         let edit = Some(Edit::DiscardRejected(webhook));
         let batch = Batch { edit, enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
-        assert_eq!(wanted(&batch).rejected, [webhook]);
+        assert_eq!(dependencies(&batch).rejected, [webhook]);
         let gone = Known::default();
         let decision = decide(&batch, &gone, &DedupWindow::default());
         assert_eq!((decision.enqueued.len(), decision.plan.rows.len(), decision.plan.forget_rejected.len()), (0, 0, 0));
@@ -252,7 +252,7 @@ mod tests {
         let ids = [second, first];
         let edit = Some(Edit::DiscardHeld(&ids));
         let batch = Batch { edit, enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
-        assert_eq!(wanted(&batch).held, [first, second]);
+        assert_eq!(dependencies(&batch).held, [first, second]);
         for (there, admitted) in [(vec![], 0), (vec![first], 0), (vec![first, second], 1)] {
             let known = Known { held: there.into_iter().collect(), ..Known::default() };
             let decision = decide(&batch, &known, &DedupWindow::default());

@@ -1,9 +1,9 @@
 //! All rules of the queue, as pure functions: from a batch and what the store has about it, they decide the rows to
 //! write and the answers.
 //!
+//! - `dependencies`: what has to be known of the stored rows to decide a batch
 //! - this file: events become rows of their own, or are folded into waiting ones
-//! - `follow_up`: webhooks about incidents that may be open
-//! - `shared`: incidents that several issues share
+//! - `follow_up`: webhooks about incidents that may be open, and incidents that several issues share
 //! - `attempts`: attempts that begin, and what happens to an event after an attempt
 //! - `edit`: what people change: dead letters wait again, events and rejected webhooks are deleted
 //! - `dedup_window`: the keys of the webhooks of the last minutes
@@ -14,29 +14,29 @@
 
 mod attempts;
 pub(super) mod dedup_window;
+mod dependencies;
 mod edit;
 mod follow_up;
-mod shared;
 #[cfg(test)]
 pub(super) mod tests;
 pub(super) mod times;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
 use super::event::{Accepted, Begun, Disposition, Enqueued, EventId};
 use super::held::Held;
 use super::item::{Rejected, RejectedId};
-use super::store::{
-    Begin, Committed, Dependencies, IncidentStatus, Known, KnownIncident, Plan, QueueKey, Resolve, Row, Tail,
-};
+use super::store::{Begin, Committed, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row, Tail};
 use super::{Fence, QueueError};
 use crate::envelope::{Dedup, DedupKey, Enqueue, Envelope};
 use crate::ingest::Ignored;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
-use dedup_window::{DedupWindow, is_recent};
+use dedup_window::{DedupWindow, dedup_keys, repeated};
+pub(super) use dependencies::dependencies;
+use dependencies::{QueueRef, fences, owned, queue_of};
 pub(super) use edit::Edit;
 use times::Window;
 
@@ -87,7 +87,7 @@ pub(super) struct Decided<'b> {
     pub(super) settled: Vec<Result<(), QueueError>>,
     pub(super) begun: Vec<Result<Begun, QueueError>>,
     /// What to add to the dedup window once the plan is committed.
-    pub(super) said: Vec<(&'b Dedup, DateTime<Utc>)>,
+    pub(super) remembered: Vec<(&'b Dedup, DateTime<Utc>)>,
 }
 
 /// The answers to the operations of a committed batch, each kind in its order.
@@ -112,78 +112,6 @@ impl Decided<'_> {
     }
 }
 
-/// What has to be loaded to decide a batch.
-pub(super) fn wanted(batch: &Batch<'_>) -> Dependencies {
-    let (mut queues, mut incidents) = (BTreeSet::new(), BTreeSet::new());
-    let (mut seen, mut said) = (BTreeSet::new(), BTreeSet::new());
-    let (mut issues, mut shared) = (BTreeSet::new(), BTreeSet::new());
-    for enqueue in &batch.enqueues {
-        match enqueue {
-            Enqueue::Event { envelope, .. } => {
-                queues.insert(queue_of(envelope));
-                issues.extend(&envelope.issue_key);
-                shared.extend(envelope.issue_key.is_some().then(|| queue_of(envelope)));
-            }
-            Enqueue::FollowUp(follow_up) => {
-                incidents.extend([&follow_up.incident_key].into_iter().chain(&follow_up.shared_key));
-                issues.insert(&follow_up.incident_key);
-                let reopening = follow_up.reopening.as_ref().map(|reopening| &reopening.service_key);
-                for service_key in [follow_up.fallback.as_ref(), reopening] {
-                    shared.extend(follow_up.shared_key.as_ref().zip(service_key));
-                }
-            }
-        }
-        let dedup = enqueue.dedup();
-        seen.extend(&dedup.once);
-        if batch.is_late {
-            seen.extend(&dedup.seen_if);
-        } else if batch.is_shared {
-            said.extend(&dedup.seen_if);
-        }
-    }
-    let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
-    let ends =
-        |settle: &&&Settle| !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. });
-    let ended: Vec<_> = batch.settles.iter().filter(ends).collect();
-    // An attempt does not wait for an event that ends in this batch under the same fence. Under another fence, the
-    // event may not end.
-    let past = |begin: &Begin| {
-        let ended = ended.iter().filter(|settle| settle.fence == begin.fence).map(|settle| settle.id);
-        begin.past.iter().copied().chain(ended).collect::<Vec<_>>()
-    };
-    let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, past(begin))).collect();
-    let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
-    Dependencies {
-        queues: queues.into_iter().map(owned).collect(),
-        incidents: incidents.into_iter().cloned().collect(),
-        issues: issues.into_iter().cloned().collect(),
-        shared: shared.into_iter().map(owned).collect(),
-        seen: seen.into_iter().cloned().collect(),
-        said: said.into_iter().cloned().collect(),
-        settling: settling.into_iter().collect(),
-        unrecorded: unrecorded.into_iter().filter(|id| !beginning.contains_key(id)).collect(),
-        beginning: beginning.into_iter().collect(),
-        fences: fences(batch),
-        unfolded: batch.unfolded,
-        ..batch.edit.map(Edit::wanted).unwrap_or_default()
-    }
-}
-
-/// The fence under which each event is begun or settled: the latest one, because what began under an earlier one is
-/// fenced off by then.
-fn fences(batch: &Batch<'_>) -> BTreeMap<EventId, Fence> {
-    let begins = batch.begins.iter().map(|begin| (begin.id, begin.fence));
-    let settles = batch.settles.iter().map(|settle| (settle.id, settle.fence));
-    let mut fences = BTreeMap::new();
-    for (id, fence) in begins.chain(settles) {
-        if let Some(fence) = fence {
-            let latest = fences.entry(id).or_insert(fence);
-            *latest = fence.max(*latest);
-        }
-    }
-    fences
-}
-
 /// Decides all of a batch.
 pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupWindow) -> Decided<'b> {
     let repeated = repeated(batch, known, window);
@@ -203,7 +131,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
         let dedup = enqueue.dedup();
         if !is_repeated && !batch.is_late && !dedup.records.is_empty() {
-            decision.said.push((dedup, enqueue.received_at()));
+            decision.remembered.push((dedup, enqueue.received_at()));
         }
         decision.enqueued.push(if *is_repeated {
             Enqueued::Ignored(Ignored::Repeated)
@@ -216,61 +144,20 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     decision.plan = decider.into_plan();
     decision.plan.probe = batch.probe;
     if batch.is_shared {
-        decision.plan.said = said(&decision.said);
+        decision.plan.dedup_keys = dedup_keys(&decision.remembered);
     }
     decision.plan.rejected.clone_from(&batch.rejects);
     decision.plan.held.clone_from(&batch.holds);
     decision
 }
 
-/// For each webhook, whether it repeats one within the dedup window or one before it in the batch.
-fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -> Vec<bool> {
-    let mut said: HashSet<&DedupKey> = HashSet::new();
-    let was_said = |key, now| known.said.get(key).is_some_and(|came| is_recent(*came, now));
-    let mut repeated = Vec::with_capacity(batch.enqueues.len());
-    for enqueue in &batch.enqueues {
-        let (dedup, received_at) = (enqueue.dedup(), enqueue.received_at());
-        let is_repeated = !batch.is_late
-            && (window.knows(dedup, received_at)
-                || dedup.seen_if.iter().any(|key| said.contains(key) || was_said(key, received_at)));
-        if !is_repeated {
-            said.extend(&dedup.records);
-        }
-        repeated.push(is_repeated);
-    }
-    repeated
-}
-
-/// Each dedup key once, with the latest time at which it was received.
-fn said<'b>(webhooks: &[(&'b Dedup, DateTime<Utc>)]) -> Vec<(&'b DedupKey, DateTime<Utc>)> {
-    let mut times = BTreeMap::new();
-    for (dedup, received_at) in webhooks {
-        for key in &dedup.records {
-            let latest = times.entry(key).or_insert(*received_at);
-            *latest = (*latest).max(*received_at);
-        }
-    }
-    times.into_iter().collect()
-}
-
 fn resolves_something(enqueue: &Enqueue) -> bool {
     matches!(enqueue, Enqueue::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
 }
 
-/// The keys that identify an incident queue.
-type QueueRef<'b> = (&'b IncidentKey, &'b ServiceKey);
-
-fn queue_of(envelope: &Envelope) -> QueueRef<'_> {
-    (&envelope.incident_key, &envelope.service_key)
-}
-
-fn owned((incident_key, service_key): QueueRef<'_>) -> QueueKey {
-    QueueKey { incident_key: incident_key.clone(), service_key: service_key.clone() }
-}
-
 /// Applies to `incidents` what a waiting event does to its incident once it is delivered.
 pub(super) fn wait<K: Ord>(
-    incidents: &mut BTreeMap<K, IncidentStatus>,
+    incidents: &mut BTreeMap<K, IntegrationIncident>,
     key: K,
     event_type: EventType,
     api: ApiVersion,
@@ -292,7 +179,7 @@ pub(super) fn wait<K: Ord>(
 
 impl KnownIncident {
     /// The integrations where the incident was opened, with its state there once the waiting events are delivered.
-    pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, IncidentStatus> {
+    pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, IntegrationIncident> {
         let mut incidents: BTreeMap<_, _> = self.accepted.iter().map(|(key, incident)| (key, *incident)).collect();
         for row in &self.waiting {
             wait(&mut incidents, &row.service_key, row.event_type, row.api, row.sentry_at);
@@ -315,8 +202,8 @@ struct Decider<'b> {
     fences: BTreeMap<EventId, Fence>,
     times: Window,
     ends: HashMap<QueueRef<'b>, End>,
-    incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, IncidentStatus>>,
-    members: shared::SharedIssues<'b>,
+    incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, IntegrationIncident>>,
+    members: follow_up::SharedIssues<'b>,
     /// The resolves that this batch changes; `None` for one that is no longer kept.
     resolves: BTreeMap<&'b IncidentKey, Option<Resolve>>,
     /// The seen webhooks of `known` that this batch forgets.
@@ -360,7 +247,7 @@ impl<'b> Decider<'b> {
             times,
             ends,
             incidents,
-            members: shared::SharedIssues::new(known),
+            members: follow_up::SharedIssues::new(known),
             resolves: BTreeMap::new(),
             forgotten: HashSet::new(),
             replaced: HashMap::new(),

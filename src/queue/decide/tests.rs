@@ -3,12 +3,14 @@
 //! The word at place `n` was received, and happened in Sentry, at second `n`; `@9` after a word sets another second for
 //! Sentry.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::envelope::{FollowUp, dedup};
 use crate::pagerduty::event::{AlertSource, Details, EventAction, Trigger};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
-use crate::queue::store::{Attemptable, Settling, SharedIssue, WaitingRow};
+use crate::queue::store::{Attemptable, QueueKey, Settling, SharedIssue, WaitingRow};
 
 pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
@@ -124,7 +126,11 @@ fn accepted(at_keys: &[(&str, bool, i64)]) -> Known {
     let accepted = at_keys.iter().map(|(text, is_open, second)| {
         (
             key(text),
-            IncidentStatus { is_open: *is_open, apis: ApiSet::only(ApiVersion::V1), triggered_at: Some(at(*second)) },
+            IntegrationIncident {
+                is_open: *is_open,
+                apis: ApiSet::only(ApiVersion::V1),
+                triggered_at: Some(at(*second)),
+            },
         )
     });
     let known = KnownIncident { accepted: accepted.collect(), waiting: Vec::new() };
@@ -329,7 +335,7 @@ fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends
 
     let settle = Settle { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence: None };
     let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
-    assert_eq!(wanted(&batch).beginning, [(second, vec![first])]);
+    assert_eq!(dependencies(&batch).beginning, [(second, vec![first])]);
     let settle = Settle { id: second, ..settle };
     let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
     let known = Known {
@@ -356,7 +362,7 @@ fn what_another_bridge_delivers_by_now_is_neither_begun_nor_settled() {
         let batch = Batch { settles: vec![settle], begins: vec![begin], ..Batch::default() };
         let decision = decide(&batch, &known(fenced), &DedupWindow::default()).begun;
         let settled = decide(&batch, &known(fenced), &DedupWindow::default()).settled;
-        (settled[0].is_ok(), decision.into_iter().next().unwrap().map(drop), wanted(&batch))
+        (settled[0].is_ok(), decision.into_iter().next().unwrap().map(drop), dependencies(&batch))
     };
     let (settled, begun, wanted) = outcomes(&settle(fence(5)), &attempt(second, fence(5)), &[]);
     assert!(settled && begun.is_ok());
@@ -391,19 +397,19 @@ fn alerts_that_are_folded_into_an_event_whose_attempt_begins_are_sent_with_it() 
 
 #[test]
 fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_is_not() {
-    let said = |text: &str, second| {
+    let keyed = |text: &str, second| {
         let keys = vec![dedup::key_of(text)];
         let dedup = Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() };
         Enqueue::Event { envelope: envelope("t1", second), happened_at: Some(at(second)), dedup }
     };
     let mut window = DedupWindow::default();
-    window.remember(said("a", 0).dedup(), at(0));
-    let enqueues = [said("a", 1), said("b", 1), said("b", 2)];
+    window.remember(keyed("a", 0).dedup(), at(0));
+    let enqueues = [keyed("a", 1), keyed("b", 1), keyed("b", 2)];
     let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
     let nothing = Known::default();
     let decision = decide(&batch, &nothing, &window);
     assert_eq!(outcomes(&decision.enqueued), "repeated 0 repeated");
-    assert_eq!(decision.said.len(), 1);
+    assert_eq!(decision.remembered.len(), 1);
     // A rejected webhook that is retried is compared with all that was ever seen.
     let batch = Batch { enqueues: vec![&enqueues[0], &enqueues[0]], is_late: true, ..Batch::default() };
     assert_eq!(outcomes(&decide(&batch, &Known::default(), &window).enqueued), "0 repeated");

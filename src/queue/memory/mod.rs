@@ -18,7 +18,7 @@ use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Edit};
 use super::event::with_counts_of;
 use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
-use super::store::{IncidentStatus, QueueKey, Resolve, SharedIssue};
+use super::store::{IntegrationIncident, QueueKey, Resolve, SharedIssue};
 use super::{Answers, Begin, Enqueue, EventId, EventRecord, HeldId, RejectedId, Settle, State, WaitingEvent};
 use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -28,11 +28,11 @@ use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 pub struct MemoryQueue {
     events: BTreeMap<EventId, StoredEvent>,
     /// Each incident with the event that changed it last, and when.
-    incidents: BTreeMap<QueueKey, (IncidentStatus, EventId, DateTime<Utc>)>,
+    incidents: BTreeMap<QueueKey, (IntegrationIncident, EventId, DateTime<Utc>)>,
     members: BTreeMap<(IncidentKey, QueueKey), SharedIssue>,
     resolves: BTreeMap<IncidentKey, Resolve>,
     seen: BTreeMap<DedupKey, (IncidentKey, EventType)>,
-    said: BTreeMap<DedupKey, DateTime<Utc>>,
+    dedup_keys: BTreeMap<DedupKey, DateTime<Utc>>,
     rejected: BTreeSet<RejectedId>,
     held: BTreeSet<HeldId>,
     /// The attempts of discarded events, which the rate limiter needs after a restart.
@@ -81,7 +81,7 @@ impl MemoryQueue {
             unfolded: *unfolded,
             ..Batch::default()
         };
-        let known = self.known(&decide::wanted(&batch));
+        let known = self.known(&decide::dependencies(&batch));
         let decision = decide::decide(&batch, &known, &DedupWindow::default());
         let committed = self.write(&decision.plan);
         decision.answers(committed)
@@ -119,7 +119,7 @@ impl MemoryQueue {
     /// Returns what was revived and what was discarded.
     fn edit(&mut self, edit: Edit<'_>) -> (Vec<EventId>, Vec<EventId>) {
         let batch = Batch { edit: Some(edit), ..Batch::default() };
-        let known = self.known(&decide::wanted(&batch));
+        let known = self.known(&decide::dependencies(&batch));
         let plan = decide::decide(&batch, &known, &DedupWindow::default()).plan;
         self.write(&plan);
         (plan.revived.iter().map(|(id, _)| *id).collect(), plan.discarded)

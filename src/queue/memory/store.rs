@@ -12,8 +12,8 @@ use crate::queue::decide::times;
 use crate::queue::external::SentryNotes;
 use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::store::{
-    Attemptable, Committed, Dependencies, Editable, IncidentChange, IncidentStatus, KEEP_DISCARDED_ATTEMPTS, Known,
-    KnownIncident, Plan, Prune, QueueKey, Row, Settling, Store, Tail, WaitingRow,
+    Attemptable, Committed, Dependencies, Editable, IncidentChange, IntegrationIncident, KEEP_DISCARDED_ATTEMPTS,
+    Known, KnownIncident, Plan, Prune, QueueKey, Row, Settling, Store, Tail, WaitingRow,
 };
 use crate::queue::{
     CanaryChange, EventId, EventRecord, EventSummary, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError,
@@ -94,7 +94,9 @@ impl MemoryQueue {
             }
         }
         known.seen.extend(wanted.seen.iter().filter_map(|key| Some((key.clone(), self.seen.get(key)?.clone()))));
-        known.said.extend(wanted.said.iter().filter_map(|key| Some((key.clone(), *self.said.get(key)?))));
+        known
+            .dedup_keys
+            .extend(wanted.dedup_keys.iter().filter_map(|key| Some((key.clone(), *self.dedup_keys.get(key)?))));
         for event in wanted.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
             let settling = Settling {
                 queue: event.queue(),
@@ -208,7 +210,7 @@ impl MemoryQueue {
         for (key, incident_key, event_type) in &plan.seen {
             self.seen.entry((*key).clone()).or_insert_with(|| ((*incident_key).clone(), *event_type));
         }
-        self.said.extend(plan.said.iter().map(|(key, at)| ((*key).clone(), *at)));
+        self.dedup_keys.extend(plan.dedup_keys.iter().map(|(key, at)| ((*key).clone(), *at)));
         for settled in &plan.settled {
             if let Some(StoredEvent { record, .. }) = self.events.get_mut(&settled.id) {
                 record.summary.state = settled.state;
@@ -221,7 +223,7 @@ impl MemoryQueue {
         for update in &plan.incidents {
             let before = self.incidents.get(update.queue).and_then(|(incident, ..)| incident.triggered_at);
             let triggered_at = before.max(update.sentry_at);
-            let incident = IncidentStatus { is_open: update.is_open, apis: update.apis, triggered_at };
+            let incident = IntegrationIncident { is_open: update.is_open, apis: update.apis, triggered_at };
             self.incidents.insert(update.queue.clone(), (incident, update.event_id, update.changed_at));
         }
         let next = self.last_rejected + 1;

@@ -13,7 +13,7 @@ use crate::envelope::dedup::key_of;
 use crate::pagerduty::{ApiVersion, KeyApis};
 use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::tests::{OTHER, at, enqueue, key};
-use crate::queue::decide::{Batch, Edit, decide, wanted};
+use crate::queue::decide::{Batch, Edit, decide, dependencies};
 use crate::queue::leases::{BridgeId, Fence, LeaseName, LeaseStore};
 use crate::queue::postgres::{PostgresEngine, PostgresLeases};
 use crate::queue::sqlite::SqliteEngine;
@@ -51,9 +51,9 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
     };
     dedup.renews = rng.random_bool(0.1);
     if rng.random_bool(0.3) {
-        let said = key_of(&format!("{incident} {}", rng.random_range(0..3)));
-        dedup.seen_if.push(said.clone());
-        dedup.records.push(said);
+        let key = key_of(&format!("{incident} {}", rng.random_range(0..3)));
+        dedup.seen_if.push(key.clone());
+        dedup.records.push(key);
     }
     enqueue
 }
@@ -257,7 +257,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
                 ..Batch::default()
             }
         };
-        let wanted = wanted(&batch);
+        let wanted = dependencies(&batch);
         let (expected, known) = (memory.load(&wanted).await.unwrap(), engine.load(&wanted).await.unwrap());
         assert_eq!(known, expected, "world {seed}");
         drawn.fenced += known.fenced.len();

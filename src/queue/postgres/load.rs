@@ -19,8 +19,8 @@ use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
 use crate::queue::store::{
-    Attemptable, Dependencies, IncidentStatus, Known, KnownIncident, QueueKey, Resolve, Settling, SharedIssue, Tail,
-    WaitingRow,
+    Attemptable, Dependencies, IntegrationIncident, Known, KnownIncident, QueueKey, Resolve, Settling, SharedIssue,
+    Tail, WaitingRow,
 };
 
 /// Locks incidents until the end of the transaction. An existing row is locked without being written, unless it was
@@ -187,7 +187,7 @@ async fn load_known(connection: &mut PgConnection, wanted: &Dependencies, known:
     let queues = || wanted.queues.iter();
     let incidents = queues().map(|queue| &queue.incident_key).chain(&wanted.incidents).chain(&wanted.issues);
     let resolved: Vec<_> = incidents.map(|key| stored(key.as_str())).collect();
-    if resolved.is_empty() && wanted.seen.is_empty() && wanted.said.is_empty() {
+    if resolved.is_empty() && wanted.seen.is_empty() && wanted.dedup_keys.is_empty() {
         return Ok(());
     }
     let folded = || queues().filter(|_| !wanted.unfolded);
@@ -196,7 +196,7 @@ async fn load_known(connection: &mut PgConnection, wanted: &Dependencies, known:
         .bind(folded().map(|queue| queue.service_key.expose()).collect::<Vec<_>>())
         .bind(resolved)
         .bind(digests(&wanted.seen))
-        .bind(digests(&wanted.said));
+        .bind(digests(&wanted.dedup_keys));
     for row in rows(query, connection).await? {
         match row.try_get::<i32, _>("kind")? {
             0 => {
@@ -214,7 +214,7 @@ async fn load_known(connection: &mut PgConnection, wanted: &Dependencies, known:
             }
             _ => {
                 let came_at = time(&row, "received_at")?;
-                known.said.extend(dedup_key(&wanted.said, &row)?.map(|key| (key, came_at)));
+                known.dedup_keys.extend(dedup_key(&wanted.dedup_keys, &row)?.map(|key| (key, came_at)));
             }
         }
     }
@@ -260,7 +260,7 @@ pub(super) async fn load_incidents(
     for row in rows(sqlx::query(INCIDENTS).bind(&stored), connection).await? {
         // Rows with an invalid service key are skipped: they are never delivered.
         if let (Some(key), Ok(service_key)) = (keys.get(line(&row)?), service_key(&row)) {
-            let incident = IncidentStatus {
+            let incident = IntegrationIncident {
                 is_open: row.try_get("is_open")?,
                 apis: apis(&row, "apis")?,
                 triggered_at: optional_time(&row, "sentry_at")?,

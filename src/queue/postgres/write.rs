@@ -199,7 +199,7 @@ async fn write_change(connection: &mut PgConnection, change: &IncidentChange<'_>
 async fn write_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<Vec<EventId>> {
     let (replaced, new): (Vec<_>, Vec<_>) = plan.rows.iter().partition(|row| row.replaces.is_some());
     let (digests, times): (Vec<_>, Vec<_>) =
-        plan.said.iter().map(|(key, at)| (key.as_bytes(), at.timestamp_millis())).unzip();
+        plan.dedup_keys.iter().map(|(key, at)| (key.as_bytes(), at.timestamp_millis())).unzip();
     let mut numbers = if new.is_empty() {
         if !digests.is_empty() {
             sqlx::query(SAID).bind(digests).bind(times).execute(&mut *connection).await?;

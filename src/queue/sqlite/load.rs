@@ -10,7 +10,7 @@ use serde_json::json;
 use super::database::is_write_damaged;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::store::{
-    Attemptable, Dependencies, Editable, IncidentStatus, Known, KnownIncident, QueueKey, Resolve, Settling,
+    Attemptable, Dependencies, Editable, IntegrationIncident, Known, KnownIncident, QueueKey, Resolve, Settling,
     SharedIssue, Tail, WaitingRow,
 };
 use crate::queue::{EventId, State};
@@ -99,7 +99,7 @@ pub(super) fn load(connection: &Connection, wanted: &Dependencies) -> rusqlite::
         issues,
         shared: _,
         seen,
-        said: _,
+        dedup_keys: _,
         settling,
         beginning,
         unrecorded,
@@ -210,7 +210,7 @@ fn load_incident(connection: &Connection, incident_key: &IncidentKey) -> rusqlit
     while let Some(row) = rows.next()? {
         let Ok(service_key) = ServiceKey::parse(text(row, "service_key")?) else { continue };
         let (is_open, triggered_at) = (get(row, "is_open")?, time(row, "sentry_at")?);
-        known.accepted.push((service_key, IncidentStatus { is_open, apis: apis(row, "apis"), triggered_at }));
+        known.accepted.push((service_key, IntegrationIncident { is_open, apis: apis(row, "apis"), triggered_at }));
     }
     known.waiting = match load_waiting(connection, WAITING, incident_key) {
         Err(error) if is_write_damaged(&error) => load_waiting(connection, WAITING_UNREAD, incident_key)?,

@@ -282,13 +282,13 @@ impl<S: Store> Writer<S> {
     }
 
     async fn commit_once(&mut self, batch: &Batch<'_>, begun_at: Instant) -> Result<Answers, QueueError> {
-        let known = self.store.load(&decide::wanted(batch)).await?;
+        let known = self.store.load(&decide::dependencies(batch)).await?;
         let decision = decide::decide(batch, &known, &self.window);
         let committed = self.store.apply(&decision.plan).await?;
         self.unrecorded.clear();
         self.unrecordable.retain(|id| !batch.settles.iter().any(|settle| settle.id == *id));
         // Only after the commit: a webhook that was refused may be sent again.
-        for (dedup, received_at) in &decision.said {
+        for (dedup, received_at) in &decision.remembered {
             self.window.remember(dedup, *received_at);
         }
         let takes_alerts =
@@ -323,7 +323,7 @@ impl<S: Store> Writer<S> {
     }
 
     async fn record(&mut self, batch: &Batch<'_>) -> Result<Committed, QueueError> {
-        let known = self.store.load(&decide::wanted(batch)).await?;
+        let known = self.store.load(&decide::dependencies(batch)).await?;
         let decision = decide::decide(batch, &known, &self.window);
         self.store.apply(&decision.plan).await
     }
@@ -354,7 +354,7 @@ impl<S: Store> Writer<S> {
     /// The attempt is lost only if the bridge crashes before that: then the event is sent once more.
     async fn begin_unrecorded(&mut self, begin: &Begin, cause: &QueueError) -> Result<Begun, QueueError> {
         let batch = Batch { begins: vec![begin], ..Batch::default() };
-        let Ok(known) = self.store.peek(&decide::wanted(&batch)).await else { return Err(cause.clone()) };
+        let Ok(known) = self.store.peek(&decide::dependencies(&batch)).await else { return Err(cause.clone()) };
         let decided = decide::decide(&batch, &known, &self.window).begun.pop();
         let to_send = decided.unwrap_or(Err(QueueError::NotWaiting(begin.id)))?;
         let line = throttle::line("attempts were not recorded as begun", Level::Warn);
