@@ -42,7 +42,7 @@ pub(super) struct OptionalTasks {
     pub(super) catch_up: Option<CatchUpTask<SentryClient, IsLeader>>,
     issue_status: Option<IssueStatusTask<SentryClient, IsLeader>>,
     two_way: Option<TwoWayTask<SentryClient, IsLeader>>,
-    pub(super) proof: Option<ProofTask<PagerDutyRestClient, IsLeader>>,
+    pub(super) proof: Option<ProofTask<IsLeader>>,
 }
 
 impl OptionalTasks {
@@ -148,7 +148,7 @@ impl TaskParts<'_> {
         Ok(Some(TwoWayTask::new(client, queue, metrics, prefix, self.is_leader())))
     }
 
-    fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask<PagerDutyRestClient, IsLeader>>, TlsError> {
+    fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask<IsLeader>>, TlsError> {
         let Some((root, token)) = self.config.pagerduty_api() else {
             info!("whether events open incidents in PagerDuty is not looked up: BRIDGE_PAGERDUTY_API_TOKEN is not set");
             return Ok(None);

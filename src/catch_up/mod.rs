@@ -29,8 +29,9 @@ use crate::pagerduty::ServiceKey;
 use crate::queue::Queue;
 use crate::queue::external::{CatchUpRun, SentryNotes};
 use crate::sentry_api::address::BridgeAddress;
+use crate::sentry_api::types::Firing;
 use crate::sentry_api::{SentryApi, SentryTaskError};
-use plan::{DELAY, Firing, window};
+use plan::{DELAY, window};
 pub use run::{CatchUp, CatchUpOutcome, Sink};
 use schedule::CatchUpSchedule;
 

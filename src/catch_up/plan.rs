@@ -8,7 +8,7 @@ use crate::alert::IssueId;
 use crate::config::CatchUpMode;
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{CLOCK_TOLERANCE, CatchUpRun};
-use crate::sentry_api::types::{IssueRoute, SentryIssue, TimeWindow};
+use crate::sentry_api::types::{Firing, IssueRoute, TimeWindow};
 
 /// How far a window reaches back before the end of the last one: Sentry may record a firing late, and clocks differ.
 const OVERLAP: TimeDelta = TimeDelta::minutes(10);
@@ -18,23 +18,6 @@ pub(super) const DELAY: TimeDelta = TimeDelta::minutes(2);
 
 /// The longest window: nobody wants to be paged for alerts that fired earlier.
 pub(super) const LONGEST: TimeDelta = TimeDelta::days(7);
-
-/// An issue for which alerts fired.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Firing {
-    /// The issue, as it is now.
-    pub issue: SentryIssue,
-    /// When an alert last fired for it, by Sentry's clock.
-    pub at: DateTime<Utc>,
-    /// The id of the event for which it last fired, if known.
-    pub event_id: Option<String>,
-    /// The names of the alerts.
-    pub alerts: Vec<String>,
-    /// Whether Sentry recorded the firing; otherwise it is a guess from the list of issues.
-    pub is_exact: bool,
-    /// Whether the legacy plugin would have sent it.
-    pub by_plugin: bool,
-}
 
 impl Firing {
     /// The key of the incident that its webhook would have opened; `None` for an issue without an id.

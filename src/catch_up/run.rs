@@ -9,8 +9,8 @@ use log::warn;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::plan::{Firing, KnownIncidents, MissingAlerts, missing, sort};
-use super::source::{FiredAlerts, fired_alerts};
+use super::plan::{KnownIncidents, MissingAlerts, missing, sort};
+use super::source::FiringSearch;
 use crate::config::CatchUpMode;
 use crate::ingest::{Decision, Ingest};
 use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
@@ -20,7 +20,7 @@ use crate::queue::{Editor, Enqueue, Enqueued, Envelope, Queue, QueueError, Reade
 use crate::sentry::fetched_alert;
 use crate::sentry_api::address::BridgeAddress;
 use crate::sentry_api::inventory::{InventoryOptions, read};
-use crate::sentry_api::types::{AlertSystem, IssueRoute, SentryIssue, TimeWindow};
+use crate::sentry_api::types::{AlertSystem, Firing, IssueRoute, SentryIssue, TimeWindow};
 use crate::sentry_api::{SentryApi, SentryApiError, SentryTaskError};
 
 /// How many missing alerts of one run get an event of their own; the rest share one event.
@@ -104,7 +104,9 @@ impl<A: SentryApi> CatchUp<'_, A> {
     pub async fn find(&self, window: TimeWindow) -> Result<MissingAlerts, SentryTaskError> {
         let inventory =
             read(self.api, InventoryOptions { alerts: self.alerts, hooks: false, new_issues: false }).await?;
-        let FiredAlerts { firings, is_exact, unseen } = fired_alerts(self.api, &inventory, self.bridge, window).await?;
+        let mut search = FiringSearch::new(self.api, &inventory, self.bridge, window);
+        search.run().await?;
+        let FiringSearch { firings, is_exact, unseen, .. } = search;
         let prefix = self.ingest.incident_key_prefix();
         let keys: Vec<IncidentKey> = firings.iter().filter_map(|firing| firing.incident_key(prefix)).collect();
         let since = window.from - TimeDelta::minutes(1);

@@ -5,20 +5,23 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::{Firing, joined};
+use super::plan::joined;
 use crate::sentry_api::address::{BridgeAddress, WebhookKind};
 use crate::sentry_api::audit::reach::{ActionTarget, BridgeReach, CANARY};
 use crate::sentry_api::inventory::{Inventory, permitted};
-use crate::sentry_api::types::{AlertRule, AlertSystem, FiredIssue, SentryProject, TimeWindow, Workflow};
+use crate::sentry_api::types::{AlertRule, AlertSystem, Firing, SentryProject, TimeWindow, Workflow};
 use crate::sentry_api::{SentryApi, SentryApiError};
 
 /// Conditions that make a rule fire for a new issue. Source: `rules/conditions/` of 9.1.2 and 23.7.1.
 const ON_NEW_ISSUES: [&str; 3] = ["FirstSeenEventCondition", "EveryEventCondition", "NewHighPriorityIssueCondition"];
 
-/// What fired, with one entry for each issue, and what could not be queried.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FiredAlerts {
-    /// What fired, in the order of time.
+/// Asks Sentry what fired within a window and was meant for the bridge.
+pub(super) struct FiringSearch<'a, A> {
+    api: &'a A,
+    inventory: &'a Inventory,
+    reach: BridgeReach<'a>,
+    window: TimeWindow,
+    /// What fired, in the order of time, with one entry for each issue.
     pub(super) firings: Vec<Firing>,
     /// Whether Sentry recorded all of these firings.
     pub(super) is_exact: bool,
@@ -26,42 +29,26 @@ pub(super) struct FiredAlerts {
     pub(super) unseen: Vec<String>,
 }
 
-/// Asks for what fired within `window` and was meant for `bridge`.
-///
-/// # Errors
-///
-/// When Sentry does not answer; what the token may not see is left out.
-pub(super) async fn fired_alerts(
-    api: &impl SentryApi,
-    inventory: &Inventory,
-    bridge: &BridgeAddress,
-    window: TimeWindow,
-) -> Result<FiredAlerts, SentryApiError> {
-    let mut search = FiringSearch {
-        api,
-        inventory,
-        reach: BridgeReach::new(inventory, bridge),
-        window,
-        found: FiredAlerts { is_exact: true, ..FiredAlerts::default() },
-    };
-    match inventory.alerts {
-        AlertSystem::Workflows => search.workflows().await?,
-        AlertSystem::Rules => search.rules().await?,
+impl<'a, A: SentryApi> FiringSearch<'a, A> {
+    pub(super) fn new(api: &'a A, inventory: &'a Inventory, bridge: &'a BridgeAddress, window: TimeWindow) -> Self {
+        let reach = BridgeReach::new(inventory, bridge);
+        Self { api, inventory, reach, window, firings: Vec::new(), is_exact: true, unseen: Vec::new() }
     }
-    let mut found = search.found;
-    found.firings = joined(found.firings);
-    Ok(found)
-}
 
-struct FiringSearch<'a, A> {
-    api: &'a A,
-    inventory: &'a Inventory,
-    reach: BridgeReach<'a>,
-    window: TimeWindow,
-    found: FiredAlerts,
-}
+    /// Asks for everything.
+    ///
+    /// # Errors
+    ///
+    /// When Sentry does not answer; what the token may not see is left out.
+    pub(super) async fn run(&mut self) -> Result<(), SentryApiError> {
+        match self.inventory.alerts {
+            AlertSystem::Workflows => self.workflows().await?,
+            AlertSystem::Rules => self.rules().await?,
+        }
+        self.firings = joined(std::mem::take(&mut self.firings));
+        Ok(())
+    }
 
-impl<A: SentryApi> FiringSearch<'_, A> {
     async fn workflows(&mut self) -> Result<(), SentryApiError> {
         let inventory = self.inventory;
         for workflow in &inventory.workflows {
@@ -69,13 +56,13 @@ impl<A: SentryApi> FiringSearch<'_, A> {
                 continue;
             }
             let rows = self.api.workflow_history(&workflow.id, self.window).await;
-            let Some(rows) = permitted(rows, &mut self.found.unseen)? else { continue };
+            let Some(rows) = permitted(rows, &mut self.unseen)? else { continue };
             let rows = rows.into_iter().filter(|fired| !is_of_activity(fired));
             let firings: Vec<_> = rows
                 .filter_map(|fired| Some((self.webhooks_of_workflow(workflow, &fired)?, fired)))
                 .map(|(webhooks, fired)| recorded(fired, &workflow.name, webhooks))
                 .collect();
-            self.found.firings.extend(firings);
+            self.firings.extend(firings);
         }
         Ok(())
     }
@@ -102,9 +89,9 @@ impl<A: SentryApi> FiringSearch<'_, A> {
                         // If this endpoint does not exist for one rule, it exists for none.
                         Err(SentryApiError::Gone { .. }) => keeps_history = false,
                         rows => {
-                            let rows = permitted(rows, &mut self.found.unseen)?.unwrap_or_default();
+                            let rows = permitted(rows, &mut self.unseen)?.unwrap_or_default();
                             let firings = rows.into_iter().map(|fired| recorded(fired, &rule.name, *webhooks));
-                            self.found.firings.extend(firings);
+                            self.firings.extend(firings);
                             continue;
                         }
                     }
@@ -117,7 +104,7 @@ impl<A: SentryApi> FiringSearch<'_, A> {
                 self.guess(project, &guessed).await?;
             }
         }
-        self.found.is_exact = keeps_history;
+        self.is_exact = keeps_history;
         Ok(())
     }
 
@@ -128,12 +115,12 @@ impl<A: SentryApi> FiringSearch<'_, A> {
         rules: &BTreeMap<&str, WebhookKind>,
     ) -> Result<(), SentryApiError> {
         let issues = self.api.issues_since(&project.slug, self.window.from).await;
-        for issue in permitted(issues, &mut self.found.unseen)?.unwrap_or_default() {
+        for issue in permitted(issues, &mut self.unseen)?.unwrap_or_default() {
             // Sentry compares whole seconds only.
             let Some(at) = issue.first_seen.filter(|at| (self.window.from..self.window.until).contains(at)) else {
                 continue;
             };
-            self.found.firings.push(Firing {
+            self.firings.push(Firing {
                 issue,
                 at,
                 event_id: None,
@@ -145,7 +132,7 @@ impl<A: SentryApi> FiringSearch<'_, A> {
         Ok(())
     }
 
-    fn webhooks_of_workflow(&self, workflow: &Workflow, fired: &FiredIssue) -> Option<WebhookKind> {
+    fn webhooks_of_workflow(&self, workflow: &Workflow, fired: &Firing) -> Option<WebhookKind> {
         let slug = fired.issue.project.as_ref()?;
         let project = self.inventory.projects.iter().find(|project| project.slug == *slug)?;
         self.webhooks(project, workflow.actions.iter().map(|action| self.reach.of_workflow_action(action)))
@@ -168,20 +155,13 @@ impl<A: SentryApi> FiringSearch<'_, A> {
     }
 }
 
-fn recorded(fired: FiredIssue, alert: &str, webhooks: WebhookKind) -> Firing {
-    Firing {
-        issue: fired.issue,
-        at: fired.at,
-        event_id: fired.event_id,
-        alerts: vec![alert.to_owned()],
-        is_exact: true,
-        by_plugin: webhooks == WebhookKind::Legacy,
-    }
+fn recorded(fired: Firing, alert: &str, webhooks: WebhookKind) -> Firing {
+    Firing { alerts: vec![alert.to_owned()], is_exact: true, by_plugin: webhooks == WebhookKind::Legacy, ..fired }
 }
 
 /// Whether an alert fired for an activity of the issue, such as resolving it, and not for an event. Such a firing pages
 /// nobody.
-fn is_of_activity(fired: &FiredIssue) -> bool {
+fn is_of_activity(fired: &Firing) -> bool {
     fired.event_id.as_ref().is_some_and(|id| id.len() != 32)
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::audit::alerts;
 use super::environment::{UsageError, block_on, config, config_with_placeholders, out, say};
 use super::sentry::sentry;
-use crate::catch_up::plan::{Firing, MissingAlerts, window};
+use crate::catch_up::plan::{MissingAlerts, window};
 use crate::catch_up::{CatchUp, CatchUpOutcome};
 use crate::cli::{CatchUpArgs, Since};
 use crate::config::{CatchUpMode, Config};
@@ -17,7 +17,7 @@ use crate::ingest::Ingest;
 use crate::printable::{self, line};
 use crate::queue::{Editor, Reader};
 use crate::sentry_api::address::BridgeAddress;
-use crate::sentry_api::types::TimeWindow;
+use crate::sentry_api::types::{Firing, TimeWindow};
 
 /// Asks Sentry and prints the alerts that are missing; enqueues them unless it is a dry run.
 ///

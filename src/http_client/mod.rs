@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use actix_web::error::ParseError;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
-use awc::http::Method;
 use awc::http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
 use awc::{ClientResponse, Connector};
 use futures_util::{Stream, StreamExt};
@@ -73,17 +72,6 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
 }
 
-/// A request with its own method, headers, body and limit.
-pub(crate) struct Request<'a> {
-    pub(crate) method: Method,
-    pub(crate) url: &'a Url,
-    pub(crate) headers: &'a [(HeaderName, String)],
-    /// JSON to send.
-    pub(crate) body: Option<Vec<u8>>,
-    /// How much of the response is read, in bytes.
-    pub(crate) max_answer: usize,
-}
-
 /// Why there is no response. The texts never contain the path of the address, which may be a secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum RequestError {
@@ -132,16 +120,21 @@ impl HttpClient {
         self.timeout
     }
 
-    /// Sends any request.
-    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Response, RequestError> {
+    /// Makes a call of the API at `root` and reads up to `max_answer` bytes of the response.
+    pub(crate) async fn call(
+        &self,
+        call: &ApiCall,
+        root: &Url,
+        headers: &[(HeaderName, String)],
+        max_answer: usize,
+    ) -> Result<Response, RequestError> {
         let deadline = Instant::now() + self.timeout;
-        let Request { method, url, headers, body, max_answer } = request;
-        let mut request = self.http.request(method, target(url));
+        let mut request = self.http.request(call.method.clone(), target(&call.url(root)));
         for (name, value) in headers {
             request = request.insert_header((name.clone(), value.as_str()));
         }
-        let sending = match body {
-            Some(body) => request.insert_header((CONTENT_TYPE, "application/json")).send_body(body),
+        let sending = match &call.body {
+            Some(body) => request.insert_header((CONTENT_TYPE, "application/json")).send_body(body.to_string()),
             None => request.send(),
         };
         self.answer(sending, deadline, max_answer).await

@@ -1,4 +1,4 @@
-//! [`PagerDutyApi`] over HTTP: paths, parameters and the meaning of each status.
+//! The HTTP client of PagerDuty's REST API: paths, parameters and the meaning of each status.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::Url;
 
+use super::PagerDutyApiError;
 use super::types::{
     IncidentAlert, Integration, MaintenanceWindow, PagerDutyIncident, PagerDutyService, integration_type,
 };
-use super::{PagerDutyApi, PagerDutyApiError};
 use crate::config::ApiToken;
-use crate::http_client::{ApiCall, HttpClient, Request, Response, printable_reason};
+use crate::http_client::{ApiCall, HttpClient, RequestError, Response, printable_reason};
 use crate::pagerduty::{ApiVersion, IncidentKey};
 use crate::tls::{self, TlsError};
 
@@ -86,20 +86,15 @@ impl PagerDutyRestClient {
     }
 
     async fn answer(&self, call: &ApiCall) -> Result<Value, PagerDutyApiError> {
-        let url = call.url(&self.root);
         let token = self.token.borrow().clone();
         let headers = [
             (AUTHORIZATION, format!("Token token={}", token.expose())),
             (ACCEPT, "application/vnd.pagerduty+json;version=2".to_owned()),
         ];
-        let body = call.body.as_ref().map(|body| body.to_string().into_bytes());
-        let request =
-            Request { method: call.method.clone(), url: &url, headers: &headers, body, max_answer: MAX_ANSWER };
-        let response = self
-            .http
-            .send(request)
-            .await
-            .map_err(|error| PagerDutyApiError::Unreachable { call: call.shown(), why: error.reason().to_owned() })?;
+        let response = self.http.call(call, &self.root, &headers, MAX_ANSWER).await;
+        let unreachable =
+            |error: RequestError| PagerDutyApiError::Unreachable { call: call.shown(), why: error.reason().to_owned() };
+        let response = response.map_err(unreachable)?;
         match response.status {
             200..=299 => serde_json::from_slice(&response.body)
                 .map_err(|error| PagerDutyApiError::Shape { call: call.shown(), why: error.to_string() }),
@@ -146,8 +141,11 @@ fn reason(body: &[u8], token: &str) -> String {
     printable_reason(&text, token)
 }
 
-impl PagerDutyApi for PagerDutyRestClient {
-    async fn services(&self, name: Option<&str>) -> Result<Vec<PagerDutyService>, PagerDutyApiError> {
+/// The calls that the bridge makes. Each may fail with any [`PagerDutyApiError`].
+#[expect(clippy::missing_errors_doc, reason = "said once, above")]
+impl PagerDutyRestClient {
+    /// The services that the token can see, with their integrations; if `name` is given, only those whose name contains it.
+    pub async fn services(&self, name: Option<&str>) -> Result<Vec<PagerDutyService>, PagerDutyApiError> {
         let call = get(&["services"]).query("include[]", "integrations");
         let call = match name {
             Some(name) => call.query("query", name),
@@ -156,11 +154,14 @@ impl PagerDutyApi for PagerDutyRestClient {
         self.list("services", call).await
     }
 
-    async fn service(&self, id: &str) -> Result<PagerDutyService, PagerDutyApiError> {
+    /// One service, with its integrations.
+    pub async fn service(&self, id: &str) -> Result<PagerDutyService, PagerDutyApiError> {
         self.object(get(&["services", id]).query("include[]", "integrations"), "service").await
     }
 
-    async fn incidents(
+    /// The incidents with this key, newest first, at most 100; if `service` is given, only those of that service. It also
+    /// finds incidents whose alerts carry the key.
+    pub async fn incidents(
         &self,
         key: &IncidentKey,
         service: Option<&str>,
@@ -177,17 +178,20 @@ impl PagerDutyApi for PagerDutyRestClient {
         self.object(call, "incidents").await
     }
 
-    async fn alerts(&self, incident: &str, key: &IncidentKey) -> Result<Vec<IncidentAlert>, PagerDutyApiError> {
+    /// The alerts of an incident that carry this key; none if incidents there have no alerts.
+    pub async fn alerts(&self, incident: &str, key: &IncidentKey) -> Result<Vec<IncidentAlert>, PagerDutyApiError> {
         let call = get(&["incidents", incident, "alerts"]).query("alert_key", key.as_str());
         self.object(call.query("limit", PAGE.to_string()), "alerts").await
     }
 
-    async fn maintenance(&self, service: &str) -> Result<Vec<MaintenanceWindow>, PagerDutyApiError> {
+    /// The ongoing maintenance windows of a service.
+    pub async fn maintenance(&self, service: &str) -> Result<Vec<MaintenanceWindow>, PagerDutyApiError> {
         let call = get(&["maintenance_windows"]).query("filter", "ongoing").query("service_ids[]", service);
         self.object(call.query("limit", PAGE.to_string()), "maintenance_windows").await
     }
 
-    async fn on_call(&self, policy: &str) -> Result<Vec<String>, PagerDutyApiError> {
+    /// The names of the people who are on call for an escalation policy, each once.
+    pub async fn on_call(&self, policy: &str) -> Result<Vec<String>, PagerDutyApiError> {
         let call = get(&["oncalls"]).query("escalation_policy_ids[]", policy);
         let rows: Vec<Value> = self.object(call.query("limit", PAGE.to_string()), "oncalls").await?;
         let names: BTreeSet<_> =
@@ -195,7 +199,9 @@ impl PagerDutyApi for PagerDutyRestClient {
         Ok(names.into_iter().collect())
     }
 
-    async fn create_integration(
+    /// Creates an integration of an Events API on a service. If its key is missing from the response,
+    /// [`integration`](Self::integration) returns it.
+    pub async fn create_integration(
         &self,
         service: &str,
         api: ApiVersion,
@@ -208,7 +214,8 @@ impl PagerDutyApi for PagerDutyRestClient {
         self.object(call, "integration").await
     }
 
-    async fn integration(&self, service: &str, id: &str) -> Result<Integration, PagerDutyApiError> {
+    /// One integration of a service.
+    pub async fn integration(&self, service: &str, id: &str) -> Result<Integration, PagerDutyApiError> {
         self.object(get(&["services", service, "integrations", id]), "integration").await
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use crate::pagerduty_api::PagerDutyApi;
+use crate::pagerduty_api::PagerDutyRestClient;
 use crate::pagerduty_api::types::{IncidentAlert, Integration, PagerDutyIncident, PagerDutyService, ServiceStatus};
 
 /// How much the two clocks may differ. PagerDuty's times have whole seconds.
@@ -36,7 +36,7 @@ pub fn are_resolved(alerts: &[IncidentAlert]) -> bool {
 }
 
 /// Returns the likely cause, as the end of a sentence, from the current state of the key's service.
-pub(super) async fn cause(api: &impl PagerDutyApi, owner: Option<&(PagerDutyService, Integration)>) -> String {
+pub(super) async fn cause(api: &PagerDutyRestClient, owner: Option<&(PagerDutyService, Integration)>) -> String {
     let Some((known, _)) = owner else {
         return "no service that the token shows has this integration key, so check on which service it is".to_owned();
     };

@@ -21,7 +21,7 @@ use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::{EventType, IncidentKey, KeyNames, ProofState, ServiceKey};
 use crate::pagerduty_api::types::{Integration, PagerDutyIncident, PagerDutyService, owners};
-use crate::pagerduty_api::{PagerDutyApi, PagerDutyApiError};
+use crate::pagerduty_api::{PagerDutyApiError, PagerDutyRestClient};
 use crate::queue::{Enqueue, Envelope, EventId, Proof, Queue, QueueError, State};
 use finding::{are_resolved, are_suppressed, cause, left_open_by, opened_by};
 use sample::{ProofSchedule, Sample, WatchedEvent};
@@ -61,8 +61,8 @@ pub struct ProofStatus {
 }
 
 /// The task that looks up delivered events.
-pub struct ProofTask<A, L> {
-    api: A,
+pub struct ProofTask<L> {
+    api: PagerDutyRestClient,
     queue: Queue,
     metrics: Metrics,
     names: KeyNames,
@@ -111,11 +111,11 @@ impl From<QueueError> for LookUpError {
     }
 }
 
-impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
+impl<L: Fn() -> bool> ProofTask<L> {
     /// A task that looks up in `api` what `queue` has delivered. If several bridges share a queue, only the one that `leads`
     /// does anything.
     #[must_use]
-    pub fn new(api: A, queue: Queue, metrics: Metrics, names: KeyNames, leads: L) -> Self {
+    pub fn new(api: PagerDutyRestClient, queue: Queue, metrics: Metrics, names: KeyNames, leads: L) -> Self {
         Self {
             api,
             queue,
@@ -200,7 +200,10 @@ impl<A: PagerDutyApi, L: Fn() -> bool> ProofTask<A, L> {
     }
 
     /// Makes a call, if the budget of this minute allows it. Calls are made one at a time.
-    async fn call<T>(&mut self, call: impl AsyncFnOnce(&A) -> Result<T, PagerDutyApiError>) -> Result<T, LookUpError> {
+    async fn call<T>(
+        &mut self,
+        call: impl AsyncFnOnce(&PagerDutyRestClient) -> Result<T, PagerDutyApiError>,
+    ) -> Result<T, LookUpError> {
         let now = self.now();
         if !self.sample.may_call(now) {
             return Err(LookUpError::Budget);

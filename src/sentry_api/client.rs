@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::transport::SentryClient;
 use super::types::{
-    AlertRule, AlertSystem, Detector, FiredIssue, Identity, Installation, IssueRoute, JsonObject, LegacyHook,
-    Organization, SentryApp, SentryIssue, SentryProject, TimeWindow, Workflow, text_of_id,
+    AlertRule, AlertSystem, Detector, Firing, Identity, Installation, IssueRoute, JsonObject, LegacyHook, Organization,
+    SentryApp, SentryIssue, SentryProject, TimeWindow, Workflow, text_of_id,
 };
 use super::{SentryApi, SentryApiError};
 use crate::http_client::ApiCall;
@@ -69,7 +69,7 @@ impl SentryClient {
         path: &[&str],
         scope: &'static str,
         window: TimeWindow,
-    ) -> Result<Vec<FiredIssue>, SentryApiError> {
+    ) -> Result<Vec<Firing>, SentryApiError> {
         let call = get(path, scope).query("per_page", "100");
         let call = call.query("start", timestamp(window.from)).query("end", timestamp(window.until));
         self.pages(&call).await
@@ -165,17 +165,12 @@ impl SentryApi for SentryClient {
         Ok(!rows.is_empty())
     }
 
-    async fn workflow_history(&self, workflow: &str, window: TimeWindow) -> Result<Vec<FiredIssue>, SentryApiError> {
+    async fn workflow_history(&self, workflow: &str, window: TimeWindow) -> Result<Vec<Firing>, SentryApiError> {
         let path = self.in_organization(&["workflows", workflow, "group-history"]);
         self.history(&path, ALERTS_READ, window).await
     }
 
-    async fn rule_history(
-        &self,
-        project: &str,
-        rule: &str,
-        window: TimeWindow,
-    ) -> Result<Vec<FiredIssue>, SentryApiError> {
+    async fn rule_history(&self, project: &str, rule: &str, window: TimeWindow) -> Result<Vec<Firing>, SentryApiError> {
         let path = self.in_project(project, &["rules", rule, "group-history"]);
         self.history(&path, PROJECT_READ, window).await
     }

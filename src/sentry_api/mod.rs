@@ -39,8 +39,8 @@ pub use inventory::{Inventory, issue_route};
 pub use transport::SentryClient;
 
 use types::{
-    AlertRule, AlertSystem, Detector, FiredIssue, Identity, Installation, IssueRoute, JsonObject, LegacyHook,
-    Organization, SentryApp, SentryIssue, SentryProject, TimeWindow, Workflow,
+    AlertRule, AlertSystem, Detector, Firing, Identity, Installation, IssueRoute, JsonObject, LegacyHook, Organization,
+    SentryApp, SentryIssue, SentryProject, TimeWindow, Workflow,
 };
 
 /// The calls of Sentry's API that the bridge makes, for one organization.
@@ -84,14 +84,14 @@ pub trait SentryApi {
         &self,
         workflow: &str,
         window: TimeWindow,
-    ) -> impl Future<Output = Result<Vec<FiredIssue>, SentryApiError>>;
+    ) -> impl Future<Output = Result<Vec<Firing>, SentryApiError>>;
     /// The same for a rule of a project; Sentry versions before 22.12 have no such endpoint.
     fn rule_history(
         &self,
         project: &str,
         rule: &str,
         window: TimeWindow,
-    ) -> impl Future<Output = Result<Vec<FiredIssue>, SentryApiError>>;
+    ) -> impl Future<Output = Result<Vec<Firing>, SentryApiError>>;
     /// The unresolved issues of a project that were first seen at `since` or later.
     fn issues_since(
         &self,

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::printable::line;
 pub use alert::{AlertRule, AlertRuleAction, Workflow, WorkflowAction};
-pub use issue::{FiredIssue, IssueRoute, SentryIssue, TimeWindow};
+pub use issue::{Firing, IssueRoute, SentryIssue, TimeWindow};
 
 /// A JSON object as Sentry sent it.
 pub type JsonObject = Map<String, Value>;

@@ -7,7 +7,7 @@ use chrono::SecondsFormat;
 use crate::config::Config;
 use crate::pagerduty::{ApiVersion, Destination, KeyNames, ServiceKey};
 use crate::pagerduty_api::types::{Integration, PagerDutyService, ServiceStatus, owners};
-use crate::pagerduty_api::{PagerDutyApi, PagerDutyApiError};
+use crate::pagerduty_api::{PagerDutyApiError, PagerDutyRestClient};
 
 /// Integration keys of event orchestrations and rulesets begin with this letter; they belong to no service.
 const RULESET: char = 'R';
@@ -16,7 +16,7 @@ const RULESET: char = 'R';
 pub(super) type Finding = (String, Result<String, String>);
 
 /// Checks every integration key in use.
-pub(super) async fn check(config: &Config, api: &impl PagerDutyApi) -> Vec<Finding> {
+pub(super) async fn check(config: &Config, api: &PagerDutyRestClient) -> Vec<Finding> {
     let services = match api.services(None).await {
         Ok(services) => services,
         Err(error) => return vec![("PagerDuty's REST API".to_owned(), Err(error.to_string()))],
@@ -35,7 +35,7 @@ pub(super) async fn check(config: &Config, api: &impl PagerDutyApi) -> Vec<Findi
 async fn check_key(
     Destination { api: takes, key }: &Destination,
     owners: &BTreeMap<ServiceKey, (PagerDutyService, Integration)>,
-    api: &impl PagerDutyApi,
+    api: &PagerDutyRestClient,
 ) -> Result<String, String> {
     let Some((service, integration)) = owners.get(key) else {
         if key.expose().starts_with(RULESET) {
@@ -78,7 +78,7 @@ async fn check_key(
     if bad.is_empty() { Ok(good.join(", ")) } else { Err(format!("{}: {}", good.join(", "), bad.join("; "))) }
 }
 
-async fn maintenance(service: &PagerDutyService, api: &impl PagerDutyApi) -> String {
+async fn maintenance(service: &PagerDutyService, api: &PagerDutyRestClient) -> String {
     let windows = api.maintenance(&service.id).await.unwrap_or_default();
     let Some(window) = windows.iter().max_by_key(|window| window.end_time) else {
         return "it is in maintenance and opens no incidents".to_owned();
@@ -91,7 +91,7 @@ async fn maintenance(service: &PagerDutyService, api: &impl PagerDutyApi) -> Str
 }
 
 /// Returns who is on call, or an error if nobody is. It is not a failure if the token may not see that.
-async fn on_call(service: &PagerDutyService, api: &impl PagerDutyApi) -> Result<String, String> {
+async fn on_call(service: &PagerDutyService, api: &PagerDutyRestClient) -> Result<String, String> {
     let Some(policy) = &service.escalation_policy else {
         return Err("it has no escalation policy, so that nobody is notified".to_owned());
     };

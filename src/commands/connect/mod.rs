@@ -231,14 +231,14 @@ impl Drop for SecretFile {
 async fn send_test(
     config: &Config,
     options: &ConnectOptions,
-    test: &TestWebhook,
+    webhook: &TestWebhook,
     runner: &StepRunner<'_, SentryClient>,
 ) -> anyhow::Result<ExitCode> {
     let listen = config.admin_listen.unwrap_or(config.listen);
     let watch = Watch::begin(listen, &options.root).await;
-    let sent = runner.test(test).await;
+    let sent = runner.test(webhook).await;
     let mut out = out();
-    if let (Err(StepError::Api(SentryApiError::Gone { .. })), TestWebhook::RuleAction { .. }) = (&sent, test) {
+    if let (Err(StepError::Api(SentryApiError::Gone { .. })), TestWebhook::RuleAction { .. }) = (&sent, webhook) {
         writeln!(
             out,
             "this Sentry cannot send a test webhook of an integration's alert: the next alert will show whether it arrives"

@@ -9,8 +9,8 @@ use crate::cli::ConnectPagerDutyArgs;
 use crate::commands::environment::{UsageError, block_on, config_with_placeholders, out};
 use crate::exit_code::ExitCode;
 use crate::pagerduty::{ApiVersion, ServiceKey};
+use crate::pagerduty_api::PagerDutyRestClient;
 use crate::pagerduty_api::types::{Integration, PagerDutyService, ServiceStatus};
-use crate::pagerduty_api::{PagerDutyApi, PagerDutyRestClient};
 use crate::printable::line;
 
 /// Shows the plan and, with `--yes`, carries it out. An integration that exists is not made again.

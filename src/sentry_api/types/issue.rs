@@ -61,20 +61,29 @@ impl SentryIssue {
     }
 }
 
-/// An issue for which an alert fired within a window.
+/// An issue for which alerts fired within a window: what Sentry says of one alert, and what catch-up adds to it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct FiredIssue {
+pub struct Firing {
     /// The issue, as it is now.
     #[serde(rename = "group")]
     pub issue: SentryIssue,
-    /// When the alert last fired for it within the window.
+    /// When an alert last fired for it, by Sentry's clock.
     #[serde(rename = "lastTriggered")]
     pub at: DateTime<Utc>,
-    /// The id of the event for which it fired then. If it fired for an activity, this is the number of the activity,
-    /// which is not the id of an event.
+    /// The id of the event for which it last fired, if known. If it fired for an activity, this is the number of the
+    /// activity, which is not the id of an event.
     #[serde(default, deserialize_with = "maybe_id")]
     pub event_id: Option<String>,
+    /// The names of the alerts.
+    #[serde(skip)]
+    pub alerts: Vec<String>,
+    /// Whether Sentry recorded the firing; otherwise it is a guess from the list of issues.
+    #[serde(skip)]
+    pub is_exact: bool,
+    /// Whether the legacy plugin would have sent it.
+    #[serde(skip)]
+    pub by_plugin: bool,
 }
 
 impl<'de> Deserialize<'de> for SentryIssue {
@@ -133,7 +142,7 @@ mod tests {
         let fired = |event: Value| {
             let row =
                 json!({"group": {"id": "7"}, "count": 2, "lastTriggered": "2026-11-26T10:00:00Z", "eventId": event});
-            serde_json::from_value::<FiredIssue>(row).unwrap().event_id
+            serde_json::from_value::<Firing>(row).unwrap().event_id
         };
         assert_eq!(fired(json!(null)), None);
         assert_eq!(fired(json!(12)).as_deref(), Some("12"));
