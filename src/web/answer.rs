@@ -10,7 +10,7 @@ use crate::pagerduty::{EventType, IncidentKey};
 /// The body of a response to a webhook. Its field names are a contract.
 #[derive(Debug, Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
-pub enum Answer<'a> {
+pub enum AnswerBody<'a> {
     /// The event is committed to the queue.
     Queued {
         /// The incident it belongs to.
@@ -44,14 +44,14 @@ pub enum Answer<'a> {
 /// The labels under which a webhook's response is counted. They are passed to the counting middleware in the extensions
 /// of the response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Counted {
+pub struct WebhookLabels {
     /// Where the webhook came from.
     pub source: WebhookSource,
     /// How it was answered.
     pub answered: WebhookAnswer,
 }
 
-impl Counted {
+impl WebhookLabels {
     /// Attaches these labels to `response`, so that it is counted under them.
     pub(super) fn attach(self, response: HttpResponse) -> HttpResponse {
         let mut response = response;
@@ -64,25 +64,25 @@ impl Counted {
 #[must_use]
 pub fn queued(incident_key: &IncidentKey, event_type: EventType, followed_by: Option<EventType>) -> HttpResponse {
     let followed_by = followed_by.map(EventType::as_str);
-    HttpResponse::Accepted().json(Answer::Queued { incident_key, event_type: event_type.as_str(), followed_by })
+    HttpResponse::Accepted().json(AnswerBody::Queued { incident_key, event_type: event_type.as_str(), followed_by })
 }
 
 /// 202: the update of an issue is committed.
 #[must_use]
 pub fn issue_update(incident_key: &IncidentKey, issue: &str) -> HttpResponse {
-    HttpResponse::Accepted().json(Answer::QueuedUpdate { incident_key, issue })
+    HttpResponse::Accepted().json(AnswerBody::QueuedUpdate { incident_key, issue })
 }
 
 /// 202: there is nothing to do.
 #[must_use]
 pub fn ignored(reason: &str) -> HttpResponse {
-    HttpResponse::Accepted().json(Answer::Ignored { reason })
+    HttpResponse::Accepted().json(AnswerBody::Ignored { reason })
 }
 
 /// Returns an error with the status code of `response`.
 #[must_use]
 pub fn error(response: &mut HttpResponseBuilder, reason: &str) -> HttpResponse {
-    response.json(Answer::Error { reason })
+    response.json(AnswerBody::Error { reason })
 }
 
 /// 404.

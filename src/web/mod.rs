@@ -18,6 +18,7 @@ mod probes;
 mod ui;
 mod webhook;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::middleware::from_fn;
@@ -59,7 +60,7 @@ pub struct AppState {
     /// The health of the bridge.
     pub monitor: Monitor,
     /// The memory limit of all bodies together.
-    pub body_memory: BodyMemory,
+    pub body_memory: Arc<BodyMemory>,
     /// The config fingerprint that the status page shows.
     pub config_fingerprint: watch::Sender<Option<String>>,
     /// The bridges that share the queue.

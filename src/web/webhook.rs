@@ -17,8 +17,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::AppState;
-use super::answer::{self, Counted, method_not_allowed, not_found};
-use super::auth::webhook::{Proof, RESOURCE, Unauthorized, hook_signature};
+use super::answer::{self, WebhookLabels, method_not_allowed, not_found};
+use super::auth::webhook::{RESOURCE, Unauthorized, WebhookCredentials, hook_signature};
 use super::auth::{network, peer};
 use super::body::{self, BodyError, Reservation};
 use crate::canary::status::round_trip;
@@ -61,7 +61,7 @@ pub(super) enum WebhookError {
 }
 
 impl WebhookError {
-    fn counted(&self) -> Counted {
+    fn counted(&self) -> WebhookLabels {
         let (source, answered) = match self {
             Self::Unauthorized(error) => return error.counted(),
             Self::NotRead(BodyError::NoMemory) => (WebhookSource::Unknown, WebhookAnswer::Unavailable),
@@ -71,7 +71,7 @@ impl WebhookError {
             Self::WrongPath => (WebhookSource::Unknown, WebhookAnswer::NotFound),
             Self::WrongMethod => (WebhookSource::Unknown, WebhookAnswer::WrongMethod),
         };
-        Counted { source, answered }
+        WebhookLabels { source, answered }
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn count<B: MessageBody>(
     let received_at = Utc::now();
     let response = next.call(request).await?;
     let counted = response.response().extensions().get().copied();
-    if let Some(Counted { source, answered }) = counted {
+    if let Some(WebhookLabels { source, answered }) = counted {
         state.metrics.webhook(source, answered, received_at);
     }
     Ok(response)
@@ -143,8 +143,8 @@ pub(super) async fn dispatch(
         return Err(wrong_method(&request));
     }
     let token = in_path.map(|token| percent_decode_str(token).decode_utf8_lossy());
-    let proof = state.authentication.authenticate(token.as_deref(), request.headers());
-    receive(proof.map_err(|error| error.logged(&request))?, &request, payload, &state).await
+    let credentials = state.authentication.authenticate(token.as_deref(), request.headers());
+    receive(credentials.map_err(|error| error.logged(&request))?, &request, payload, &state).await
 }
 
 /// Returns the token after `/sentry` in a path, if there is one. Ignores a trailing slash, so that it does not cost an
@@ -156,14 +156,14 @@ fn token_in(rest_of_path: &str) -> Option<&str> {
 
 /// Handles a webhook after its headers were checked: reads the body, decides, enqueues and responds.
 async fn receive(
-    proof: Proof,
+    credentials: WebhookCredentials,
     request: &HttpRequest,
     mut payload: Payload,
     state: &AppState,
 ) -> Result<HttpResponse, WebhookError> {
     let received_at = Utc::now();
     let headers = request.headers();
-    let (body, reservation) = read(request, &mut payload, state, proof, received_at).await?;
+    let (body, reservation) = read(request, &mut payload, state, credentials, received_at).await?;
     let parsing = state.body_memory.parse(body.len()).await;
 
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -173,7 +173,7 @@ async fn receive(
         idempotency_key: text(IDEMPOTENCY_KEY),
         sent_at: sent_at(headers),
         body: &body,
-        is_signed: proof.needs_signature(),
+        is_signed: credentials.needs_signature(),
         received_at,
     };
     let (decision, generation) = state.ingest.decide_with_generation(&webhook);
@@ -243,10 +243,10 @@ async fn read(
     request: &HttpRequest,
     payload: &mut Payload,
     state: &AppState,
-    proof: Proof,
+    credentials: WebhookCredentials,
     received_at: DateTime<Utc>,
 ) -> Result<(Bytes, Reservation), WebhookError> {
-    let mut reservation = state.body_memory.open(proof.has_token());
+    let mut reservation = state.body_memory.open(credentials.has_token());
     let body = match body::read(request, payload, state.max_body, Some(&mut reservation)).await {
         Ok(body) => body,
         Err(error) => {
@@ -254,15 +254,15 @@ async fn read(
             if error == BodyError::NoMemory {
                 body::discard(payload).await;
             }
-            log_not_read(error, proof);
+            log_not_read(error, credentials);
             return Err(WebhookError::NotRead(error));
         }
     };
-    if proof.needs_signature() && !state.authentication.is_signed(request.headers(), &body) {
+    if credentials.needs_signature() && !state.authentication.is_signed(request.headers(), &body) {
         if let Some(peer) = peer(request) {
             state.metrics.wrong_signature_from(peer);
         }
-        hold(request, state, proof, body, reservation, received_at).await;
+        hold(request, state, credentials, body, reservation, received_at).await;
         return Err(Unauthorized::WrongSignature.logged(request).into());
     }
     reservation.mark_authenticated();
@@ -274,7 +274,7 @@ async fn read(
 async fn hold(
     request: &HttpRequest,
     state: &AppState,
-    proof: Proof,
+    credentials: WebhookCredentials,
     body: Bytes,
     reservation: Reservation,
     received_at: DateTime<Utc>,
@@ -282,7 +282,7 @@ async fn hold(
     let headers = request.headers();
     let Some(signature) = hook_signature(headers).filter(|_| !body.is_empty()) else { return };
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let sender = if proof.has_token() {
+    let sender = if credentials.has_token() {
         HeldSender::Token
     } else {
         HeldSender::Network(peer(request).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), network))
@@ -325,9 +325,9 @@ async fn hold(
     log!(line.level, "a webhook with a wrong signature is not held: {not_held}{line}");
 }
 
-fn log_not_read(error: BodyError, proof: Proof) {
+fn log_not_read(error: BodyError, credentials: WebhookCredentials) {
     // Without a token, nothing shows that the lost webhook is an alert.
-    let is_lost = error == BodyError::NoMemory && proof.has_token();
+    let is_lost = error == BodyError::NoMemory && credentials.has_token();
     let level = if is_lost { Level::Error } else { Level::Warn };
     let line = throttle::line(format!("webhooks were not read and answered {}", error.status().as_u16()), level);
     log!(line.level, "a webhook was not read: {error}{line}");
@@ -341,7 +341,7 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 fn ignored(source: WebhookSource, reason: Ignored) -> HttpResponse {
     let line = throttle::line(format!("webhooks were ignored: {reason}"), Level::Info);
     log!(line.level, "a webhook was ignored: {reason}{line}");
-    Counted { source, answered: WebhookAnswer::Ignored }.attach(answer::ignored(&reason.to_string()))
+    WebhookLabels { source, answered: WebhookAnswer::Ignored }.attach(answer::ignored(&reason.to_string()))
 }
 
 /// Responds once the return of the canary is committed, as for an alert, so that the canary tests the commit, too.
@@ -369,7 +369,7 @@ async fn canary(
         }
     }
     let response = answer::ignored(&Ignored::Canary(id).to_string());
-    Ok(Counted { source, answered: WebhookAnswer::Canary }.attach(response))
+    Ok(WebhookLabels { source, answered: WebhookAnswer::Canary }.attach(response))
 }
 
 /// Responds once the event is committed to the queue.
@@ -398,7 +398,7 @@ async fn commit(state: &AppState, enqueue: Box<Enqueue>, source: WebhookSource) 
         }
     }
     let response = answer::queued(&incident_key, event_type, followed_by);
-    Ok(Counted { source, answered: WebhookAnswer::Queued }.attach(response))
+    Ok(WebhookLabels { source, answered: WebhookAnswer::Queued }.attach(response))
 }
 
 /// Returns what is kept of a rejected webhook, still without its body: everything that is needed to decide about it

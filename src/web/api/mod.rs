@@ -25,8 +25,8 @@ use thiserror::Error;
 
 use self::operations::ApiOperation;
 use super::AppState;
-use super::answer::{Answer, not_found};
-use super::auth::admin::Refusal;
+use super::answer::{AnswerBody, not_found};
+use super::auth::admin::AdminAuthError;
 use super::auth::peer;
 use super::body::BodyError;
 use crate::printable;
@@ -43,7 +43,7 @@ enum ApiError {
     Disabled,
     /// 401 or 429.
     #[error("{}", refused(*.0))]
-    Unauthorized(Refusal),
+    Unauthorized(AdminAuthError),
     /// 400.
     #[error("{0}")]
     BadRequest(String),
@@ -64,13 +64,13 @@ enum ApiError {
     Queue(#[from] QueueError),
 }
 
-fn refused(refusal: Refusal) -> Cow<'static, str> {
+fn refused(refusal: AdminAuthError) -> Cow<'static, str> {
     match refusal {
-        Refusal::Missing => {
+        AdminAuthError::Missing => {
             Cow::Borrowed("the admin token is missing: send one of BRIDGE_ADMIN_TOKEN as `Authorization: Bearer TOKEN`")
         }
-        Refusal::Wrong => Cow::Borrowed("the admin token is wrong: send one of BRIDGE_ADMIN_TOKEN"),
-        Refusal::Limited(_) => Cow::Owned(format!(
+        AdminAuthError::Wrong => Cow::Borrowed("the admin token is wrong: send one of BRIDGE_ADMIN_TOKEN"),
+        AdminAuthError::Limited(_) => Cow::Owned(format!(
             "the admin token is wrong, and too many wrong ones were sent: wait {} s",
             seconds(refusal)
         )),
@@ -85,8 +85,8 @@ fn not_read(error: BodyError) -> String {
 }
 
 /// How many seconds a refused caller has to wait.
-fn seconds(refusal: Refusal) -> u64 {
-    let Refusal::Limited(wait) = refusal else { return 0 };
+fn seconds(refusal: AdminAuthError) -> u64 {
+    let AdminAuthError::Limited(wait) = refusal else { return 0 };
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
@@ -94,8 +94,8 @@ impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Disabled | Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Unauthorized(Refusal::Missing | Refusal::Wrong) => StatusCode::UNAUTHORIZED,
-            Self::Unauthorized(Refusal::Limited(_)) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unauthorized(AdminAuthError::Missing | AdminAuthError::Wrong) => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized(AdminAuthError::Limited(_)) => StatusCode::TOO_MANY_REQUESTS,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
@@ -109,7 +109,7 @@ impl ResponseError for ApiError {
         match self {
             // The same response as for any unknown address, so that it reveals nothing.
             Self::Disabled => return not_found(),
-            Self::Unauthorized(limited @ Refusal::Limited(_)) => {
+            Self::Unauthorized(limited @ AdminAuthError::Limited(_)) => {
                 response.insert_header((RETRY_AFTER, seconds(*limited)));
             }
             Self::Unauthorized(_) => {
@@ -121,7 +121,7 @@ impl ResponseError for ApiError {
             Self::Queue(error) => error!("/api could not be answered: {error}"),
             Self::BadRequest(_) | Self::NotFound(_) | Self::Conflict(_) | Self::NotRead(_) => {}
         }
-        json_response(&mut response, written(&Answer::Error { reason: &self.to_string() }))
+        json_response(&mut response, written(&AnswerBody::Error { reason: &self.to_string() }))
     }
 }
 

@@ -15,27 +15,27 @@ use chrono::{DateTime, TimeDelta, Utc};
 use log::warn;
 use tokio::sync::watch;
 
-use super::session::{Ended, Session, SessionKey, cookies};
+use super::session::{EndedSessions, Session, SessionKey, cookies};
 use super::{bearer, network};
 use crate::config::AccessToken;
 
 /// The admin tokens, and the sessions that were begun with them. By default there is no token, and nobody is authenticated.
 #[derive(Debug)]
 pub struct AdminAuth {
-    secrets: watch::Sender<Arc<Secrets>>,
-    attempts: Mutex<Attempts>,
-    ended: Mutex<Ended>,
+    secrets: watch::Sender<Arc<AdminSecrets>>,
+    attempts: Mutex<FailedAttempts>,
+    ended: Mutex<EndedSessions>,
 }
 
 #[derive(Debug)]
-struct Secrets {
+struct AdminSecrets {
     tokens: Vec<AccessToken>,
     key: SessionKey,
 }
 
 /// Why a request is not authenticated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Refusal {
+pub enum AdminAuthError {
     /// There is no token in the request.
     Missing,
     /// The token is wrong.
@@ -55,16 +55,16 @@ impl AdminAuth {
     /// tokens are replaced, so that revoking a token ends all sessions.
     #[must_use]
     pub fn new(tokens: Vec<AccessToken>, secret: [u8; 32]) -> Self {
-        let secrets = watch::Sender::new(Arc::new(Secrets { tokens, key: SessionKey::new(&secret) }));
+        let secrets = watch::Sender::new(Arc::new(AdminSecrets { tokens, key: SessionKey::new(&secret) }));
         Self { secrets, attempts: Mutex::default(), ended: Mutex::default() }
     }
 
     /// Accepts these tokens from now on, and no others. All sessions end, because they were signed with the old secret.
     pub fn replace(&self, tokens: Vec<AccessToken>, secret: [u8; 32]) {
-        self.secrets.send_replace(Arc::new(Secrets { tokens, key: SessionKey::new(&secret) }));
+        self.secrets.send_replace(Arc::new(AdminSecrets { tokens, key: SessionKey::new(&secret) }));
     }
 
-    fn secrets(&self) -> Arc<Secrets> {
+    fn secrets(&self) -> Arc<AdminSecrets> {
         Arc::clone(&self.secrets.borrow())
     }
 
@@ -79,8 +79,8 @@ impl AdminAuth {
     /// # Errors
     ///
     /// When it carries none or a wrong one.
-    pub fn bearer(&self, headers: &HeaderMap, peer: Option<IpAddr>, now: DateTime<Utc>) -> Result<(), Refusal> {
-        self.verify(bearer(headers).ok_or(Refusal::Missing)?, peer, now)
+    pub fn bearer(&self, headers: &HeaderMap, peer: Option<IpAddr>, now: DateTime<Utc>) -> Result<(), AdminAuthError> {
+        self.verify(bearer(headers).ok_or(AdminAuthError::Missing)?, peer, now)
     }
 
     /// Begins a session for a client with a correct token. The random bytes `id` identify the session.
@@ -94,7 +94,7 @@ impl AdminAuth {
         peer: Option<IpAddr>,
         now: DateTime<Utc>,
         id: [u8; 16],
-    ) -> Result<Session, Refusal> {
+    ) -> Result<Session, AdminAuthError> {
         self.verify(token.trim(), peer, now)?;
         Ok(self.secrets().key.begin(id, now))
     }
@@ -112,11 +112,11 @@ impl AdminAuth {
         self.ended().end(session);
     }
 
-    fn ended(&self) -> MutexGuard<'_, Ended> {
+    fn ended(&self) -> MutexGuard<'_, EndedSessions> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn verify(&self, token: &str, peer: Option<IpAddr>, now: DateTime<Utc>) -> Result<(), Refusal> {
+    fn verify(&self, token: &str, peer: Option<IpAddr>, now: DateTime<Utc>) -> Result<(), AdminAuthError> {
         // All tokens are compared, each in constant time.
         if self.secrets().tokens.iter().fold(false, |right, one| one.matches(token.as_bytes()) | right) {
             return Ok(());
@@ -126,10 +126,10 @@ impl AdminAuth {
         match attempts.failed(peer, now) {
             Ok(()) => {
                 warn!(peer:%; "a wrong admin token was tried");
-                Err(Refusal::Wrong)
+                Err(AdminAuthError::Wrong)
             }
             // Not logged, so that a client cannot fill the log.
-            Err(wait) => Err(Refusal::Limited(wait)),
+            Err(wait) => Err(AdminAuthError::Limited(wait)),
         }
     }
 }
@@ -138,13 +138,13 @@ impl AdminAuth {
 ///
 /// It takes little memory however many peers there are, because it counts no more of them than the total limit allows.
 #[derive(Debug, Default)]
-struct Attempts {
+struct FailedAttempts {
     begun_at: DateTime<Utc>,
     total: u32,
     by_peer: HashMap<IpAddr, u32>,
 }
 
-impl Attempts {
+impl FailedAttempts {
     /// How many wrong tokens of one peer are answered 401 in a minute.
     const PER_PEER: u32 = 5;
 
@@ -197,22 +197,22 @@ mod tests {
         let ask = |value: &str| admin().bearer(&with(AUTHORIZATION, value), PEER, now);
         assert_eq!(ask(&format!("Bearer {TOKEN}")), Ok(()));
         assert_eq!(ask(&format!("bearer  {TOKEN}")), Ok(()));
-        assert_eq!(ask(&format!("Bearer {TOKEN}0")), Err(Refusal::Wrong));
-        assert_eq!(ask("Bearer "), Err(Refusal::Wrong));
+        assert_eq!(ask(&format!("Bearer {TOKEN}0")), Err(AdminAuthError::Wrong));
+        assert_eq!(ask("Bearer "), Err(AdminAuthError::Wrong));
         for other in [format!("Basic {TOKEN}"), TOKEN.to_owned(), "Bearer".to_owned()] {
-            assert_eq!(ask(&other), Err(Refusal::Missing), "{other}");
+            assert_eq!(ask(&other), Err(AdminAuthError::Missing), "{other}");
         }
-        assert_eq!(admin().bearer(&HeaderMap::new(), PEER, now), Err(Refusal::Missing));
+        assert_eq!(admin().bearer(&HeaderMap::new(), PEER, now), Err(AdminAuthError::Missing));
     }
 
     #[test]
     fn wrong_tokens_are_limited_and_the_right_one_never_is() {
         let (admin, now) = (admin(), DateTime::UNIX_EPOCH);
         let guess = || admin.log_in("a-guess", PEER, now, [0; 16]).unwrap_err();
-        for _ in 0..Attempts::PER_PEER {
-            assert_eq!(guess(), Refusal::Wrong);
+        for _ in 0..FailedAttempts::PER_PEER {
+            assert_eq!(guess(), AdminAuthError::Wrong);
         }
-        assert_eq!(guess(), Refusal::Limited(Duration::from_mins(1)));
+        assert_eq!(guess(), AdminAuthError::Limited(Duration::from_mins(1)));
         assert!(admin.log_in(&format!(" {TOKEN}\n"), PEER, now, [0; 16]).is_ok());
         assert_eq!(admin.bearer(&with(AUTHORIZATION, &format!("Bearer {TOKEN}")), PEER, now), Ok(()));
     }
@@ -226,7 +226,7 @@ mod tests {
         assert!(admin.session(&headers, now).is_some());
         admin.replace(AccessToken::parse_list("the-next-admin-token").unwrap(), [8; 32]);
         assert_eq!(admin.session(&headers, now), None);
-        assert_eq!(admin.log_in(TOKEN, PEER, now, [2; 16]).unwrap_err(), Refusal::Wrong);
+        assert_eq!(admin.log_in(TOKEN, PEER, now, [2; 16]).unwrap_err(), AdminAuthError::Wrong);
         assert!(admin.log_in("the-next-admin-token", PEER, now, [3; 16]).is_ok());
     }
 
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_peer_has_five_a_minute_and_others_have_theirs() {
-        let mut attempts = Attempts::default();
+        let mut attempts = FailedAttempts::default();
         for second in 0..5 {
             assert_eq!(attempts.failed(peer("192.0.2.1"), at(100 + second)), Ok(()));
         }
@@ -264,9 +264,9 @@ mod tests {
 
     #[test]
     fn all_together_have_a_hundred_a_minute_and_no_more_are_remembered() {
-        let mut attempts = Attempts::default();
+        let mut attempts = FailedAttempts::default();
         for host in 0..100_000_u32 {
-            let expected = if host < Attempts::IN_TOTAL { Ok(()) } else { Err(Duration::from_mins(1)) };
+            let expected = if host < FailedAttempts::IN_TOTAL { Ok(()) } else { Err(Duration::from_mins(1)) };
             assert_eq!(attempts.failed(IpAddr::V4(host.into()), at(0)), expected);
         }
         assert_eq!(attempts.by_peer.len(), 100);
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_host_with_many_addresses_is_one_peer() {
-        let mut attempts = Attempts::default();
+        let mut attempts = FailedAttempts::default();
         for host in 1..=5 {
             assert_eq!(attempts.failed(peer(&format!("2001:db8::{host}")), at(0)), Ok(()));
         }
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_locks_nobody_out() {
-        let mut attempts = Attempts::default();
+        let mut attempts = FailedAttempts::default();
         for _ in 0..6 {
             let _ = attempts.failed(peer("192.0.2.1"), at(1_000));
         }

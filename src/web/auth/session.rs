@@ -42,13 +42,13 @@ pub struct Session {
 
 /// The sessions that were ended by logging out; their cookies would be valid until their twelve hours are over.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct EndedSessions {
     ids: HashMap<[u8; 16], DateTime<Utc>>,
     /// Every session that would expire by then counts as ended.
     until: Option<DateTime<Utc>>,
 }
 
-impl Ended {
+impl EndedSessions {
     /// How many are kept at most. Beyond that, every session that began no later than the newest of them is ended.
     const MOST: usize = 10_000;
 
@@ -227,13 +227,13 @@ mod tests {
             id[..4].copy_from_slice(&number.to_be_bytes());
             key.begin(id, now)
         };
-        let most = u32::try_from(Ended::MOST).unwrap();
-        let mut ended = Ended::default();
+        let most = u32::try_from(EndedSessions::MOST).unwrap();
+        let mut ended = EndedSessions::default();
         for number in 0..3 * most {
             ended.end(&session(number, NOW));
         }
         assert!((0..3 * most).step_by(997).all(|number| ended.has(&session(number, NOW))));
-        assert!(ended.ids.len() <= Ended::MOST);
+        assert!(ended.ids.len() <= EndedSessions::MOST);
         assert!(!ended.has(&session(3 * most, NOW + TimeDelta::seconds(1))), "what began later goes on");
     }
 

@@ -15,7 +15,7 @@ use crate::config::{AccessToken, SigningSecret};
 use crate::logging::throttle;
 use crate::metrics::{WebhookAnswer, WebhookSource};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
-use crate::web::answer::{self, Counted};
+use crate::web::answer::{self, WebhookLabels};
 
 /// The header by which Sentry's integration platform names the kind of a webhook.
 pub const RESOURCE: &str = "Sentry-Hook-Resource";
@@ -23,17 +23,17 @@ pub const RESOURCE: &str = "Sentry-Hook-Resource";
 /// The secrets that authenticate a webhook, which may be replaced at any moment. Without any, no webhook is
 /// authenticated.
 #[derive(Debug)]
-pub struct Authentication(watch::Sender<Arc<Secrets>>);
+pub struct Authentication(watch::Sender<Arc<WebhookSecrets>>);
 
 #[derive(Debug)]
-struct Secrets {
+struct WebhookSecrets {
     tokens: Vec<AccessToken>,
     client_secrets: Vec<SigningSecret>,
 }
 
 /// What the sender of a webhook has proven before its body is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Proof {
+pub enum WebhookCredentials {
     /// A correct token; no signature is needed.
     Token,
     /// A correct token, and the body has to match its signature.
@@ -66,17 +66,17 @@ impl Authentication {
     /// Accepts any of `tokens`, and signatures by any of `secrets`.
     #[must_use]
     pub fn new(tokens: Vec<AccessToken>, secrets: Vec<SigningSecret>) -> Self {
-        Self(watch::Sender::new(Arc::new(Secrets { tokens, client_secrets: secrets })))
+        Self(watch::Sender::new(Arc::new(WebhookSecrets { tokens, client_secrets: secrets })))
     }
 
     /// Accepts these secrets from now on, and no others. Requests that are already being handled may still be checked
     /// with the old ones.
     pub fn replace(&self, tokens: Vec<AccessToken>, secrets: Vec<SigningSecret>) {
-        self.0.send_replace(Arc::new(Secrets { tokens, client_secrets: secrets }));
+        self.0.send_replace(Arc::new(WebhookSecrets { tokens, client_secrets: secrets }));
     }
 
     /// Returns the current secrets. The lock is held only while the handle is cloned, not while the secrets are used.
-    fn secrets(&self) -> Arc<Secrets> {
+    fn secrets(&self) -> Arc<WebhookSecrets> {
         Arc::clone(&self.0.borrow())
     }
 
@@ -86,7 +86,7 @@ impl Authentication {
     /// # Errors
     ///
     /// When the request cannot be authenticated, whatever its body is.
-    pub fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<Proof, Unauthorized> {
+    pub fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<WebhookCredentials, Unauthorized> {
         self.secrets().authenticate(in_path, headers)
     }
 
@@ -98,8 +98,8 @@ impl Authentication {
     }
 }
 
-impl Secrets {
-    fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<Proof, Unauthorized> {
+impl WebhookSecrets {
+    fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<WebhookCredentials, Unauthorized> {
         let from_sentrys_pages = headers.contains_key(APP_SIGNATURE);
         let has_token = match in_path {
             // Sentry uses the path from the integration's schema instead of the webhook's path.
@@ -114,11 +114,11 @@ impl Secrets {
             return Err(Unauthorized::WrongToken);
         }
         match (has_token, self.must_be_signed(headers)) {
-            (true, false) => Ok(Proof::Token),
+            (true, false) => Ok(WebhookCredentials::Token),
             (false, false) => Err(Unauthorized::WrongToken),
             (_, true) if signatures(headers).next().is_none() => Err(Unauthorized::Unsigned),
-            (true, true) => Ok(Proof::TokenAndSignature),
-            (false, true) => Ok(Proof::Signature),
+            (true, true) => Ok(WebhookCredentials::TokenAndSignature),
+            (false, true) => Ok(WebhookCredentials::Signature),
         }
     }
 
@@ -141,7 +141,7 @@ impl Secrets {
     }
 }
 
-impl Proof {
+impl WebhookCredentials {
     /// Whether a token was correct.
     #[must_use]
     pub fn has_token(self) -> bool {
@@ -173,13 +173,13 @@ impl Unauthorized {
 
     /// The labels under which the response is counted.
     #[must_use]
-    pub fn counted(self) -> Counted {
+    pub fn counted(self) -> WebhookLabels {
         let answered = match self {
             Self::WrongToken => WebhookAnswer::WrongToken,
             Self::Unsigned => WebhookAnswer::Unsigned,
             Self::WrongSignature => WebhookAnswer::WrongSignature,
         };
-        Counted { source: WebhookSource::Unknown, answered }
+        WebhookLabels { source: WebhookSource::Unknown, answered }
     }
 }
 

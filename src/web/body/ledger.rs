@@ -15,13 +15,13 @@ const SLOW: Duration = Duration::from_secs(5);
 
 /// All bodies and what they hold.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct BodyLedger {
     /// The most that all bodies together may hold, in bytes.
     total: usize,
     /// The part of it that bodies larger than [`SMALL`] may hold, in bytes.
     large: usize,
     /// In order of age, because the numbers only increase.
-    bodies: BTreeMap<u64, Body>,
+    bodies: BTreeMap<u64, BodyEntry>,
     held: usize,
     held_large: usize,
     /// The memory for large bodies that authenticated bodies wait for, in bytes. Unauthenticated bodies may not take it
@@ -31,7 +31,7 @@ pub(super) struct Ledger {
 }
 
 #[derive(Debug)]
-struct Body {
+struct BodyEntry {
     bytes: usize,
     claimed: usize,
     authenticated: bool,
@@ -53,13 +53,13 @@ pub(super) enum Grant {
     Evicted,
 }
 
-impl Body {
+impl BodyEntry {
     fn large_bytes(&self) -> usize {
         if self.bytes > SMALL { self.bytes } else { 0 }
     }
 }
 
-impl Ledger {
+impl BodyLedger {
     /// Bodies that are not small may hold `large` bytes, and all together `small` bytes more.
     pub(super) fn new(small: usize, large: usize) -> Self {
         let total = small.saturating_add(large);
@@ -70,7 +70,8 @@ impl Ledger {
     pub(super) fn open(&mut self, authenticated: bool, now: Duration, evicted: Arc<Notify>) -> u64 {
         let id = self.next;
         self.next += 1;
-        let body = Body { bytes: 0, claimed: 0, authenticated, reading_since: Some(now), is_evicted: false, evicted };
+        let body =
+            BodyEntry { bytes: 0, claimed: 0, authenticated, reading_since: Some(now), is_evicted: false, evicted };
         self.bodies.insert(id, body);
         id
     }
@@ -83,9 +84,9 @@ impl Ledger {
         let after = body.bytes.saturating_add(bytes);
         let large = if after > SMALL { after - before } else { 0 };
         let claimed = if authenticated { 0 } else { self.claimed };
-        let wanted = Wanted { bytes, large, claimed };
+        let request = MemoryRequest { bytes, large, claimed };
 
-        if self.fits(&wanted, 0, 0) {
+        if self.fits(&request, 0, 0) {
             if let Some(body) = self.bodies.get_mut(&id) {
                 body.bytes = after;
             }
@@ -93,7 +94,7 @@ impl Ledger {
             self.held_large += large;
             return Grant::Granted;
         }
-        if let Some(victims) = self.victims(&wanted, authenticated, now) {
+        if let Some(victims) = self.victims(&request, authenticated, now) {
             if victims.contains(&id) {
                 self.evict(id);
                 return Grant::Evicted;
@@ -109,27 +110,27 @@ impl Ledger {
         Grant::NotYet
     }
 
-    /// Whether `wanted` fits once `leaving` bytes are released, `leaving_large` of which are held by large bodies.
-    fn fits(&self, wanted: &Wanted, leaving: usize, leaving_large: usize) -> bool {
-        let all = self.held - leaving + wanted.bytes <= self.total;
-        let large = (self.held_large - leaving_large).saturating_add(wanted.large).saturating_add(wanted.claimed);
-        all && (wanted.large == 0 || large <= self.large)
+    /// Whether `request` fits once `leaving` bytes are released, `leaving_large` of which are held by large bodies.
+    fn fits(&self, request: &MemoryRequest, leaving: usize, leaving_large: usize) -> bool {
+        let all = self.held - leaving + request.bytes <= self.total;
+        let large = (self.held_large - leaving_large).saturating_add(request.large).saturating_add(request.claimed);
+        all && (request.large == 0 || large <= self.large)
     }
 
-    /// Returns the bodies to evict, in addition to those that are already evicted, so that `wanted` fits; `None` if that
+    /// Returns the bodies to evict, in addition to those that are already evicted, so that `request` fits; `None` if that
     /// would not make enough room.
-    fn victims(&self, wanted: &Wanted, for_authenticated: bool, now: Duration) -> Option<Vec<u64>> {
+    fn victims(&self, request: &MemoryRequest, for_authenticated: bool, now: Duration) -> Option<Vec<u64>> {
         let evicted = self.bodies.values().filter(|body| body.is_evicted);
         let (mut leaving, mut leaving_large) =
             evicted.fold((0, 0), |(all, large), body| (all + body.bytes, large + body.large_bytes()));
-        let is_slow = |body: &Body| body.reading_since.is_some_and(|since| now.saturating_sub(since) > SLOW);
+        let is_slow = |body: &BodyEntry| body.reading_since.is_some_and(|since| now.saturating_sub(since) > SLOW);
         // First the unauthenticated bodies, oldest first; then authenticated bodies that take longer than Sentry waits.
         let unauthenticated = self.bodies.iter().filter(|(_, body)| !body.authenticated);
         let slow = self.bodies.iter().filter(|(_, body)| body.authenticated && for_authenticated && is_slow(body));
         let mut candidates = unauthenticated.chain(slow).filter(|(_, body)| !body.is_evicted && body.bytes > 0);
         let mut victims = Vec::new();
-        while !self.fits(wanted, leaving, leaving_large) {
-            let is_total_full = self.held - leaving + wanted.bytes > self.total;
+        while !self.fits(request, leaving, leaving_large) {
+            let is_total_full = self.held - leaving + request.bytes > self.total;
             let (id, body) = candidates.find(|(_, body)| is_total_full || body.bytes > SMALL)?;
             leaving += body.bytes;
             leaving_large += body.large_bytes();
@@ -172,7 +173,7 @@ impl Ledger {
 }
 
 /// The memory to reserve.
-struct Wanted {
+struct MemoryRequest {
     /// The size in bytes.
     bytes: usize,
     /// How many bytes it adds to those that large bodies hold.
@@ -189,21 +190,21 @@ mod tests {
     const START: Duration = Duration::ZERO;
 
     /// Room for ten MiB of large bodies and one MiB more.
-    fn ledger() -> Ledger {
-        Ledger::new(MIB, 10 * MIB)
+    fn ledger() -> BodyLedger {
+        BodyLedger::new(MIB, 10 * MIB)
     }
 
-    fn open(ledger: &mut Ledger, proven: bool) -> u64 {
+    fn open(ledger: &mut BodyLedger, proven: bool) -> u64 {
         ledger.open(proven, START, Arc::default())
     }
 
-    fn holding(ledger: &mut Ledger, proven: bool, bytes: usize) -> u64 {
+    fn holding(ledger: &mut BodyLedger, proven: bool, bytes: usize) -> u64 {
         let id = open(ledger, proven);
         assert_eq!(ledger.take(id, bytes, START), Grant::Granted);
         id
     }
 
-    fn evicted(ledger: &Ledger) -> Vec<u64> {
+    fn evicted(ledger: &BodyLedger) -> Vec<u64> {
         ledger.bodies.iter().filter(|(_, body)| body.is_evicted).map(|(id, _)| *id).collect()
     }
 

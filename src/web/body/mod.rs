@@ -25,7 +25,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, timeout_at};
 
-use self::ledger::{Grant, Ledger};
+use self::ledger::{BodyLedger, Grant};
 
 /// How long receiving a body may take. Sentry gives up after 5 seconds at most; when memory is scarce, slow bodies are
 /// evicted earlier.
@@ -167,12 +167,9 @@ const WAIT: Duration = Duration::from_millis(500);
 pub const RETRY_AFTER: u64 = 5;
 
 /// The memory limit of all bodies together.
-#[derive(Clone, Debug)]
-pub struct BodyMemory(Arc<Inner>);
-
 #[derive(Debug)]
-struct Inner {
-    ledger: Mutex<Ledger>,
+pub struct BodyMemory {
+    ledger: Mutex<BodyLedger>,
     /// Notified when memory was released.
     freed: Notify,
     /// Large bodies that are being parsed, in KiB.
@@ -184,7 +181,7 @@ struct Inner {
 /// The memory of one body. It is released when this is dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    memory: BodyMemory,
+    memory: Arc<BodyMemory>,
     id: u64,
     evicted: Arc<Notify>,
     reserved: usize,
@@ -196,24 +193,24 @@ impl BodyMemory {
     /// if that is more. At a time, one body of the largest size may be parsed, or several smaller ones of that size in
     /// total.
     #[must_use]
-    pub fn new(max_body: usize) -> Self {
+    pub fn new(max_body: usize) -> Arc<Self> {
         let large = FOR_LARGE.max(max_body.saturating_mul(2));
         let parsing_limit = kib(max_body).max(1);
-        Self(Arc::new(Inner {
-            ledger: Mutex::new(Ledger::new(FOR_SMALL, large)),
+        Arc::new(Self {
+            ledger: Mutex::new(BodyLedger::new(FOR_SMALL, large)),
             freed: Notify::new(),
             parsing: Arc::new(Semaphore::new(parsing_limit as usize)),
             parsing_limit,
             began: Instant::now(),
-        }))
+        })
     }
 
     /// Opens an empty reservation. `authenticated` says whether the sender of the body is already authenticated.
     #[must_use]
-    pub fn open(&self, authenticated: bool) -> Reservation {
+    pub fn open(self: &Arc<Self>, authenticated: bool) -> Reservation {
         let evicted = Arc::new(Notify::new());
-        let id = self.ledger().open(authenticated, self.0.began.elapsed(), Arc::clone(&evicted));
-        Reservation { memory: self.clone(), id, evicted, reserved: 0, is_authenticated: authenticated }
+        let id = self.ledger().open(authenticated, self.began.elapsed(), Arc::clone(&evicted));
+        Reservation { memory: Arc::clone(self), id, evicted, reserved: 0, is_authenticated: authenticated }
     }
 
     /// Waits until a body of `bytes` may be parsed, which takes several times its size in memory. Small bodies do not
@@ -222,13 +219,13 @@ impl BodyMemory {
         if bytes <= SMALL {
             return None;
         }
-        let share = kib(bytes).min(self.0.parsing_limit);
+        let share = kib(bytes).min(self.parsing_limit);
         // The semaphore is never closed.
-        Arc::clone(&self.0.parsing).acquire_many_owned(share).await.ok()
+        Arc::clone(&self.parsing).acquire_many_owned(share).await.ok()
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self) -> MutexGuard<'_, BodyLedger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -249,10 +246,10 @@ impl Reservation {
         }
         let deadline = tokio::time::Instant::now() + WAIT;
         loop {
-            let mut freed = pin!(self.memory.0.freed.notified());
+            let mut freed = pin!(self.memory.freed.notified());
             // From here on no release is missed.
             freed.as_mut().enable();
-            let grant = self.memory.ledger().take(self.id, missing, self.memory.0.began.elapsed());
+            let grant = self.memory.ledger().take(self.id, missing, self.memory.began.elapsed());
             match grant {
                 Grant::Granted => {
                     self.reserved = bytes;
@@ -297,14 +294,14 @@ impl Reservation {
         self.is_authenticated = true;
         self.memory.ledger().mark_authenticated(self.id);
         // Bodies that waited for this body's eviction have to try again, because it is no longer evicted.
-        self.memory.0.freed.notify_waiters();
+        self.memory.freed.notify_waiters();
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.memory.ledger().close(self.id) {
-            self.memory.0.freed.notify_waiters();
+            self.memory.freed.notify_waiters();
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::queue::{
 };
 use crate::web::AppState;
 use crate::web::answer::not_found;
-use crate::web::auth::admin::Refusal;
+use crate::web::auth::admin::AdminAuthError;
 use crate::web::auth::peer;
 use crate::web::auth::session::{FormOrigin, Session, is_https};
 
@@ -273,8 +273,8 @@ pub(super) async fn log_in(request: HttpRequest, form: Form<LogInForm>, state: D
     }
     match state.admin.log_in(&form.token, peer(&request), now, rand::random()) {
         Ok(session) => with_cookie(redirect(next), &session.cookie(is_https(request.headers()))),
-        Err(Refusal::Missing | Refusal::Wrong) => again(StatusCode::UNAUTHORIZED, "The token is wrong."),
-        Err(Refusal::Limited(wait)) => {
+        Err(AdminAuthError::Missing | AdminAuthError::Wrong) => again(StatusCode::UNAUTHORIZED, "The token is wrong."),
+        Err(AdminAuthError::Limited(wait)) => {
             let seconds = wait.as_secs() + 1;
             let problem = format!("Too many wrong tokens. Wait for {seconds} s and try again.");
             let mut answer = again(StatusCode::TOO_MANY_REQUESTS, &problem);
