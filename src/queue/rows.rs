@@ -47,7 +47,7 @@ pub(super) trait TypedRow {
 
     /// The number of the event.
     fn id(&self) -> Result<EventId, ColumnError> {
-        // Only from a damaged index: the error is that of the database, because there is no event to name.
+        // One that cannot be decoded comes from a damaged index. No event can be named then, so the error is the database's.
         self.decode_integer("id")?.map(EventId::new).ok_or(ColumnError::Invalid("id"))
     }
 

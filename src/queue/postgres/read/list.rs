@@ -8,8 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::PostgresReads;
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::postgres::rows::{numbers, stored};
-use crate::queue::reader::{ListReads, MAX_SUMMARIES};
-use crate::queue::reader::{Search, like};
+use crate::queue::reader::{ListReads, MAX_SUMMARIES, Search, like};
 use crate::queue::rows::{self, ColumnError, TypedRow, summaries_from};
 use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
 

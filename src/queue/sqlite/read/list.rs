@@ -7,8 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Pool, SqliteReads};
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::reader::{ListReads, MAX_SUMMARIES};
-use crate::queue::reader::{Search, like};
+use crate::queue::reader::{ListReads, MAX_SUMMARIES, Search, like};
 use crate::queue::rows::{self, TypedRow, summaries_from};
 use crate::queue::sqlite::numbers;
 use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
