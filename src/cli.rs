@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use url::Url;
@@ -14,6 +13,8 @@ use url::Url;
 use crate::config::socket_address;
 use crate::pagerduty::ApiVersion;
 use crate::queue::ItemId;
+use crate::sentry_api::address::WebhookKind;
+use crate::sentry_api::types::AlertSystem;
 
 /// Receives Sentry's webhooks, enqueues each alert on disk and delivers it to PagerDuty.
 #[derive(Debug, Parser)]
@@ -63,17 +64,13 @@ pub enum Command {
         shell: Shell,
     },
     /// Print the manual page, or write those of all commands
-    Man(ManArgs),
+    Man {
+        /// Write a page for each command into this folder
+        #[arg(long, value_name = "FOLDER")]
+        to: Option<PathBuf>,
+    },
     /// Print version, commit and the fingerprint of the settings
     Version,
-}
-
-/// Arguments of `man`.
-#[derive(Args, Debug)]
-pub struct ManArgs {
-    /// Write a page for each command into this folder
-    #[arg(long, value_name = "FOLDER")]
-    pub to: Option<PathBuf>,
 }
 
 /// Arguments of `demo`.
@@ -159,8 +156,8 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
     /// Rate limit, such as `10/s` or `120/m`
-    #[arg(long, value_name = "N/s")]
-    pub rate: Option<Rate>,
+    #[arg(long = "rate", value_name = "N/s", value_parser = interval)]
+    pub interval: Option<Duration>,
     /// Post everything N times
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
@@ -186,7 +183,11 @@ pub enum QueueCommand {
     /// Write everything to a file, one JSON object per line, with service keys and bodies
     Export(QueueExportArgs),
     /// Fill an empty database with the queue that `export --complete` wrote, while no bridge runs on it
-    Import(QueueImportArgs),
+    Import {
+        /// A file that `queue export --complete` wrote; `-` is standard input
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+    },
 }
 
 /// The state of an event or a rejected webhook.
@@ -274,14 +275,6 @@ pub struct QueueExportArgs {
     pub complete: bool,
 }
 
-/// Arguments of `queue import`.
-#[derive(Args, Debug)]
-pub struct QueueImportArgs {
-    /// A file that `queue export --complete` wrote; `-` is standard input
-    #[arg(value_name = "FILE")]
-    pub from: PathBuf,
-}
-
 /// Arguments of `check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
@@ -306,8 +299,8 @@ pub struct AuditArgs {
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
     /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
-    #[arg(long, value_name = "KIND")]
-    pub alerts: Option<Decides>,
+    #[arg(long, value_name = "KIND", value_parser = alert_system())]
+    pub alerts: Option<AlertSystem>,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
@@ -326,8 +319,8 @@ pub struct CatchUpArgs {
     #[arg(long, value_name = "URL")]
     pub bridge: Option<Url>,
     /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
-    #[arg(long, value_name = "KIND")]
-    pub alerts: Option<Decides>,
+    #[arg(long, value_name = "KIND", value_parser = alert_system())]
+    pub alerts: Option<AlertSystem>,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
@@ -372,8 +365,8 @@ pub struct ConnectArgs {
     #[arg(long = "project", value_name = "SLUG")]
     pub projects: Vec<String>,
     /// How Sentry calls the bridge [default: an integration, where this Sentry supports them]
-    #[arg(long, value_name = "WAY")]
-    pub by: Option<By>,
+    #[arg(long, value_name = "WAY", value_parser = webhook_kind())]
+    pub by: Option<WebhookKind>,
     /// Let this existing alert call the bridge too, instead of making a new one
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,
@@ -393,8 +386,8 @@ pub struct ConnectArgs {
     #[arg(long)]
     pub no_test: bool,
     /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
-    #[arg(long, value_name = "KIND")]
-    pub alerts: Option<Decides>,
+    #[arg(long, value_name = "KIND", value_parser = alert_system())]
+    pub alerts: Option<AlertSystem>,
 }
 
 /// What can be set up besides Sentry.
@@ -431,22 +424,22 @@ fn events_api() -> impl TypedValueParser<Value = ApiVersion> {
         .try_map(|name| ApiVersion::parse(&name).ok_or("no version of the Events API"))
 }
 
-/// How Sentry calls the bridge.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum By {
-    /// An internal integration, which also reports resolved issues
-    Integration,
-    /// The legacy WebHooks of each project
-    Legacy,
+/// Parses how Sentry calls the bridge.
+fn webhook_kind() -> impl TypedValueParser<Value = WebhookKind> {
+    PossibleValuesParser::new([
+        PossibleValue::new("integration").help("An internal integration, which also reports resolved issues"),
+        PossibleValue::new("legacy").help("The legacy WebHooks of each project"),
+    ])
+    .map(|name| if name == "legacy" { WebhookKind::Legacy } else { WebhookKind::Integration })
 }
 
-/// What decides whom Sentry notifies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Decides {
-    /// Alert rules of each project, up to about 2025
-    Rules,
-    /// Workflows, on sentry.io and on self-hosted Sentrys from 26.7 on
-    Workflows,
+/// Parses what decides whom Sentry notifies.
+fn alert_system() -> impl TypedValueParser<Value = AlertSystem> {
+    PossibleValuesParser::new([
+        PossibleValue::new("rules").help("Alert rules of each project, up to about 2025"),
+        PossibleValue::new("workflows").help("Workflows, on sentry.io and on self-hosted Sentrys from 26.7 on"),
+    ])
+    .map(|name| if name == "rules" { AlertSystem::Rules } else { AlertSystem::Workflows })
 }
 
 /// Parses an address to listen on, in the format of `BRIDGE_LISTEN`.
@@ -473,38 +466,21 @@ fn after_help() -> String {
     format!("{}\nExit codes: 0 done, 1 something failed, 2 wrong usage or settings.\n", crate::config::help())
 }
 
-/// Posts per second, minute or hour.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    interval: Duration,
-}
-
-impl Rate {
-    /// The time from one post to the next.
-    #[must_use]
-    pub fn interval(self) -> Duration {
-        self.interval
+/// Parses a rate, such as `10/s`, and returns the time from one to the next.
+fn interval(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a rate: write it like 10/s, 120/m or 0.5/s");
+    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let seconds = match unit.trim() {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+    if !(number > 0.0 && number <= 1e6) {
+        return Err(wrong());
     }
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("`{text}` is not a rate: write it like 10/s, 120/m or 0.5/s");
-        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
-        let seconds = match unit.trim() {
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-        if !(number > 0.0 && number <= 1e6) {
-            return Err(wrong());
-        }
-        Duration::try_from_secs_f64(seconds / number).map(|interval| Self { interval }).map_err(|_| wrong())
-    }
+    Duration::try_from_secs_f64(seconds / number).map_err(|_| wrong())
 }
 
 #[cfg(test)]
@@ -525,7 +501,6 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_number_per_second_minute_or_hour() {
-        let interval = |text: &str| text.parse::<Rate>().map(Rate::interval);
         assert_eq!(interval("10/s"), Ok(Duration::from_millis(100)));
         assert_eq!(interval("120/m"), Ok(Duration::from_millis(500)));
         assert_eq!(interval("0.5"), Ok(Duration::from_secs(2)));

@@ -9,16 +9,15 @@ use anyhow::Context;
 use chrono::{SecondsFormat, Utc};
 use serde_json::json;
 
+use super::environment::{ConfiguredSentry, sentry};
 use super::environment::{UsageError, block_on, config_with_placeholders, out};
-use super::sentry::{Sentry, sentry};
-use crate::cli::{AuditArgs, Decides};
+use crate::cli::AuditArgs;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::printable::{self, line};
 use crate::sentry_api::address::BridgeAddress;
 use crate::sentry_api::audit::{AuditSettings, FindingKind, SavedAudit, SentryAudit, audit};
 use crate::sentry_api::inventory::{Inventory, InventoryOptions, read};
-use crate::sentry_api::types::AlertSystem;
 
 /// The maximum number of findings printed about what the token may not see; a token that lacks a scope lacks it for
 /// every project.
@@ -33,7 +32,7 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
     let (config, missing) = config_with_placeholders()?;
     let sentry = sentry(&config)?;
     let saved = args.against.as_deref().map(|path| load(path, &sentry.organization)).transpose()?;
-    let options = InventoryOptions { alerts: args.alerts.map(alerts), hooks: false, new_issues: true };
+    let options = InventoryOptions { alerts: args.alerts, hooks: false, new_issues: true };
     let inventory = block_on(read(&sentry.client, options))?;
     let expected = expected(args, &config, &missing);
     let slugs: BTreeSet<&String> = inventory.projects.iter().map(|project| &project.slug).collect();
@@ -55,14 +54,6 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<ExitCode> {
         print_text(&sentry, &inventory, &found)?;
     }
     Ok(ExitCode::of(found.findings.is_empty()))
-}
-
-/// What decides whom Sentry notifies, as given on the command line.
-pub(super) fn alerts(decides: Decides) -> AlertSystem {
-    match decides {
-        Decides::Rules => AlertSystem::Rules,
-        Decides::Workflows => AlertSystem::Workflows,
-    }
 }
 
 fn expected(args: &AuditArgs, config: &Config, missing: &[&str]) -> AuditSettings {
@@ -87,7 +78,7 @@ fn load(path: &Path, organization: &str) -> anyhow::Result<SavedAudit> {
     Ok(saved)
 }
 
-fn print_json(sentry: &Sentry, inventory: &Inventory, audit: &SentryAudit) -> anyhow::Result<()> {
+fn print_json(sentry: &ConfiguredSentry, inventory: &Inventory, audit: &SentryAudit) -> anyhow::Result<()> {
     let document = json!({
         "sentry": sentry.root,
         "organization": sentry.organization,
@@ -101,7 +92,7 @@ fn print_json(sentry: &Sentry, inventory: &Inventory, audit: &SentryAudit) -> an
     Ok(())
 }
 
-fn print_text(sentry: &Sentry, inventory: &Inventory, audit: &SentryAudit) -> anyhow::Result<()> {
+fn print_text(sentry: &ConfiguredSentry, inventory: &Inventory, audit: &SentryAudit) -> anyhow::Result<()> {
     let mut out = out();
     writeln!(out, "{}, organization {}: {}", sentry.root, sentry.organization, inventory.generation())?;
     writeln!(out, "seen with the token of {}", inventory.identity)?;

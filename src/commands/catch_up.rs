@@ -5,9 +5,8 @@ use std::io::Write;
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use super::audit::alerts;
+use super::environment::sentry;
 use super::environment::{UsageError, block_on, config, config_with_placeholders, out, say};
-use super::sentry::sentry;
 use crate::catch_up::plan::{MissingAlerts, window};
 use crate::catch_up::{CatchUp, CatchUpOutcome};
 use crate::cli::{CatchUpArgs, Since};
@@ -48,7 +47,7 @@ async fn catch_up(args: &CatchUpArgs, config: &Config) -> anyhow::Result<ExitCod
         bridge: &bridge,
         // Running this command means that catch-up is wanted, even if it is off in the bridge.
         mode: if config.catch_up == CatchUpMode::Report { CatchUpMode::Report } else { CatchUpMode::Page },
-        alerts: args.alerts.map(alerts),
+        alerts: args.alerts,
         summary_key: config.alarm_key(),
     };
     let found = run.find(window).await?;

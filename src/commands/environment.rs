@@ -1,13 +1,15 @@
-//! What commands share: the settings, output, runtime and signals of this process.
+//! What commands share: the settings, Sentry's API, output, runtime and signals of this process.
 
 use std::future::Future;
-use std::io::{self, StdoutLock, Write};
+use std::io;
+use std::io::{StdoutLock, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Problem, SecretFiles, Source};
 use crate::printable::Printer;
+use crate::sentry_api::SentryClient;
 
 /// Wrong usage or settings; ends the program with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -92,4 +94,44 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Where the set-up of Sentry's API is described.
+const GUIDE: &str = "docs/sentry.md says how to make the token";
+
+/// The Sentry of this configuration, and its names for printing.
+pub(super) struct ConfiguredSentry {
+    pub(super) client: SentryClient,
+    /// Its root, without the trailing slash.
+    pub(super) root: String,
+    pub(super) organization: String,
+}
+
+/// Creates the client of the configured Sentry.
+///
+/// # Errors
+///
+/// When one of its settings is missing, or the file of certificate authorities cannot be used.
+pub(super) fn sentry(config: &Config) -> anyhow::Result<ConfiguredSentry> {
+    let (url, org, token) = (&config.sentry_url, &config.sentry_org, &config.sentry_api_token);
+    let (Some(url), Some(org), Some(token)) = (url, org, token) else {
+        let names = [
+            ("BRIDGE_SENTRY_URL", url.is_none()),
+            ("BRIDGE_SENTRY_ORG", org.is_none()),
+            ("BRIDGE_SENTRY_API_TOKEN", token.is_none()),
+        ];
+        let missing: Vec<_> = names.into_iter().filter(|(_, missing)| *missing).map(|(name, _)| name).collect();
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        return Err(UsageError(format!(
+            "{} {verb} not set: without them Sentry cannot be asked; {GUIDE}",
+            missing.join(", ")
+        ))
+        .into());
+    };
+    let client = SentryClient::new(url, org, token.clone(), config.sentry_ca_file.as_deref());
+    Ok(ConfiguredSentry {
+        client: client.map_err(|error| UsageError(error.to_string()))?,
+        root: url.as_str().trim_end_matches('/').to_owned(),
+        organization: org.clone(),
+    })
 }

@@ -35,7 +35,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             exit = ExitCode::Failed;
         }
         let description = config.description.as_ref();
-        let show = Show {
+        let show = ExplainOutput {
             ingest: &ingest,
             routes: &routes,
             severity: &config.severity,
@@ -53,7 +53,7 @@ pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What is shown, and how.
-struct Show<'a> {
+struct ExplainOutput<'a> {
     ingest: &'a Ingest,
     routes: &'a Routes,
     severity: &'a [SeverityRule],
@@ -62,7 +62,7 @@ struct Show<'a> {
     keys: bool,
 }
 
-impl Show<'_> {
+impl ExplainOutput<'_> {
     /// The event of a webhook that opens an incident.
     fn trigger(&self, webhook: &Webhook<'_>) -> anyhow::Result<Event> {
         self.ingest.trigger_of(webhook).context("the payload is not an alert")
@@ -90,7 +90,7 @@ fn print_json(
     name: &str,
     webhook: &Webhook<'_>,
     decision: &Decision,
-    show: &Show<'_>,
+    show: &ExplainOutput<'_>,
 ) -> anyhow::Result<()> {
     let event = match decision {
         Decision::Enqueue(enqueue) => match &**enqueue {
@@ -123,7 +123,7 @@ fn print_text(
     name: &str,
     webhook: &Webhook<'_>,
     decision: &Decision,
-    show: &Show<'_>,
+    show: &ExplainOutput<'_>,
 ) -> anyhow::Result<()> {
     writeln!(out, "{}", line(name))?;
     match decision {
@@ -138,7 +138,7 @@ fn print_text(
     Ok(())
 }
 
-fn print_follow_up(out: &mut impl Write, follow_up: &FollowUp, show: &Show<'_>) -> anyhow::Result<()> {
+fn print_follow_up(out: &mut impl Write, follow_up: &FollowUp, show: &ExplainOutput<'_>) -> anyhow::Result<()> {
     // The events differ only in their integration.
     let key = follow_up.fallback.as_ref().unwrap_or(show.routes.default_key());
     for event in show.events(&follow_up.event_for(show.routes.destination(key))) {
@@ -153,7 +153,7 @@ fn print_follow_up(out: &mut impl Write, follow_up: &FollowUp, show: &Show<'_>) 
     Ok(())
 }
 
-fn print_trigger(out: &mut impl Write, webhook: &Webhook<'_>, show: &Show<'_>) -> anyhow::Result<()> {
+fn print_trigger(out: &mut impl Write, webhook: &Webhook<'_>, show: &ExplainOutput<'_>) -> anyhow::Result<()> {
     let event = show.trigger(webhook)?;
     // Routes are matched before anything is redacted, so the payload is parsed again.
     let (alert, _) = webhook.parse().context("the payload is not an alert")?;

@@ -1,26 +1,29 @@
-//! The commands of the program, one file each. `environment` and `payloads` hold what they share.
+//! The commands of the program, one file each, except for what the program says about itself. `environment` and `payloads`
+//! hold what they share.
 
 mod audit;
 mod catch_up;
 mod check;
 mod connect;
 mod demo;
-mod describe;
 mod environment;
 mod explain;
-mod healthcheck;
 mod payloads;
 mod queue;
 mod replay;
 mod sandbox;
-mod sentry;
 mod serve;
 
 use std::io;
+use std::io::Write;
+use std::path::Path;
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 
-use self::environment::{UsageError, say};
+use self::environment::{UsageError, out, say};
+use crate::build_info::BuildInfo;
 use crate::cli::{Cli, Command};
 use crate::config::{Config, Source};
 use crate::exit_code::ExitCode;
@@ -51,7 +54,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let command = cli.command.unwrap_or(Command::Serve);
     let is_serve = matches!(command, Command::Serve) && !cli.version;
     let result = match command {
-        _ if cli.version => describe::version(),
+        _ if cli.version => version(),
         Command::Serve => serve::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Sandbox(args) => sandbox::run(&args),
@@ -62,10 +65,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Connect(args) => connect::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::CatchUp(args) => catch_up::run(&args),
-        Command::Healthcheck => healthcheck::run(),
-        Command::Completions { shell } => describe::completions(shell),
-        Command::Man(args) => describe::man(&args),
-        Command::Version => describe::version(),
+        Command::Healthcheck => serve::healthcheck(),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { to } => man(to.as_deref()),
+        Command::Version => version(),
     };
     // Before anything below is printed, and before the program ends.
     log::logger().flush();
@@ -88,4 +91,38 @@ pub fn run(cli: Cli) -> ExitCode {
             if error.is::<UsageError>() { ExitCode::Usage } else { ExitCode::Failed }
         }
     }
+}
+
+/// Prints version and commit, and the fingerprint of the settings. Wrong settings are no failure here: `check` says what is
+/// wrong with them.
+fn version() -> anyhow::Result<ExitCode> {
+    let config = match Config::from_environment() {
+        Ok(config) => config.fingerprint().to_string(),
+        Err(_) => "none: the settings are incomplete or wrong; `check` says what is".to_owned(),
+    };
+    writeln!(out(), "sentry-pagerduty-bridge {}\nconfig {config}", BuildInfo::current())?;
+    Ok(ExitCode::Done)
+}
+
+/// Prints the completion script for `shell`.
+fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+    // `generate` panics when standard output is closed, so it writes into memory first.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sentry-pagerduty-bridge", &mut script);
+    // For bash, clap_complete 4.6 names a command in two ways when the program's name has a hyphen, and then completes
+    // nothing after it: https://github.com/clap-rs/clap/issues/6421. Where that is fixed, this replaces nothing.
+    let script =
+        String::from_utf8(script)?.replace("sentry__subcmd__pagerduty__subcmd__bridge", "sentry__pagerduty__bridge");
+    out().write_all(script.as_bytes())?;
+    Ok(ExitCode::Done)
+}
+
+/// Prints the manual page, or writes those of all commands, which it refers to, into a folder.
+fn man(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
+    match folder {
+        None => clap_mangen::Man::new(Cli::command()).render(&mut out())?,
+        Some(folder) => clap_mangen::generate_to(Cli::command(), folder)
+            .with_context(|| format!("cannot write the manual pages into {}", folder.display()))?,
+    }
+    Ok(ExitCode::Done)
 }

@@ -10,7 +10,7 @@ use super::environment::UsageError;
 
 /// One body to post, and its name in messages.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Payload {
+pub(super) struct PayloadFile {
     /// The file's path, with a line number when it holds several.
     pub name: String,
     /// The bytes, as they are in the file.
@@ -21,13 +21,13 @@ pub(super) struct Payload {
 ///
 /// A file is one payload, unless its name ends in `.ndjson`: then each line that is not blank is one. In folders only
 /// `.json` and `.ndjson` count. `-` is standard input.
-pub(super) fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
+pub(super) fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<PayloadFile>> {
     let mut payloads = Vec::new();
     for path in paths {
         if path == Path::new("-") {
             let mut body = Vec::new();
             io::stdin().read_to_end(&mut body).context("standard input cannot be read")?;
-            payloads.push(Payload { name: "standard input".to_owned(), body });
+            payloads.push(PayloadFile { name: "standard input".to_owned(), body });
         } else {
             read(path, &mut payloads)?;
         }
@@ -38,7 +38,7 @@ pub(super) fn collect(paths: &[PathBuf]) -> anyhow::Result<Vec<Payload>> {
     Ok(payloads)
 }
 
-fn read(path: &Path, payloads: &mut Vec<Payload>) -> anyhow::Result<()> {
+fn read(path: &Path, payloads: &mut Vec<PayloadFile>) -> anyhow::Result<()> {
     if path.is_dir() {
         let mut entries = fs::read_dir(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -56,11 +56,11 @@ fn read(path: &Path, payloads: &mut Vec<Payload>) -> anyhow::Result<()> {
     }
     let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
     if !has_extension(path, "ndjson") {
-        payloads.push(Payload { name: path.display().to_string(), body: bytes });
+        payloads.push(PayloadFile { name: path.display().to_string(), body: bytes });
         return Ok(());
     }
     let lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
-    payloads.extend(lines.map(|(index, line)| Payload {
+    payloads.extend(lines.map(|(index, line)| PayloadFile {
         name: format!("{}:{}", path.display(), index + 1),
         body: line.trim_ascii().to_vec(),
     }));

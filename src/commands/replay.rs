@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use super::environment::{UsageError, block_on, out, say};
-use super::payloads::{Payload, collect};
+use super::payloads::{PayloadFile, collect};
 use crate::cli::ReplayArgs;
 use crate::config::{Config, SigningSecret, Source};
 use crate::exit_code::ExitCode;
@@ -29,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How the payloads were answered.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct ReplaySummary {
     posted: u64,
     queued: u64,
     ignored: u64,
@@ -71,7 +71,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&summary)?)?;
     } else {
-        let Summary { posted, queued, ignored, refused, unreachable } = summary;
+        let ReplaySummary { posted, queued, ignored, refused, unreachable } = summary;
         let unanswered = if unreachable == 0 { String::new() } else { format!(", {unreachable} not answered") };
         writeln!(out, "{posted} posted: {queued} queued, {ignored} ignored, {refused} refused{unanswered}")?;
     }
@@ -99,16 +99,21 @@ fn client_secret(path: &Path) -> anyhow::Result<SigningSecret> {
     secrets.into_iter().next().ok_or_else(|| UsageError(format!("{path} of --secret-file is empty")).into())
 }
 
-async fn post_all(target: &Url, payloads: &[Payload], args: &ReplayArgs, secret: Option<&SigningSecret>) -> Summary {
+async fn post_all(
+    target: &Url,
+    payloads: &[PayloadFile],
+    args: &ReplayArgs,
+    secret: Option<&SigningSecret>,
+) -> ReplaySummary {
     let client = Client::builder().timeout(TIMEOUT).disable_redirects().finish();
     let total = payloads.len() as u64 * u64::from(args.repeat);
     let bar = progress(total);
-    let mut summary = Summary::default();
+    let mut summary = ReplaySummary::default();
     let mut due = Instant::now();
     for payload in (0..args.repeat).flat_map(|_| payloads) {
-        if let Some(rate) = args.rate {
+        if let Some(interval) = args.interval {
             sleep_until(due).await;
-            due += rate.interval();
+            due += interval;
         }
         summary.posted += 1;
         match post(&client, target, payload, secret).await {
@@ -138,7 +143,7 @@ fn progress(total: u64) -> ProgressBar {
 pub(super) async fn post(
     client: &Client,
     target: &Url,
-    payload: &Payload,
+    payload: &PayloadFile,
     secret: Option<&SigningSecret>,
 ) -> Result<String, NotAccepted> {
     let mut request = client

@@ -26,7 +26,7 @@ type Counts = BTreeMap<String, u64>;
 
 /// What became of the webhook that was waited for.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Arrival {
+pub(super) enum WebhookArrival {
     /// It was queued, or ignored because it came before.
     Taken,
     /// It was answered otherwise; the name of the answer.
@@ -36,12 +36,12 @@ pub(super) enum Arrival {
 }
 
 /// A bridge whose counters are watched.
-pub(super) struct Watch {
+pub(super) struct WebhookWatch {
     url: String,
     before: Counts,
 }
 
-impl Watch {
+impl WebhookWatch {
     /// Reads the counters of the bridge on this machine, or else of the one that Sentry is supposed to reach. `None` if
     /// neither has any.
     pub(super) async fn begin(listen: SocketAddr, root: &Url) -> Option<Self> {
@@ -56,7 +56,7 @@ impl Watch {
     }
 
     /// Waits for a webhook that was not counted at the beginning.
-    pub(super) async fn arrival(&self) -> Arrival {
+    pub(super) async fn arrival(&self) -> WebhookArrival {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let now = counts(&self.url).await.unwrap_or_default();
@@ -64,7 +64,7 @@ impl Watch {
                 return arrival;
             }
             if Instant::now() >= deadline {
-                return Arrival::None(PATIENCE);
+                return WebhookArrival::None(PATIENCE);
             }
             sleep(PAUSE).await;
         }
@@ -73,14 +73,14 @@ impl Watch {
 
 /// Returns what came between two readings of the counters; a webhook that was taken takes precedence over one that was
 /// refused.
-fn change(before: &Counts, now: &Counts) -> Option<Arrival> {
+fn change(before: &Counts, now: &Counts) -> Option<WebhookArrival> {
     let grew = |answer: &&String| now.get(*answer) > before.get(*answer);
     let mut refused = None;
     for answer in now.keys().filter(grew) {
         if matches!(answer.as_str(), "queued" | "ignored") {
-            return Some(Arrival::Taken);
+            return Some(WebhookArrival::Taken);
         }
-        refused = Some(Arrival::Refused(answer.clone()));
+        refused = Some(WebhookArrival::Refused(answer.clone()));
     }
     refused
 }
@@ -130,9 +130,9 @@ mod tests {
         assert_eq!(before["queued"], 3);
         let arrived = |queued, wrong| change(&before, &parse(&text(queued, wrong)).unwrap());
         assert_eq!(arrived(1, 0), None);
-        assert_eq!(arrived(2, 0), Some(Arrival::Taken));
-        assert_eq!(arrived(2, 1), Some(Arrival::Taken));
-        assert_eq!(arrived(1, 1), Some(Arrival::Refused("wrong_signature".to_owned())));
+        assert_eq!(arrived(2, 0), Some(WebhookArrival::Taken));
+        assert_eq!(arrived(2, 1), Some(WebhookArrival::Taken));
+        assert_eq!(arrived(1, 1), Some(WebhookArrival::Refused("wrong_signature".to_owned())));
         assert_eq!(parse("<html>"), None);
     }
 }

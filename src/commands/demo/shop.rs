@@ -9,7 +9,7 @@ const SENTRY: &str = "https://sentry.example.com";
 
 /// A service of the shop, which is a project in Sentry and a service in PagerDuty.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Service {
+pub(super) struct DemoService {
     /// Its short name in Sentry's addresses.
     pub(super) slug: &'static str,
     /// Its name.
@@ -20,7 +20,7 @@ pub(super) struct Service {
     release: &'static str,
 }
 
-pub(super) const SHOP: Service = Service {
+pub(super) const SHOP: DemoService = DemoService {
     slug: "shop",
     name: "Shop",
     key: "0000000000000000000000000000SHOP",
@@ -28,7 +28,7 @@ pub(super) const SHOP: Service = Service {
     release: "shop@4.12.0",
 };
 
-pub(super) const PAYMENTS: Service = Service {
+pub(super) const PAYMENTS: DemoService = DemoService {
     slug: "payments",
     name: "Payments",
     key: "0000000000000000000000000000PAYM",
@@ -36,7 +36,7 @@ pub(super) const PAYMENTS: Service = Service {
     release: "payments@2.7.3",
 };
 
-pub(super) const WAREHOUSE: Service = Service {
+pub(super) const WAREHOUSE: DemoService = DemoService {
     slug: "warehouse",
     name: "Warehouse",
     key: "0000000000000000000000000000WARE",
@@ -46,8 +46,8 @@ pub(super) const WAREHOUSE: Service = Service {
 
 /// An issue in Sentry.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Issue {
-    pub(super) service: Service,
+pub(super) struct DemoIssue {
+    pub(super) service: DemoService,
     /// Its number, which is the incident key.
     pub(super) id: &'static str,
     level: &'static str,
@@ -59,16 +59,16 @@ pub(super) struct Issue {
 }
 
 const fn issue(
-    service: Service,
+    service: DemoService,
     id: &'static str,
     level: &'static str,
     (kind, value): (&'static str, &'static str),
     (function, file, line): (&'static str, &'static str, u32),
-) -> Issue {
-    Issue { service, id, level, kind, value, function, file, line }
+) -> DemoIssue {
+    DemoIssue { service, id, level, kind, value, function, file, line }
 }
 
-pub(super) const CART_TOTAL: Issue = issue(
+pub(super) const CART_TOTAL: DemoIssue = issue(
     SHOP,
     "4101",
     "error",
@@ -76,7 +76,7 @@ pub(super) const CART_TOTAL: Issue = issue(
     ("renderSummary", "cart/summary.js", 88),
 );
 
-pub(super) const SLOW_SEARCH: Issue = issue(
+pub(super) const SLOW_SEARCH: DemoIssue = issue(
     SHOP,
     "4102",
     "warning",
@@ -84,7 +84,7 @@ pub(super) const SLOW_SEARCH: Issue = issue(
     ("search", "catalogue/search.js", 41),
 );
 
-pub(super) const CHECKOUT_DOWN: Issue = issue(
+pub(super) const CHECKOUT_DOWN: DemoIssue = issue(
     SHOP,
     "4103",
     "fatal",
@@ -92,7 +92,7 @@ pub(super) const CHECKOUT_DOWN: Issue = issue(
     ("submitOrder", "checkout/submit.js", 132),
 );
 
-pub(super) const NEGATIVE_AMOUNT: Issue = issue(
+pub(super) const NEGATIVE_AMOUNT: DemoIssue = issue(
     PAYMENTS,
     "5201",
     "error",
@@ -100,7 +100,7 @@ pub(super) const NEGATIVE_AMOUNT: Issue = issue(
     ("create_charge", "payments/charges.py", 57),
 );
 
-pub(super) const NO_CARD_PROCESSOR: Issue = issue(
+pub(super) const NO_CARD_PROCESSOR: DemoIssue = issue(
     PAYMENTS,
     "5202",
     "fatal",
@@ -108,7 +108,7 @@ pub(super) const NO_CARD_PROCESSOR: Issue = issue(
     ("authorize", "payments/cards.py", 119),
 );
 
-pub(super) const CHARGED_TWICE: Issue = issue(
+pub(super) const CHARGED_TWICE: DemoIssue = issue(
     PAYMENTS,
     "5203",
     "error",
@@ -116,10 +116,10 @@ pub(super) const CHARGED_TWICE: Issue = issue(
     ("capture", "payments/charges.py", 94),
 );
 
-pub(super) const NO_ADDRESS: Issue =
+pub(super) const NO_ADDRESS: DemoIssue =
     issue(WAREHOUSE, "6301", "error", ("KeyError", "'shipping_address'"), ("print_label", "warehouse/labels.py", 23));
 
-pub(super) const NO_DATABASE: Issue = issue(
+pub(super) const NO_DATABASE: DemoIssue = issue(
     WAREHOUSE,
     "6302",
     "error",
@@ -127,7 +127,7 @@ pub(super) const NO_DATABASE: Issue = issue(
     ("reserve", "warehouse/stock.py", 71),
 );
 
-pub(super) const DISK_FULL: Issue = issue(
+pub(super) const DISK_FULL: DemoIssue = issue(
     WAREHOUSE,
     "6303",
     "fatal",
@@ -136,7 +136,7 @@ pub(super) const DISK_FULL: Issue = issue(
 );
 
 /// Every issue of the demo.
-pub(super) const ISSUES: [Issue; 9] = [
+pub(super) const ISSUES: [DemoIssue; 9] = [
     CART_TOTAL,
     SLOW_SEARCH,
     CHECKOUT_DOWN,
@@ -148,7 +148,7 @@ pub(super) const ISSUES: [Issue; 9] = [
     DISK_FULL,
 ];
 
-impl Issue {
+impl DemoIssue {
     /// Sentry's title of it.
     pub(super) fn title(&self) -> String {
         format!("{}: {}", self.kind, self.value)
@@ -156,7 +156,7 @@ impl Issue {
 
     /// What the legacy plugin posts about the event `number` of the issue, which happened at `at`.
     pub(super) fn alert(&self, number: u32, at: DateTime<Utc>) -> Value {
-        let Service { slug, name, platform, release, .. } = self.service;
+        let DemoService { slug, name, platform, release, .. } = self.service;
         let (title, culprit) = (self.title(), format!("{} in {}", self.file, self.function));
         let seconds = at.timestamp();
         json!({

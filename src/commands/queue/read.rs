@@ -71,7 +71,7 @@ const PAGE: usize = 500;
 
 pub(super) async fn list(args: &QueueListArgs) -> anyhow::Result<ExitCode> {
     let reader = reader().await?;
-    let mut list = List { out: out(), json: args.json, printed: 0 };
+    let mut list = ItemPrinter { out: out(), json: args.json, printed: 0 };
     for state in states_or(&args.states, &CURRENT) {
         let left = args.limit.map_or(u64::MAX, |limit| limit.saturating_sub(list.printed));
         match event_state(state) {
@@ -94,7 +94,7 @@ pub(super) async fn list(args: &QueueListArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::Done)
 }
 
-async fn events(reader: &Reader, state: State, limit: u64, list: &mut List<impl Write>) -> anyhow::Result<()> {
+async fn events(reader: &Reader, state: State, limit: u64, list: &mut ItemPrinter<impl Write>) -> anyhow::Result<()> {
     let mut unreadable = 0;
     for page in reader.ids(state, limit).await?.chunks(PAGE) {
         let mut missing: HashSet<_> = page.iter().copied().collect();
@@ -116,13 +116,13 @@ async fn events(reader: &Reader, state: State, limit: u64, list: &mut List<impl 
     Ok(())
 }
 
-struct List<W> {
+struct ItemPrinter<W> {
     out: W,
     json: bool,
     printed: u64,
 }
 
-impl<W: Write> List<W> {
+impl<W: Write> ItemPrinter<W> {
     fn print(&mut self, row: &ItemSummary) -> anyhow::Result<()> {
         let first = self.printed == 0;
         self.printed += 1;
@@ -360,7 +360,7 @@ mod tests {
     }
 
     fn printed(json: bool, rows: &[ItemSummary]) -> String {
-        let mut list = List { out: Vec::new(), json, printed: 0 };
+        let mut list = ItemPrinter { out: Vec::new(), json, printed: 0 };
         for row in rows {
             list.print(row).unwrap();
         }
