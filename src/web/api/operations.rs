@@ -291,8 +291,11 @@ impl ListQuery {
     }
 }
 
+/// The names of parameters, and their values.
+type QueryParameters<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// Parses a query in which only these names are allowed: a misspelt parameter must not select everything.
-fn parameters<'a>(query: &'a str, names: &[&str]) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, ApiError> {
+fn parameters<'a>(query: &'a str, names: &[&str]) -> Result<QueryParameters<'a>, ApiError> {
     let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
     match parameters.iter().find(|(name, _)| !names.contains(&&**name)) {
         Some(_) if names.is_empty() => Err(bad("this address takes no parameters")),
