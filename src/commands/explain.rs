@@ -95,13 +95,13 @@ fn print_json(
     let event = match decision {
         Decision::Enqueue(enqueue) => match &**enqueue {
             Enqueue::Event { .. } => show.trigger(webhook)?,
-            Enqueue::FollowUp(follow_up) => match &follow_up.fallback {
-                Some(key) => follow_up.event_for(show.routes.destination(key)),
-                None => {
+            Enqueue::FollowUp(follow_up) => {
+                let Some(key) = &follow_up.fallback else {
                     say(&line(&format!("{name}: {}", destinations(follow_up))));
                     return Ok(());
-                }
-            },
+                };
+                follow_up.event_for(show.routes.destination(key))
+            }
         },
         Decision::Ignored(reason) => {
             say(&line(&format!("{name}: ignored: {reason}")));

@@ -73,6 +73,7 @@ impl Envelope {
 
 /// What a webhook asks the queue to do, for [`Queue::enqueue`](crate::queue::Queue::enqueue).
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most are events, and a decision has all of it in one box")]
 pub enum Enqueue {
     /// Enqueue an event for one integration.
     Event {

@@ -180,7 +180,7 @@ impl PostgresEngine {
     /// transaction was committed.
     async fn commit(&mut self, mut transaction: Transaction, mark: &str) -> Result<(), QueueError> {
         let left = transaction.deadline.saturating_duration_since(Instant::now());
-        let commit = format!("INSERT INTO commits (id) VALUES (decode('{}', 'hex')); COMMIT", mark);
+        let commit = format!("INSERT INTO commits (id) VALUES (decode('{mark}', 'hex')); COMMIT");
         let commit = sqlx::raw_sql(AssertSqlSafe(commit)).execute(&mut transaction.live.connection);
         match timeout(left, commit).await {
             Ok(Ok(_)) => {
