@@ -31,7 +31,7 @@ fn a_bridge_whose_writer_has_ended_ends_with_a_clear_line() {
                 queue.close().await.unwrap();
                 std::future::pending::<()>().await;
             };
-            bridge.run_until_stopped(close).await
+            Box::pin(bridge.run_until_stopped(close)).await
         });
         end.send(ran).unwrap();
     });
