@@ -117,10 +117,7 @@ impl ApiSet {
     }
 
     fn bit(api: ApiVersion) -> u8 {
-        match api {
-            ApiVersion::V1 => 1,
-            ApiVersion::V2 => 2,
-        }
+        1 << (api.number() - 1)
     }
 }
 

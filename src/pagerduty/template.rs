@@ -5,7 +5,7 @@ use std::fmt;
 use strum::{EnumString, IntoStaticStr, VariantNames};
 use thiserror::Error;
 
-use crate::alert::{Alert, Subject};
+use crate::alert::Alert;
 
 /// A line with placeholders such as `{project}`. `Display` writes it as it was parsed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -124,10 +124,7 @@ impl Field {
             Self::Logger => alert.logger.as_deref(),
             Self::ServerName => alert.server_name.as_deref(),
             Self::Rule => alert.rules.first().map(String::as_str),
-            Self::Issue => match &alert.subject {
-                Subject::Issue(id) => Some(id.as_str()),
-                Subject::Metric(name) => Some(name),
-            },
+            Self::Issue => Some(alert.subject.name()),
         }
     }
 }
