@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::plan::joined;
 use crate::sentry_api::address::{BridgeAddress, WebhookKind};
-use crate::sentry_api::audit::reach::{ActionTarget, BridgeReach, CANARY};
+use crate::sentry_api::audit::reach::{AlertActionTarget, BridgeReach, CANARY};
 use crate::sentry_api::inventory::{Inventory, permitted};
 use crate::sentry_api::types::{AlertRule, AlertSystem, Firing, SentryProject, TimeWindow, Workflow};
 use crate::sentry_api::{SentryApi, SentryApiError};
@@ -142,14 +142,14 @@ impl<'a, A: SentryApi> FiringSearch<'a, A> {
     fn webhooks<'t>(
         &self,
         project: &SentryProject,
-        actions: impl Iterator<Item = ActionTarget<'t>>,
+        actions: impl Iterator<Item = AlertActionTarget<'t>>,
     ) -> Option<WebhookKind> {
         let kinds = actions.filter_map(|action| match action {
-            ActionTarget::App(app) if self.reach.is_bridge_app(app) => Some(WebhookKind::Integration),
-            ActionTarget::Legacy if self.reach.legacy_obstacle(project.hook.as_ref()).is_none() => {
+            AlertActionTarget::App(app) if self.reach.is_bridge_app(app) => Some(WebhookKind::Integration),
+            AlertActionTarget::Legacy if self.reach.legacy_obstacle(project.hook.as_ref()).is_none() => {
                 Some(WebhookKind::Legacy)
             }
-            ActionTarget::App(_) | ActionTarget::Legacy | ActionTarget::Other => None,
+            AlertActionTarget::App(_) | AlertActionTarget::Legacy | AlertActionTarget::Other => None,
         });
         kinds.min_by_key(|kind| *kind == WebhookKind::Legacy)
     }

@@ -1,10 +1,8 @@
 //! HTTP requests to other services, with `awc` over rustls: each has a time limit, redirects are not followed, and only the
 //! beginning of a response is read.
 //!
-//! - `api_call`: a call of a JSON API, before it is sent
 //! - `connect`: connections, plain or with TLS, without interim responses
 
-mod api_call;
 mod connect;
 
 use std::io;
@@ -13,14 +11,15 @@ use std::time::Duration;
 
 use actix_web::error::ParseError;
 use awc::error::{ConnectError, PayloadError, SendRequestError};
+use awc::http::Method;
 use awc::http::header::{CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, USER_AGENT};
 use awc::{ClientResponse, Connector};
 use futures_util::{Stream, StreamExt};
 use rustls::ClientConfig;
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-pub(crate) use api_call::{ApiCall, printable_reason};
 use connect::Connect;
 
 /// How much of a response is read unless the caller asks for more, in bytes: enough for every error message, and bounded.
@@ -29,6 +28,9 @@ const MAX_ANSWER: usize = 16 * 1024;
 /// How long an idle connection is kept. PagerDuty closes idle ones earlier than most clients expect
 /// (alertmanager#2352), and an event sent into a closing connection costs an attempt.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The most characters of a service's own words that an error shows.
+const MAX_REASON: usize = 300;
 
 /// The header `User-Agent` of every request.
 pub(crate) const PROGRAM: &str = concat!("sentry-pagerduty-bridge/", env!("CARGO_PKG_VERSION"));
@@ -48,6 +50,59 @@ pub(crate) fn awc_client(tls: ClientConfig, timeout: Duration) -> awc::Client {
 /// The pause after a failed call that `failures` failed calls preceded: `first`, doubled with each of them, at most `longest`.
 pub(crate) fn backoff(first: Duration, failures: u32, longest: Duration) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(failures)).min(longest)
+}
+
+/// One request: what is asked for, without the server and the token.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiCall {
+    pub(crate) method: Method,
+    /// The segments of the path below the root. A `/` within a segment is percent-encoded.
+    path: Vec<String>,
+    query: Vec<(&'static str, String)>,
+    pub(crate) body: Option<Value>,
+    /// What the token needs for it, for error messages.
+    pub(crate) needs: &'static str,
+}
+
+impl ApiCall {
+    pub(crate) fn new<'a>(method: Method, path: impl IntoIterator<Item = &'a str>, needs: &'static str) -> Self {
+        Self { method, path: path.into_iter().map(str::to_owned).collect(), query: Vec::new(), body: None, needs }
+    }
+
+    #[must_use]
+    pub(crate) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn body(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    /// Method and path, for error messages.
+    pub(crate) fn shown(&self) -> String {
+        format!("{} /{}", self.method, self.path.join("/"))
+    }
+
+    /// The address at the service with this root.
+    pub(crate) fn url(&self, root: &Url) -> Url {
+        let mut url = root.clone();
+        // A root has a host, so it has path segments.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(&self.path);
+        }
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(self.query.iter().map(|(name, value)| (*name, value.as_str())));
+        }
+        url
+    }
+}
+
+/// Makes the words with which a service explains an error printable: one line, truncated, and without the token.
+pub(crate) fn printable_reason(text: &str, token: &str) -> String {
+    let text = text.replace(token, "…");
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).take(MAX_REASON).collect()
 }
 
 /// A client for one service. Cheap to clone; bound to its thread, as every `awc` client is.

@@ -14,7 +14,7 @@ use super::address::BridgeAddress;
 use super::inventory::Inventory;
 use super::types::{AlertSystem, SentryProject, Workflow};
 use crate::config::Config;
-use reach::{ActionTarget, BridgeReach, Obstacle};
+use reach::{AlertActionTarget, BridgeReach, Obstacle};
 
 /// An alert that is quiet for more minutes than this after it fired is a finding.
 const LONG_QUIET: u64 = 60;
@@ -123,7 +123,7 @@ fn rules_of(
         };
         let judged = alert.judge(&obstacles, expected, findings);
         let mut apps = rule.actions.iter().filter_map(|action| match reach.of_rule_action(action) {
-            ActionTarget::App(app) if reach.is_bridge_app(app) => Some(app),
+            AlertActionTarget::App(app) if reach.is_bridge_app(app) => Some(app),
             _ => None,
         });
         if judged.pages

@@ -22,7 +22,7 @@ const APP_ACTION: &str = "sentry.rules.actions.notify_event_sentry_app.NotifyEve
 
 /// What an action does, from the bridge's point of view.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ActionTarget<'a> {
+pub(crate) enum AlertActionTarget<'a> {
     /// Posts to the legacy webhooks of the issue's project.
     Legacy,
     /// Posts to an integration.
@@ -55,32 +55,36 @@ impl<'a> BridgeReach<'a> {
             || app.webhook_url.as_deref().is_some_and(|url| self.bridge.classify(url) != AddressMatch::Other)
     }
 
-    pub(crate) fn of_rule_action(&self, action: &AlertRuleAction) -> ActionTarget<'a> {
+    pub(crate) fn of_rule_action(&self, action: &AlertRuleAction) -> AlertActionTarget<'a> {
         let by_slug = |slug: &str| {
-            self.inventory.apps.iter().find(|app| app.slug == slug).map_or(ActionTarget::Other, ActionTarget::App)
+            self.inventory
+                .apps
+                .iter()
+                .find(|app| app.slug == slug)
+                .map_or(AlertActionTarget::Other, AlertActionTarget::App)
         };
         match (action.id.as_str(), action.service.as_deref()) {
-            (PLUGINS_ACTION, _) | (SERVICE_ACTION, Some(WEBHOOKS)) => ActionTarget::Legacy,
+            (PLUGINS_ACTION, _) | (SERVICE_ACTION, Some(WEBHOOKS)) => AlertActionTarget::Legacy,
             (SERVICE_ACTION, Some(slug)) => by_slug(slug),
             (APP_ACTION, _) => {
                 let uuid = action.sentry_app_installation_uuid.as_deref();
                 let installation = self.inventory.installations.iter().find(|one| Some(one.uuid.as_str()) == uuid);
-                installation.map_or(ActionTarget::Other, |installation| by_slug(&installation.app.slug))
+                installation.map_or(AlertActionTarget::Other, |installation| by_slug(&installation.app.slug))
             }
-            _ => ActionTarget::Other,
+            _ => AlertActionTarget::Other,
         }
     }
 
-    pub(crate) fn of_workflow_action(&self, action: &WorkflowAction) -> ActionTarget<'a> {
+    pub(crate) fn of_workflow_action(&self, action: &WorkflowAction) -> AlertActionTarget<'a> {
         let target = action.target.as_deref().unwrap_or_default();
-        let found = |app: Option<&'a SentryApp>| app.map_or(ActionTarget::Other, ActionTarget::App);
+        let found = |app: Option<&'a SentryApp>| app.map_or(AlertActionTarget::Other, AlertActionTarget::App);
         match (action.kind.as_str(), target) {
-            ("webhook", WEBHOOKS) => ActionTarget::Legacy,
+            ("webhook", WEBHOOKS) => AlertActionTarget::Legacy,
             ("webhook", slug) => found(self.inventory.apps.iter().find(|app| app.slug == slug)),
             ("sentry_app", id) => found(
                 self.inventory.apps.iter().find(|app| self.inventory.app_id(&app.slug) == Some(id) || app.slug == id),
             ),
-            _ => ActionTarget::Other,
+            _ => AlertActionTarget::Other,
         }
     }
 
@@ -142,9 +146,11 @@ impl<'a> BridgeReach<'a> {
         let mut ways = Vec::new();
         for action in &rule.actions {
             match self.of_rule_action(action) {
-                ActionTarget::Legacy => ways.push(self.legacy_obstacle(project.hook.as_ref()).into_iter().collect()),
-                ActionTarget::App(app) if self.is_bridge_app(app) => ways.push(self.app_obstacles(app)),
-                ActionTarget::App(_) | ActionTarget::Other => {}
+                AlertActionTarget::Legacy => {
+                    ways.push(self.legacy_obstacle(project.hook.as_ref()).into_iter().collect())
+                }
+                AlertActionTarget::App(app) if self.is_bridge_app(app) => ways.push(self.app_obstacles(app)),
+                AlertActionTarget::App(_) | AlertActionTarget::Other => {}
             }
         }
         let mut obstacles = best(ways)?;
@@ -163,9 +169,9 @@ impl<'a> BridgeReach<'a> {
         let mut ways = Vec::new();
         for action in &workflow.actions {
             let mut obstacles: Vec<Obstacle> = match self.of_workflow_action(action) {
-                ActionTarget::Legacy => self.legacy_obstacle(project.hook.as_ref()).into_iter().collect(),
-                ActionTarget::App(app) if self.is_bridge_app(app) => self.app_obstacles(app),
-                ActionTarget::App(_) | ActionTarget::Other => continue,
+                AlertActionTarget::Legacy => self.legacy_obstacle(project.hook.as_ref()).into_iter().collect(),
+                AlertActionTarget::App(app) if self.is_bridge_app(app) => self.app_obstacles(app),
+                AlertActionTarget::App(_) | AlertActionTarget::Other => continue,
             };
             if !action.active {
                 obstacles.push((FindingKind::Disabled, "its action that calls the bridge is disabled".to_owned()));
@@ -188,9 +194,9 @@ impl<'a> BridgeReach<'a> {
     pub(crate) fn names_bridge(&self, workflow: &Workflow) -> bool {
         workflow.name != CANARY
             && workflow.actions.iter().any(|action| match self.of_workflow_action(action) {
-                ActionTarget::Legacy => true,
-                ActionTarget::App(app) => self.is_bridge_app(app),
-                ActionTarget::Other => false,
+                AlertActionTarget::Legacy => true,
+                AlertActionTarget::App(app) => self.is_bridge_app(app),
+                AlertActionTarget::Other => false,
             })
     }
 

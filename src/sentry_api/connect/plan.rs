@@ -4,7 +4,7 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::super::address::{AddressMatch, WebhookKind, masked};
-use super::super::audit::reach::{ActionTarget, BridgeReach, CANARY, NAME};
+use super::super::audit::reach::{AlertActionTarget, BridgeReach, CANARY, NAME};
 use super::super::inventory::Inventory;
 use super::super::types::{AlertRule, AlertSystem, JsonObject, SentryProject, Workflow};
 use super::step::noun;
@@ -114,10 +114,10 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether an existing action calls the bridge by these webhooks.
-    fn calls(&self, action: ActionTarget<'_>, webhooks: WebhookKind) -> bool {
+    fn calls(&self, action: AlertActionTarget<'_>, webhooks: WebhookKind) -> bool {
         match (action, webhooks) {
-            (ActionTarget::Legacy, WebhookKind::Legacy) => true,
-            (ActionTarget::App(app), WebhookKind::Integration) => self.reach.is_bridge_app(app),
+            (AlertActionTarget::Legacy, WebhookKind::Legacy) => true,
+            (AlertActionTarget::App(app), WebhookKind::Integration) => self.reach.is_bridge_app(app),
             _ => false,
         }
     }

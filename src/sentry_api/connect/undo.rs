@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::audit::reach::{ActionTarget, CANARY, NAME};
+use super::super::audit::reach::{AlertActionTarget, CANARY, NAME};
 use super::super::inventory::Inventory;
 use super::super::types::{AlertRuleAction, AlertSystem, JsonObject, SentryProject, WorkflowAction};
 use super::plan::{Planner, canary_project, chosen};
@@ -65,11 +65,11 @@ fn is_own(alert: &str) -> bool {
 
 impl Planner<'_> {
     /// Whether this undo removes an action of the alert `alert`.
-    fn removes(&self, found: ActionTarget<'_>, alert: &str) -> bool {
+    fn removes(&self, found: AlertActionTarget<'_>, alert: &str) -> bool {
         match found {
-            ActionTarget::App(app) => app.name == NAME && self.reach.is_bridge_app(app),
-            ActionTarget::Legacy => is_own(alert) || self.options.extend.iter().any(|name| name == alert),
-            ActionTarget::Other => false,
+            AlertActionTarget::App(app) => app.name == NAME && self.reach.is_bridge_app(app),
+            AlertActionTarget::Legacy => is_own(alert) || self.options.extend.iter().any(|name| name == alert),
+            AlertActionTarget::Other => false,
         }
     }
 
