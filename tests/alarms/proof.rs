@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use pagerduty_sandbox::{
-    EventType, Fault, FaultRule, IncidentState, Options, Records, RestAnswer, RestOptions, ServiceOptions,
-    ServiceStatus,
+    EventType, Fault, FaultRule, IncidentState, Options, Records, RestAnswer, RestOptions, RestServiceStatus,
+    ServiceOptions,
 };
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::proof::sample::BUDGET;
@@ -140,8 +140,8 @@ fn what_was_accepted_and_dropped_is_alarmed_at_the_end_of_its_schedule_and_no_so
 #[test]
 fn a_service_that_opens_nothing_is_named_with_the_reason() {
     for (status, expected) in [
-        (ServiceStatus::Disabled, "the service Payments is disabled, so enable it in PagerDuty"),
-        (ServiceStatus::Maintenance, "the service Payments is in maintenance until 20"),
+        (RestServiceStatus::Disabled, "the service Payments is disabled, so enable it in PagerDuty"),
+        (RestServiceStatus::Maintenance, "the service Payments is in maintenance until 20"),
     ] {
         let pagerduty = pagerduty(|service| service.status = status);
         let bridge = start(&pagerduty);

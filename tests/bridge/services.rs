@@ -1,6 +1,6 @@
 //! `check` with a token of PagerDuty's REST API: what is said about each integration key in use.
 
-use pagerduty_sandbox::{IntegrationOptions, Options, RestAnswer, RestOptions, ServiceOptions, ServiceStatus};
+use pagerduty_sandbox::{IntegrationOptions, Options, RestAnswer, RestOptions, RestServiceStatus, ServiceOptions};
 
 use crate::support::{KEY, OTHER_KEY, PagerDuty, ROUTES, Run, TOKEN, run};
 
@@ -64,12 +64,12 @@ fn every_key_is_told_with_its_service_and_who_is_on_call() {
 #[test]
 fn a_service_that_pages_nobody_is_told_with_the_reason() {
     let off = ServiceOptions {
-        status: ServiceStatus::Disabled,
+        status: RestServiceStatus::Disabled,
         on_call: Vec::new(),
         ..ServiceOptions::new("PPAY", "Payments", KEY)
     };
     let mut resting = ServiceOptions::new("PWEB", "Web", OTHER_KEY);
-    resting.status = ServiceStatus::Maintenance;
+    resting.status = RestServiceStatus::Maintenance;
     resting.integrations[0].kind = "generic_email_inbound_integration".to_owned();
     let checked = check(&pagerduty(vec![off, resting]), API_TOKEN);
     assert_eq!(checked.code, Some(1), "{checked:?}");

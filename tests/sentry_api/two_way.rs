@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
-use pagerduty_sandbox::{ActionKind, Agent, IncidentAction, IncidentState, Options, Subscription};
+use pagerduty_sandbox::{ActionKind, Agent, IncidentState, ManualAction, Options, Subscription};
 use sentry_twin::{ORGANIZATION, SentryGeneration, TOKEN as API_TOKEN, Twin, TwinFaultKind};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -63,7 +63,7 @@ impl Setup {
     }
 
     fn act(&self, kind: ActionKind, agent: Agent) {
-        let action = IncidentAction { service_key: KEY.to_owned(), incident_key: self.issue.to_string(), kind, agent };
+        let action = ManualAction { service_key: KEY.to_owned(), incident_key: self.issue.to_string(), kind, agent };
         assert!(self.pagerduty.act(&action), "{action:?}");
     }
 

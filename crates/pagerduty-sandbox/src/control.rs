@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::faults::{FaultError, FaultRule};
-use crate::incidents::IncidentAction;
+use crate::incidents::ManualAction;
 use crate::records::{Records, SharedRecords};
 
 /// How many journal entries are listed unless the query has a limit.
@@ -76,7 +76,7 @@ async fn incidents(shared: Data<SharedRecords>) -> HttpResponse {
 
 /// Performs an action on an incident, as a person may do in PagerDuty's web app.
 async fn act(shared: Data<SharedRecords>, body: Bytes) -> Result<HttpResponse, ControlError> {
-    let action: IncidentAction = serde_json::from_slice(&body)?;
+    let action: ManualAction = serde_json::from_slice(&body)?;
     let changed = shared.change(|records, now| records.act(&action, now));
     Ok(HttpResponse::Ok().json(json!({"changed": changed})))
 }

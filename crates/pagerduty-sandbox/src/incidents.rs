@@ -122,7 +122,7 @@ pub struct IncidentLogEntry {
 
 /// An action on an incident other than an event, by a person or by PagerDuty itself.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-pub struct IncidentAction {
+pub struct ManualAction {
     /// The integration key of the incident's events.
     pub service_key: String,
     /// Its incident key.
@@ -139,7 +139,7 @@ fn person() -> Agent {
     Agent::Person
 }
 
-/// The kinds of [`IncidentAction`].
+/// The kinds of [`ManualAction`].
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionKind {

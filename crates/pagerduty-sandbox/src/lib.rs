@@ -115,12 +115,12 @@ use crate::server::SandboxThread;
 pub use crate::api::{EventsApiVersion, PATH, PATH_V2};
 pub use crate::faults::{CloseMode, Fault, FaultBody, FaultError, FaultRule, StandingRule, Until};
 pub use crate::incidents::{
-    ActionKind, Agent, Effect, EventType, Incident, IncidentAction, IncidentLogEntry, IncidentState,
+    ActionKind, Agent, Effect, EventType, Incident, IncidentLogEntry, IncidentState, ManualAction,
 };
 pub use crate::journal::{Counters, Extent, JournalEntry, Received, Verdict};
 pub use crate::options::{
-    Counting, IntegrationOptions, Options, Oversize, RestAnswer, RestOptions, RetryAfter, ServiceOptions,
-    ServiceStatus, Subscription, ThrottleOptions, ThrottleStatus, UnknownKey,
+    Counting, IntegrationOptions, Options, Oversize, RestAnswer, RestOptions, RestServiceStatus, RetryAfter,
+    ServiceOptions, Subscription, ThrottleOptions, ThrottleStatus, UnknownKey,
 };
 pub use crate::records::{Records, RestRequest, TimeSource};
 pub use crate::webhooks::WebhookAttempt;
@@ -229,7 +229,7 @@ impl Sandbox {
 
     /// Performs an action of a person or of PagerDuty itself on an incident. Returns whether that changed it.
     #[must_use]
-    pub fn act(&self, action: &IncidentAction) -> bool {
+    pub fn act(&self, action: &ManualAction) -> bool {
         self.shared.change(|records, now| records.act(action, now))
     }
 

@@ -262,7 +262,7 @@ pub struct ServiceOptions {
     pub name: String,
     /// Its status, which decides whether events open incidents.
     #[serde(default)]
-    pub status: ServiceStatus,
+    pub status: RestServiceStatus,
     /// Whether its incidents have alerts, which then carry the incident key.
     #[serde(default)]
     pub creates_alerts: bool,
@@ -289,7 +289,7 @@ impl ServiceOptions {
         Self {
             id: id.to_owned(),
             name: name.to_owned(),
-            status: ServiceStatus::Active,
+            status: RestServiceStatus::Active,
             creates_alerts: false,
             suppresses: false,
             integrations: vec![integration],
@@ -299,14 +299,14 @@ impl ServiceOptions {
 
     /// Whether it opens no incidents at present.
     pub(crate) fn is_off(&self) -> bool {
-        matches!(self.status, ServiceStatus::Disabled | ServiceStatus::Maintenance)
+        matches!(self.status, RestServiceStatus::Disabled | RestServiceStatus::Maintenance)
     }
 }
 
 /// The status of a service.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ServiceStatus {
+pub enum RestServiceStatus {
     /// It has no open incident.
     #[default]
     Active,

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::api::EventsApiVersion;
 use crate::faults::{FaultError, FaultRule, FaultRules, Until};
 use crate::incidents::{
-    ActionKind, Agent, Effect, EventType, Incident, IncidentAction, Incidents, Transition, ValidEvent,
+    ActionKind, Agent, Effect, EventType, Incident, Incidents, ManualAction, Transition, ValidEvent,
 };
 use crate::journal::{Counters, Journal, JournalEntry, Verdict};
 use crate::options::{Options, ThrottleOptions};
@@ -205,8 +205,8 @@ impl Records {
     }
 
     /// Performs an action of a person or of PagerDuty itself on an incident. Returns whether that changed it.
-    pub(crate) fn act(&mut self, action: &IncidentAction, now: DateTime<Utc>) -> bool {
-        let IncidentAction { service_key, incident_key, kind, agent } = action;
+    pub(crate) fn act(&mut self, action: &ManualAction, now: DateTime<Utc>) -> bool {
+        let ManualAction { service_key, incident_key, kind, agent } = action;
         let event_type = match kind {
             ActionKind::Acknowledge => EventType::Acknowledge,
             ActionKind::Resolve => EventType::Resolve,

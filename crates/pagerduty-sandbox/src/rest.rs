@@ -12,7 +12,9 @@ use url::form_urlencoded;
 
 use crate::incidents::{Incident, IncidentState};
 use crate::journal::Received;
-use crate::options::{EVENTS_V1, EVENTS_V2, IntegrationOptions, Options, RestAnswer, ServiceOptions, ServiceStatus};
+use crate::options::{
+    EVENTS_V1, EVENTS_V2, IntegrationOptions, Options, RestAnswer, RestServiceStatus, ServiceOptions,
+};
 use crate::records::{Records, RestRequest, generated_key};
 use crate::responses::PlannedResponse;
 
@@ -374,7 +376,7 @@ fn maintenance_windows(records: &Records, query: &RestQuery, now: DateTime<Utc>)
         })
     };
     let services = records.services();
-    let ongoing = services.iter().filter(|service| service.status == ServiceStatus::Maintenance);
+    let ongoing = services.iter().filter(|service| service.status == RestServiceStatus::Maintenance);
     let asked = ongoing.filter(|service| ids.is_empty() || ids.contains(&service.id.as_str()));
     query.page("maintenance_windows", asked.map(window).collect())
 }

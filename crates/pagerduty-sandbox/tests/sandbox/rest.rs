@@ -1,6 +1,6 @@
 //! The REST API, over real sockets.
 
-use pagerduty_sandbox::{Options, RestAnswer, RestOptions, Sandbox, ServiceOptions, ServiceStatus};
+use pagerduty_sandbox::{Options, RestAnswer, RestOptions, RestServiceStatus, Sandbox, ServiceOptions};
 use serde_json::{Value, json};
 
 use super::{Answer, KEY, client, event, post, send, start};
@@ -96,7 +96,7 @@ async fn what_the_api_does_not_know_is_refused() {
 
 #[actix_web::test]
 async fn a_service_that_is_off_takes_events_and_opens_nothing() {
-    for (status, windows) in [(ServiceStatus::Disabled, 0), (ServiceStatus::Maintenance, 1)] {
+    for (status, windows) in [(RestServiceStatus::Disabled, 0), (RestServiceStatus::Maintenance, 1)] {
         let sandbox = with_service(|service| service.status = status);
         assert_eq!(post(&sandbox, &event("trigger")).await.status, 200);
         assert_eq!((sandbox.counters().discarded, sandbox.counters().opened), (1, 0));
