@@ -35,10 +35,13 @@ const CHECK_OTHERS: Duration = Duration::from_secs(10);
 /// How many times, at most, webhooks that came meanwhile are admitted before a new secret is used.
 const PASSES: u32 = 10;
 
+/// A callback that takes over a new configuration.
+type Follower = Box<dyn Fn(&Config)>;
+
 /// The configuration of a running bridge, whose secrets may be replaced, and the callbacks that follow it.
 pub(crate) struct LiveConfig {
     config: Config,
-    followers: Vec<Box<dyn Fn(&Config)>>,
+    followers: Vec<Follower>,
 }
 
 impl LiveConfig {
