@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::forms::{self, ActionTarget};
+use super::forms::{self, EntryTarget};
 use super::layout::{self, PageFrame};
 use super::lists::{incident, open_in_sentry, state};
 use super::text::{ago, clock, count, harmless, service, shown, span, until};
@@ -63,7 +63,7 @@ pub(super) fn event(frame: &PageFrame, record: &EventRecord, names: &KeyNames, p
                         "Its incident was resolved " (ago(now, at)) ", so a retry does not send it: it would open the incident again."
                     }
                 }
-                (forms::actions(ActionTarget::Event(summary.id)))
+                (forms::actions(EntryTarget::Event(summary.id)))
                 @if record.resolved_at.is_some() { (forms::reopen(summary.id)) }
             }
             h2 { "Event" }
@@ -103,7 +103,7 @@ pub(super) fn webhook(frame: &PageFrame, id: RejectedId, webhook: &Rejected, key
                 }
                 dt { "Size" } dd { (ByteSize::b(webhook.body.len() as u64).display().si()) }
             }
-            (forms::actions(ActionTarget::Rejected(id)))
+            (forms::actions(EntryTarget::Rejected(id)))
             h2 { "Body" }
             (body(&of_webhook(&webhook.body, keys), webhook.body.len() > MAX_SHOWN, webhook.body.len()))
         }

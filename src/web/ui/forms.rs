@@ -10,7 +10,7 @@ use crate::queue::{EventId, RejectedId};
 
 /// What an action is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ActionTarget {
+pub(super) enum EntryTarget {
     /// One dead letter.
     Event(EventId),
     /// Every dead letter.
@@ -21,7 +21,7 @@ pub(super) enum ActionTarget {
     AllRejected,
 }
 
-impl ActionTarget {
+impl EntryTarget {
     fn path(self) -> String {
         match self {
             Self::Event(id) => format!("/events/{id}"),
@@ -47,7 +47,7 @@ impl ActionTarget {
 }
 
 /// The buttons to retry and to discard. The second leads to a confirmation.
-pub(super) fn actions(subject: ActionTarget) -> Markup {
+pub(super) fn actions(subject: EntryTarget) -> Markup {
     let path = subject.path();
     let all = if subject.is_many() { " all" } else { "" };
     html! {
@@ -66,7 +66,7 @@ pub(super) fn actions(subject: ActionTarget) -> Markup {
 
 /// The button that sends a trigger although its incident was resolved since.
 pub(super) fn reopen(id: EventId) -> Markup {
-    let path = ActionTarget::Event(id).path();
+    let path = EntryTarget::Event(id).path();
     html! {
         form method="post" action={ (path) "/retry" } .actions {
             input type="hidden" name="force" value="true";
@@ -79,12 +79,12 @@ pub(super) fn reopen(id: EventId) -> Markup {
 
 /// Asks for a confirmation before `number` entries are deleted. If all entries are meant, only those up to `newest` are
 /// deleted, so that entries that are added meanwhile are kept.
-pub(super) fn confirm(frame: &PageFrame, subject: ActionTarget, number: u64, newest: Option<i64>) -> Markup {
+pub(super) fn confirm(frame: &PageFrame, subject: EntryTarget, number: u64, newest: Option<i64>) -> Markup {
     let what = match subject {
-        ActionTarget::Event(id) => format!("event {id}"),
-        ActionTarget::DeadLetters => counted(number, "dead letter", "dead letters"),
-        ActionTarget::Rejected(id) => format!("rejected webhook {id}"),
-        ActionTarget::AllRejected => counted(number, "rejected webhook", "rejected webhooks"),
+        EntryTarget::Event(id) => format!("event {id}"),
+        EntryTarget::DeadLetters => counted(number, "dead letter", "dead letters"),
+        EntryTarget::Rejected(id) => format!("rejected webhook {id}"),
+        EntryTarget::AllRejected => counted(number, "rejected webhook", "rejected webhooks"),
     };
     let main = html! {
         section .card .narrow {

@@ -12,7 +12,7 @@ use maud::Markup;
 use serde::Deserialize;
 use url::form_urlencoded;
 
-use super::forms::ActionTarget;
+use super::forms::EntryTarget;
 use super::layout::{PageFrame, asset_at};
 use super::lists::{EventEntry, Listing, PAGE};
 use super::notice::ActionNotice;
@@ -48,7 +48,7 @@ pub(super) struct LogInForm {
 
 /// The form of an action.
 #[derive(Deserialize)]
-pub(super) struct ActionForm {
+pub(super) struct EntryActionForm {
     /// The newest entry that the confirmation was about, if all entries are meant.
     #[serde(default)]
     up_to: Option<i64>,
@@ -172,10 +172,10 @@ pub(super) async fn confirm(user: PageRequest, request: HttpRequest, state: Data
     let found = match subject(&request) {
         Some(ItemId::Event(id)) => reader.get(id).await.map(|record| {
             let is_dead = record.is_some_and(|record| record.summary.state == State::Dead);
-            is_dead.then_some(ActionTarget::Event(id))
+            is_dead.then_some(EntryTarget::Event(id))
         }),
         Some(ItemId::Rejected(id)) => {
-            reader.rejected(id).await.map(|webhook| webhook.map(|_| ActionTarget::Rejected(id)))
+            reader.rejected(id).await.map(|webhook| webhook.map(|_| EntryTarget::Rejected(id)))
         }
         None => Ok(None),
     };
@@ -189,8 +189,8 @@ pub(super) async fn confirm_all(user: PageRequest, request: HttpRequest, state: 
     let kind = bulk_kind(&request);
     let ids = kind.ids(state.queue.reader(), BULK).await.map_err(|error| user.queue_error(&error))?;
     let subject = match kind {
-        BulkKind::Dead => ActionTarget::DeadLetters,
-        BulkKind::Rejected => ActionTarget::AllRejected,
+        BulkKind::Dead => EntryTarget::DeadLetters,
+        BulkKind::Rejected => EntryTarget::AllRejected,
     };
     let Some(newest) = ids.iter().map(number).max() else {
         let sentence = "There are none left. They may have been retried or discarded already.";
@@ -202,7 +202,7 @@ pub(super) async fn confirm_all(user: PageRequest, request: HttpRequest, state: 
 /// `POST /events/{id}/retry` and `POST /rejected/{id}/retry`.
 pub(super) async fn retry(
     user: PageRequest,
-    form: Form<ActionForm>,
+    form: Form<EntryActionForm>,
     request: HttpRequest,
     state: Data<AppState>,
 ) -> PageResult {
@@ -218,7 +218,7 @@ pub(super) async fn retry(
 /// `POST /dead/retry` and `POST /rejected/retry`.
 pub(super) async fn retry_all(
     user: PageRequest,
-    form: Form<ActionForm>,
+    form: Form<EntryActionForm>,
     request: HttpRequest,
     state: Data<AppState>,
 ) -> PageResult {
@@ -230,7 +230,7 @@ pub(super) async fn retry_all(
 /// `POST /events/{id}/discard` and `POST /rejected/{id}/discard`.
 pub(super) async fn discard(
     user: PageRequest,
-    form: Form<ActionForm>,
+    form: Form<EntryActionForm>,
     request: HttpRequest,
     state: Data<AppState>,
 ) -> PageResult {
@@ -243,7 +243,7 @@ pub(super) async fn discard(
 /// `POST /dead/discard` and `POST /rejected/discard`: only what the confirmation was about, not what was added since.
 pub(super) async fn discard_all(
     user: PageRequest,
-    form: Form<ActionForm>,
+    form: Form<EntryActionForm>,
     request: HttpRequest,
     state: Data<AppState>,
 ) -> PageResult {

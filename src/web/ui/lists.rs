@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::forms::{self, ActionTarget};
+use super::forms::{self, EntryTarget};
 use super::layout::{self, PageFrame};
 use super::text::{clock, count, counted, harmless, rough, service, shown, span};
 use crate::pagerduty::{EventType, SentryOrigin};
@@ -60,7 +60,7 @@ pub(super) fn dead_section(now: DateTime<Utc>, letters: &Listing<EventEntry>, to
         section #dead aria-labelledby="dead-title" {
             div .head {
                 h2 #dead-title { "Dead letters " @if total > 0 { span .badge { (count(total)) } } }
-                @if total > 0 { (forms::actions(ActionTarget::DeadLetters)) }
+                @if total > 0 { (forms::actions(EntryTarget::DeadLetters)) }
             }
             @if letters.entries.is_empty() {
                 p .empty { "No dead letters." }
@@ -79,7 +79,7 @@ pub(super) fn dead_page(frame: &PageFrame, letters: &Listing<EventEntry>) -> Mar
         section #dead {
             div .head {
                 h1 { "Dead letters" }
-                @if !letters.entries.is_empty() { (forms::actions(ActionTarget::DeadLetters)) }
+                @if !letters.entries.is_empty() { (forms::actions(EntryTarget::DeadLetters)) }
             }
             @if letters.entries.is_empty() { p .empty { "No dead letters." } }
             (dead_letters(frame.at, &letters.entries))
@@ -104,7 +104,7 @@ fn dead_letters(now: DateTime<Utc>, letters: &[EventEntry]) -> Markup {
                         span { "for " (service(&letter.service_key, name.as_deref())) }
                     }
                 }
-                (forms::actions(ActionTarget::Event(letter.id)))
+                (forms::actions(EntryTarget::Event(letter.id)))
             }
         }
     }
@@ -124,7 +124,7 @@ pub(super) fn rejected_section(now: DateTime<Utc>, webhooks: &Listing<RejectedSu
         section #rejected aria-labelledby="rejected-title" {
             div .head {
                 h2 #rejected-title { "Rejected webhooks " @if total > 0 { span .badge { (count(total)) } } }
-                @if total > 0 { (forms::actions(ActionTarget::AllRejected)) }
+                @if total > 0 { (forms::actions(EntryTarget::AllRejected)) }
             }
             @if webhooks.entries.is_empty() {
                 p .empty { "No rejected webhooks." }
@@ -143,7 +143,7 @@ pub(super) fn rejected_page(frame: &PageFrame, webhooks: &Listing<RejectedSummar
         section #rejected {
             div .head {
                 h1 { "Rejected webhooks" }
-                @if !webhooks.entries.is_empty() { (forms::actions(ActionTarget::AllRejected)) }
+                @if !webhooks.entries.is_empty() { (forms::actions(EntryTarget::AllRejected)) }
             }
             @if webhooks.entries.is_empty() { p .empty { "No rejected webhooks." } }
             (rejected_webhooks(frame.at, &webhooks.entries))
@@ -165,7 +165,7 @@ fn rejected_webhooks(now: DateTime<Utc>, webhooks: &[RejectedSummary]) -> Markup
                         span { "received " (clock(now, webhook.received_at)) }
                     }
                 }
-                (forms::actions(ActionTarget::Rejected(webhook.id)))
+                (forms::actions(EntryTarget::Rejected(webhook.id)))
             }
         }
     }

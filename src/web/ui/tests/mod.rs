@@ -9,7 +9,7 @@ use maud::Markup;
 
 use self::samples::{dead, degraded, frame, hostile, now, record, rejected, snapshot, well};
 use super::detail;
-use super::forms::{self, ActionTarget};
+use super::forms::{self, EntryTarget};
 use super::layout::{ICON, SCRIPT, STYLE};
 use super::notice::ActionNotice;
 use super::overview::{self, StatusLists, StatusPage};
@@ -175,7 +175,7 @@ fn no_page_holds_a_style_a_script_or_a_handler_of_its_own() {
         overview::page(&frame(), &degraded()),
         detail::event(&frame(), &record(&hostile()), &KeyNames::default(), None),
         forms::log_in(&frame(), "/", Some("the token is wrong")),
-        forms::confirm(&frame(), ActionTarget::DeadLetters, 3, Some(9)),
+        forms::confirm(&frame(), EntryTarget::DeadLetters, 3, Some(9)),
     ];
     for page in pages {
         let page = page.0;
@@ -238,9 +238,9 @@ fn a_rejected_webhook_is_shown_with_its_body_and_no_service_key() {
 
 #[test]
 fn discarding_asks_and_says_what_for() {
-    assert_snapshot!(lines(&forms::confirm(&frame(), ActionTarget::Event(EventId::new(7)), 1, None)));
-    assert!(forms::confirm(&frame(), ActionTarget::DeadLetters, 1, Some(7)).0.contains("Discard 1 dead letter?"));
-    let many = forms::confirm(&frame(), ActionTarget::AllRejected, 1_200, Some(9)).0;
+    assert_snapshot!(lines(&forms::confirm(&frame(), EntryTarget::Event(EventId::new(7)), 1, None)));
+    assert!(forms::confirm(&frame(), EntryTarget::DeadLetters, 1, Some(7)).0.contains("Discard 1 dead letter?"));
+    let many = forms::confirm(&frame(), EntryTarget::AllRejected, 1_200, Some(9)).0;
     assert!(
         many.contains("Discard 1,200 rejected webhooks?")
             && many.contains("This cannot be undone. Nobody is paged for them."),
