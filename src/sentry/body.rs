@@ -243,7 +243,7 @@ impl WebhookBody {
     /// A service hook also has members of the plugin's body, but its issue is in a member of its own.
     fn into_alert(mut self, received_at: DateTime<Utc>) -> Option<Alert> {
         let named = self.id.take();
-        match named.or_else(|| link::issue_id(&self.url.as_ref()?)) {
+        match named.or_else(|| link::issue_id(self.url.as_ref()?)) {
             Some(issue) => Some(self.into_alert_of_plugin(issue, received_at)),
             None => self.into_alert_of_service_hook(received_at),
         }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::lenient::{members, non_blank};
 use super::link::{self, ApiAddress};
 use super::stack::{Frames, Stacktrace};
-use super::tags::{ActionForm, Tags};
+use super::tags::{ActionSettings, Tags};
 use super::title::{Contexts, Metadata, Occurrence, PolicyReport, titled};
 use crate::alert::{Alert, Exception, IncidentAction, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User};
 
@@ -261,7 +261,7 @@ impl SentryEvent {
 pub(super) struct EventAlert {
     event: Option<SentryEvent>,
     triggered_rule: Option<String>,
-    issue_alert: Option<ActionForm>,
+    issue_alert: Option<ActionSettings>,
 }
 
 members!(EventAlert { "event" => event, "triggered_rule" => triggered_rule, "issue_alert" => issue_alert });

@@ -7,7 +7,7 @@ use super::event::SentryEvent;
 use super::lenient::{FromJson, members, non_blank};
 use super::link::{self, ApiAddress};
 use super::resource::{NotAnAlert, Resource};
-use super::tags::{ActionForm, Tags};
+use super::tags::{ActionSettings, Tags};
 use super::title::{Metadata, titled};
 use crate::alert::{Alert, IncidentAction, IssueId, IssueLink, Opening, Project, Subject};
 
@@ -183,7 +183,7 @@ fn page(pages: &[Option<String>], api: Option<&str>, issue: &IssueId) -> Option<
 #[derive(Debug, Default)]
 pub(super) struct ActivityAlert {
     activity: Option<Activity>,
-    alert: Option<ActionForm>,
+    alert: Option<ActionSettings>,
 }
 
 members!(ActivityAlert { "activity" => activity, "alert" => alert });

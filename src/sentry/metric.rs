@@ -7,7 +7,7 @@ use strum::EnumString;
 use super::event::SentryEvent;
 use super::lenient::{members, non_blank};
 use super::link;
-use super::tags::ActionForm;
+use super::tags::ActionSettings;
 use crate::alert::{Alert, IncidentAction, IssueId, Opening, Project, Subject};
 
 /// The current status of the metric alert, which is the action of the webhook.
@@ -129,7 +129,7 @@ members!(MetricRule {
 struct Threshold {
     label: Option<String>,
     value: Option<String>,
-    actions: Option<Vec<ActionForm>>,
+    actions: Option<Vec<ActionSettings>>,
 }
 
 members!(Threshold { "label" => label, "alert_threshold" => value, "actions" => actions });

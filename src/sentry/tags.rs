@@ -75,12 +75,12 @@ impl<'de> FromJson<'de> for Tag {
 /// An alert, or one of its actions, with the settings that a user entered in the form of the integration's action. They are
 /// written as tags are.
 #[derive(Debug, Default)]
-pub(super) struct ActionForm {
+pub(super) struct ActionSettings {
     pub(super) title: Option<String>,
     pub(super) settings: Option<Tags>,
 }
 
-members!(ActionForm { "title" => title, "settings" => settings });
+members!(ActionSettings { "title" => title, "settings" => settings });
 
 #[cfg(test)]
 mod tests {
