@@ -22,10 +22,6 @@ use crate::supervision::Tasks;
 use crate::tls::TlsError;
 use crate::two_way::TwoWayTask;
 
-/// Under these targets operators know, and may filter, the lines about Sentry's API and about proofs.
-const SENTRY_LOG: &str = "sentry_pagerduty_bridge::bridge::sentry";
-const PROOF_LOG: &str = "sentry_pagerduty_bridge::bridge::proof";
-
 /// Whether this bridge is the leader, which does what only one of several bridges on a queue has to do.
 pub(super) type IsLeader = Box<dyn Fn() -> bool>;
 
@@ -60,7 +56,6 @@ impl OptionalTasks {
         let canary = parts.canary()?;
         if parts.sentry_client()?.is_none() {
             info!(
-                target: SENTRY_LOG,
                 "Sentry is not asked for alerts and resolves that never came: BRIDGE_SENTRY_URL, BRIDGE_SENTRY_ORG and \
                  BRIDGE_SENTRY_API_TOKEN are not all set"
             );
@@ -155,7 +150,7 @@ impl TaskParts<'_> {
 
     fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask<IsLeader>>, TlsError> {
         let Some((root, token)) = self.config.pagerduty_api() else {
-            info!(target: PROOF_LOG, "whether events open incidents in PagerDuty is not looked up: BRIDGE_PAGERDUTY_API_TOKEN is not set");
+            info!("whether events open incidents in PagerDuty is not looked up: BRIDGE_PAGERDUTY_API_TOKEN is not set");
             return Ok(None);
         };
         let mut client = PagerDutyRestClient::new(&root, token.clone(), self.config.pagerduty_ca_file.as_deref())?;

@@ -17,9 +17,6 @@ use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
 use crate::queue::{Disposition, EventId, Fence, QueueError, RecentAttempts, WaitingKeys};
 
-/// Under this target operators know, and may filter, the lines about what an earlier run left.
-const RESTORE_LOG: &str = "sentry_pagerduty_bridge::delivery::worker::restore";
-
 /// A generation that the queue never has.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -38,7 +35,7 @@ impl Worker {
                 }
                 Err(error) => {
                     let line = throttle::line("reads of the queue failed", Level::Error);
-                    log!(target: RESTORE_LOG, line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
+                    log!(line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
                     sleep(DATABASE_PAUSE).await;
                 }
             }
@@ -172,7 +169,7 @@ impl Worker {
 fn unless_damaged<T>(read: Result<T, QueueError>) -> Result<Option<T>, QueueError> {
     match read {
         Err(error) if error.is_damage() => {
-            error!(target: RESTORE_LOG, "a part of the queue is damaged and cannot be read; the other events are delivered: {error}");
+            error!("a part of the queue is damaged and cannot be read; the other events are delivered: {error}");
             Ok(None)
         }
         read => read.map(Some),
