@@ -77,8 +77,8 @@ mod tests {
 
     use super::*;
 
-    fn shown(id: &str, status: &str) -> Option<SentryIssue> {
-        Some(serde_json::from_value(json!({"id": id, "status": status})).unwrap())
+    fn shown(id: &str, status: &str) -> SentryIssue {
+        serde_json::from_value(json!({"id": id, "status": status})).unwrap()
     }
 
     #[test]
@@ -87,12 +87,12 @@ mod tests {
             (IncidentContext { was_seen: true, ..IncidentContext::default() }, IncidentContext::default());
         let rival = IncidentContext { parent_is_open: true, ..seen };
         for (issue, context, expected) in [
-            (shown("7", "resolved"), stranger, IssueCheck::Resolved),
-            (shown("7", "unresolved"), rival, IssueCheck::Open),
-            (shown("7", "ignored"), seen, IssueCheck::Open),
-            (shown("8", "unresolved"), seen, IssueCheck::Open),
-            (shown("8", "unresolved"), rival, IssueCheck::Merged),
-            (shown("8", "resolved"), seen, IssueCheck::Resolved),
+            (Some(shown("7", "resolved")), stranger, IssueCheck::Resolved),
+            (Some(shown("7", "unresolved")), rival, IssueCheck::Open),
+            (Some(shown("7", "ignored")), seen, IssueCheck::Open),
+            (Some(shown("8", "unresolved")), seen, IssueCheck::Open),
+            (Some(shown("8", "unresolved")), rival, IssueCheck::Merged),
+            (Some(shown("8", "resolved")), seen, IssueCheck::Resolved),
             (None, seen, IssueCheck::Deleted),
             (None, stranger, IssueCheck::Open),
         ] {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_key_tells_what_it_is_subject() {
+    fn an_incident_key_tells_its_subject() {
         assert_eq!(subject("eu-7", "eu-"), Some(IncidentSubject::Issue("7")));
         assert_eq!(subject("incident_1_42", ""), Some(IncidentSubject::Metric("42")));
         assert_eq!(subject("incident_42", ""), Some(IncidentSubject::Metric("42")));

@@ -147,7 +147,7 @@ impl<'a> BridgeReach<'a> {
         for action in &rule.actions {
             match self.of_rule_action(action) {
                 AlertActionTarget::Legacy => {
-                    ways.push(self.legacy_obstacle(project.hook.as_ref()).into_iter().collect())
+                    ways.push(self.legacy_obstacle(project.hook.as_ref()).into_iter().collect());
                 }
                 AlertActionTarget::App(app) if self.is_bridge_app(app) => ways.push(self.app_obstacles(app)),
                 AlertActionTarget::App(_) | AlertActionTarget::Other => {}

@@ -164,8 +164,7 @@ impl<'a> Planner<'a> {
             .find(|app| app.webhook_url.as_deref().is_some_and(|url| self.options.bridge.matches(url)));
         let Some(app) = ours else {
             if let Some(other) = self.reach.apps().find(|app| app.name == NAME) {
-                let url =
-                    other.webhook_url.as_deref().map_or_else(|| "nowhere".to_owned(), |url| masked(url).to_string());
+                let url = other.webhook_url.as_deref().map_or_else(|| "nowhere".to_owned(), masked);
                 return Err(PlanError::AppElsewhere { name: other.name.clone(), url });
             }
             let url = self.options.address();

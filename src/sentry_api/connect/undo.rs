@@ -110,7 +110,7 @@ impl Planner<'_> {
             match (going.contains(&true), all_go) {
                 (false, _) => {}
                 (true, true) if is_own(&workflow.name) => {
-                    self.plan.steps.push(ConnectStep::DeleteWorkflow { id, name })
+                    self.plan.steps.push(ConnectStep::DeleteWorkflow { id, name });
                 }
                 (true, true) => {
                     self.plan
