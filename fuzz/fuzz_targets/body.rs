@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use chrono::{DateTime, Utc};
 use libfuzzer_sys::fuzz_target;
 use sentry_pagerduty_bridge::config::Config;
+use sentry_pagerduty_bridge::envelope::Enqueue;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{
     ApiVersion, Event, EventType, IncidentKey, Rendered, folded, render, with_counts,
@@ -102,15 +103,18 @@ fn look(ingest: &Ingest, webhook: &Webhook<'_>) {
     let decision = ingest.decide(webhook);
     assert_eq!(decision, ingest.decide(webhook), "the same webhook is decided on in two ways");
     match &decision {
-        Decision::Queue(prepared) => {
-            assert_eq!(prepared.rendered, render(&prepared.event));
-            check(&prepared.event);
-        }
-        Decision::Follow(follow_up) => {
-            for key in ingest.keys() {
-                check(&follow_up.event_for(ingest.destination(&key)));
+        Decision::Enqueue(enqueue) => match &**enqueue {
+            Enqueue::Event { envelope, .. } => {
+                let event = ingest.trigger_of(webhook).expect("what is enqueued is an alert");
+                assert_eq!(envelope.body, render(&event).bytes);
+                check(&event);
             }
-        }
+            Enqueue::FollowUp(follow_up) => {
+                for key in ingest.keys() {
+                    check(&follow_up.event_for(ingest.destination(&key)));
+                }
+            }
+        },
         Decision::Ignored(reason) => assert!(!reason.to_string().is_empty()),
         Decision::Rejected(reason) => assert!(!reason.to_string().is_empty()),
     }

@@ -42,7 +42,9 @@ fn look_at_routes(text: &str) {
         Ok(routes) => routes,
         Err(errors) => {
             assert!(!errors.is_empty());
-            errors.iter().for_each(|error| check_error(text, &error.to_string()));
+            for error in &errors {
+                check_error(text, &error.to_string());
+            }
             return;
         }
     };
