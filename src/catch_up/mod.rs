@@ -6,7 +6,7 @@
 //! - `schedule`: when a run is due; pure
 //! - this file: the task of a running bridge, and its status
 //!
-//! Missing alerts go through [`Ingest`](crate::ingest::Ingest) like every alert, with the same incident key, routes and
+//! Missing alerts go through [`Ingest`] like every alert, with the same incident key, routes and
 //! settings, so a webhook that comes late is recognised as a duplicate or is folded.
 
 pub mod plan;

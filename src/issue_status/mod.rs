@@ -3,7 +3,7 @@
 //! Sentry sends no webhook when it closes the issue of a cron monitor, an uptime check or a metric by itself, nor when an
 //! issue is deleted or merged. The webhook of a resolve may also be lost, like any other.
 //!
-//! - [`decide`]: what to do, given what Sentry says, and when it is asked again; pure
+//! - [`decide`](mod@decide): what to do, given what Sentry says, and when it is asked again; pure
 //! - this file: the task that asks, two issues a second at most
 
 pub mod decide;

@@ -123,7 +123,7 @@ impl Monitor {
         self.started_at
     }
 
-    /// The limits at which troubles begin, for [`check`](check()).
+    /// The limits at which troubles begin, for [`check`](super::checks::check).
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -90,7 +90,7 @@ impl ThrottleWindows {
     }
 }
 
-/// An event that [`Fault::Late`] holds.
+/// An event that [`Fault::Late`](crate::faults::Fault::Late) holds.
 #[derive(Debug)]
 pub(crate) struct HeldEvent {
     pub(crate) api: EventsApiVersion,
