@@ -170,10 +170,10 @@ async fn post(client: &Client, webhook: &PendingWebhook, record: impl Fn(Webhook
         let request = client
             .post(&subscription.url)
             .insert_header(("Content-Type", "application/json"))
-            .insert_header(("User-Agent", "PagerDuty-PendingWebhook/V3.0"))
+            .insert_header(("User-Agent", "PagerDuty-Webhook/V3.0"))
             .insert_header(("X-PagerDuty-Signature", signature(&subscription.secrets, body)))
-            .insert_header(("X-PendingWebhook-Id", id.as_str()))
-            .insert_header(("X-PendingWebhook-Subscription", "PSUBSCR"))
+            .insert_header(("X-Webhook-Id", id.as_str()))
+            .insert_header(("X-Webhook-Subscription", "PSUBSCR"))
             .force_close();
         let answer = timeout(DEADLINE, async {
             let mut response = request.send_body(body.clone()).await.ok()?;

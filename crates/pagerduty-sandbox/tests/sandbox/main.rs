@@ -9,6 +9,7 @@ mod rest;
 mod throttle;
 mod v2;
 mod validation;
+mod webhooks;
 
 use std::net::TcpListener;
 use std::time::Duration;
