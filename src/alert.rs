@@ -28,9 +28,9 @@ pub struct Alert {
     pub event_id: Option<String>,
     /// When it happened by the client's clock, or the nearest time that the body has. Only for display: it must never be
     /// compared with other times.
-    pub happened_at: DateTime<Utc>,
+    pub occurred_at: DateTime<Utc>,
     /// When Sentry received its event, by Sentry's own clock; absent where there is no event or the body does not say.
-    pub received: Option<DateTime<Utc>>,
+    pub received_by_sentry_at: Option<DateTime<Utc>>,
     /// The project it happened in.
     pub project: Project,
     /// The page of the issue; absent when the body has no URL of it.
@@ -71,7 +71,7 @@ pub struct Alert {
 impl Alert {
     /// An alert that says nothing but this.
     #[must_use]
-    pub fn new(subject: Subject, action: IncidentAction, happened_at: DateTime<Utc>) -> Self {
+    pub fn new(subject: Subject, action: IncidentAction, occurred_at: DateTime<Utc>) -> Self {
         Self {
             subject,
             action,
@@ -80,8 +80,8 @@ impl Alert {
             culprit: None,
             level: None,
             event_id: None,
-            happened_at,
-            received: None,
+            occurred_at,
+            received_by_sentry_at: None,
             project: Project::default(),
             link: None,
             tags: Vec::new(),

@@ -215,8 +215,8 @@ impl<A: SentryApi> CatchUp<'_, A> {
             let alert = fetched_alert(&issue.raw, event.as_ref(), names, firing.by_plugin, firing.at);
             let Some(mut alert) = alert else { return not_needed("Sentry does not say which issue it is") };
             alert.facts.push(("caught_up", late(firing.at, now)));
-            let happened_at = alert.received.filter(|at| *at <= now);
-            match self.ingest.decide_on_fetched(alert, happened_at, now) {
+            let sentry_at = alert.received_by_sentry_at.filter(|at| *at <= now);
+            match self.ingest.decide_on_fetched(alert, sentry_at, now) {
                 Decision::Enqueue(enqueue) => {
                     if let Enqueued::Queued(accepted) = sink.enqueue(*enqueue).await? {
                         events.extend(accepted.into_iter().map(|accepted| accepted.id));

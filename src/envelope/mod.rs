@@ -83,7 +83,7 @@ pub enum Enqueue {
         /// event, as for a metric alert, it is when Sentry sent the webhook, because a firing is dated back by its time
         /// window, often to before the end of the last one. `None` if Sentry says neither, or gives a time that cannot
         /// be true. A later resolve in Sentry closes the incident that this event opens.
-        happened_at: Option<DateTime<Utc>>,
+        sentry_at: Option<DateTime<Utc>>,
         /// How repetitions of the webhook are recognised.
         dedup: Dedup,
     },
@@ -95,7 +95,7 @@ impl Enqueue {
     /// Enqueues an event that never counts as a repetition.
     #[must_use]
     pub fn event(envelope: Envelope) -> Self {
-        Self::Event { envelope, happened_at: None, dedup: Dedup::default() }
+        Self::Event { envelope, sentry_at: None, dedup: Dedup::default() }
     }
 
     /// The incident it is about.
@@ -158,7 +158,7 @@ pub struct FollowUp {
     /// When Sentry sent the webhook, by Sentry's own clock; `None` if Sentry does not say, or gives a time that cannot be
     /// true. Triggers that Sentry received earlier belong before it, even if the bridge receives them after it, and vice
     /// versa.
-    pub happened_at: Option<DateTime<Utc>>,
+    pub sentry_at: Option<DateTime<Utc>>,
     /// When the webhook came.
     pub received_at: DateTime<Utc>,
     /// Where it goes when no service key is known for the incident; `None` for nowhere.

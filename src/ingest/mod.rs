@@ -90,7 +90,7 @@ struct Origin<'a> {
     idempotency_key: Option<&'a str>,
     /// The body, if it is signed.
     signed: Option<&'a [u8]>,
-    happened_at: Option<DateTime<Utc>>,
+    sentry_at: Option<DateTime<Utc>>,
     received_at: DateTime<Utc>,
 }
 
@@ -235,7 +235,7 @@ impl Ingest {
                     generation,
                     idempotency_key: webhook.idempotency_key,
                     signed: webhook.is_signed.then_some(webhook.body),
-                    happened_at: webhook.sentry_time(&alert),
+                    sentry_at: webhook.sentry_time(&alert),
                     received_at: webhook.received_at,
                 };
                 (self.decide_on(alert, &origin), Some(generation))
@@ -253,17 +253,17 @@ impl Ingest {
     /// Decides what to do with an alert that was read from Sentry's API because no webhook of it came. It is recognised
     /// as a repetition of its webhook, and its webhook as a repetition of it.
     ///
-    /// `happened_at` is by Sentry's clock, as in [`Enqueue`]; `received_at` is when the alert was read.
+    /// `sentry_at` is by Sentry's clock, as in [`Enqueue`]; `received_at` is when the alert was read.
     #[must_use]
     pub fn decide_on_fetched(
         &self,
         alert: Alert,
-        happened_at: Option<DateTime<Utc>>,
+        sentry_at: Option<DateTime<Utc>>,
         received_at: DateTime<Utc>,
     ) -> Decision {
         // Webhooks of either generation are recognised as repetitions of an alert from the platform.
         let generation = Generation::Platform;
-        self.decide_on(alert, &Origin { generation, idempotency_key: None, signed: None, happened_at, received_at })
+        self.decide_on(alert, &Origin { generation, idempotency_key: None, signed: None, sentry_at, received_at })
     }
 
     /// The prefix of the name of an issue or metric alert in an incident key.
@@ -316,7 +316,7 @@ impl Ingest {
         let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, rule, idempotency_key);
         let (event, issue_key) = self.event(alert, routes.destination(&service_key));
         let envelope = Envelope { issue_key, ..Envelope::new(&event, origin.received_at) };
-        Decision::Enqueue(Box::new(Enqueue::Event { envelope, happened_at: origin.happened_at, dedup }))
+        Decision::Enqueue(Box::new(Enqueue::Event { envelope, sentry_at: origin.sentry_at, dedup }))
     }
 
     /// The event that an alert becomes if it opens an incident, before it is rendered.
@@ -405,7 +405,7 @@ impl Ingest {
             shared_key,
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
             action: action_of(alert, severity, self.policy.description.as_ref()),
-            happened_at: origin.happened_at,
+            sentry_at: origin.sentry_at,
             received_at: origin.received_at,
             fallback,
             reopening,

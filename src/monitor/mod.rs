@@ -270,7 +270,7 @@ impl AlarmTask {
                     let follow_up = FollowUp {
                         incident_key: self.incident_key(cause),
                         action: resolve,
-                        happened_at: None,
+                        sentry_at: None,
                         received_at: self.latest,
                         fallback: None,
                         reopening: None,

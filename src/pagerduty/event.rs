@@ -96,14 +96,14 @@ pub struct AlertSource {
     /// The kind of the problem.
     pub class: Option<Description>,
     /// When it happened. `None` means about when PagerDuty receives it.
-    pub happened_at: Option<DateTime<Utc>>,
+    pub occurred_at: Option<DateTime<Utc>>,
 }
 
 impl AlertSource {
     /// Makes a value that has only a source.
     #[must_use]
     pub fn of_source(source: Description) -> Self {
-        Self { source, component: None, group: None, class: None, happened_at: None }
+        Self { source, component: None, group: None, class: None, occurred_at: None }
     }
 
     /// The texts that are present, each with the name of its field.

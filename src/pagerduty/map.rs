@@ -62,7 +62,7 @@ fn origin(alert: &Alert) -> AlertSource {
         group: first(&[alert.environment.as_ref()]),
         class,
         // A year before 1970, or one that ISO 8601 does not write in four digits, comes from a wrong clock.
-        happened_at: Some(alert.happened_at).filter(|at| (1970..=9999).contains(&at.year())),
+        occurred_at: Some(alert.occurred_at).filter(|at| (1970..=9999).contains(&at.year())),
     }
 }
 
@@ -81,7 +81,7 @@ fn details(alert: Alert) -> Details {
         ("release", text_or_unknown(alert.release)),
         ("platform", text_or_unknown(alert.platform)),
         ("culprit", text_or_unknown(alert.culprit)),
-        (HAPPENED_AT, Detail::Time(alert.happened_at)),
+        (HAPPENED_AT, Detail::Time(alert.occurred_at)),
         ("url", alert.link.map_or(Detail::Unknown, |link| Detail::Url(link.href))),
         ("tags", Detail::Fields(alert.tags.into_iter().collect())),
     ];

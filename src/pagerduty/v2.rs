@@ -53,7 +53,7 @@ fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
     json.object("payload", |payload| {
         payload.member("summary", &trigger.description);
         payload.member("severity", &trigger.severity);
-        if let Some(at) = trigger.origin.happened_at {
+        if let Some(at) = trigger.origin.occurred_at {
             payload.member("timestamp", &at.format(TIMESTAMP).to_string());
         }
         for (name, line) in trigger.origin.lines() {
@@ -90,7 +90,7 @@ mod tests {
             origin: Box::new(AlertSource {
                 component: Description::new("shop"),
                 class: Description::new("IOError"),
-                happened_at: DateTime::from_timestamp(1_800_000_000, 123_456_000),
+                occurred_at: DateTime::from_timestamp(1_800_000_000, 123_456_000),
                 ..AlertSource::of_source(Description::new("jobs.report").unwrap())
             }),
             ..samples::trigger(details)

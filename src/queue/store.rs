@@ -256,7 +256,7 @@ pub(super) struct WaitingRow {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Resolve {
     /// When Sentry sent it, by Sentry's clock.
-    pub(super) happened_at: DateTime<Utc>,
+    pub(super) sentry_at: DateTime<Utc>,
     /// When it came.
     pub(super) received_at: DateTime<Utc>,
 }

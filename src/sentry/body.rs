@@ -82,7 +82,7 @@ impl<'a> Webhook<'a> {
     /// Sentry's clock, for comparison with other times from Sentry. `None` if Sentry sends neither, or an implausible time.
     #[must_use]
     pub fn sentry_time(&self, alert: &Alert) -> Option<DateTime<Utc>> {
-        self.plausible(alert.received.or(self.sent_at))
+        self.plausible(alert.received_by_sentry_at.or(self.sent_at))
     }
 
     /// Parses the body. The headers determine its generation or, if a proxy has removed them, the body's members do.

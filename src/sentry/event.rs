@@ -164,14 +164,14 @@ impl SentryEvent {
         let environment = self.environment.take();
         let server_name = self.server_name.take();
         let transaction = self.transaction.take();
-        let happened_at = self.timestamp.or(self.datetime).or(self.received).unwrap_or(fallback_time);
+        let occurred_at = self.timestamp.or(self.datetime).or(self.received).unwrap_or(fallback_time);
         Alert {
             message: message.or_else(|| self.message.take()),
             title,
             culprit: self.culprit.take(),
             level: self.or_tag(level, "level").or_else(|| occurrence.level()),
             event_id: non_blank(self.id.take()),
-            received: self.received,
+            received_by_sentry_at: self.received,
             // The integration platform strips the prefix `sentry:`.
             release: self.or_tag(release, "sentry:release").or_else(|| self.or_tag(None, "release")),
             platform: non_blank(self.platform.take()),
@@ -185,7 +185,7 @@ impl SentryEvent {
             tags: self.tags.take().map_or_else(Vec::new, |tags| tags.0),
             facts: occurrence.facts(),
             evidence: occurrence.into_evidence(),
-            ..Alert::new(subject, action, happened_at)
+            ..Alert::new(subject, action, occurred_at)
         }
     }
 

@@ -79,7 +79,7 @@ mod tests {
         let alert = fetched_alert(&issue(), Some(&event), vec!["Page".to_owned()], true, fired_at).unwrap();
         assert_eq!((alert.subject.name(), alert.action), ("42", IncidentAction::Trigger(Opening::Alert)));
         assert_eq!(alert.event_id.as_deref(), Some("0123456789abcdef0123456789abcdef"));
-        assert_eq!(alert.received.map(|at| at.to_rfc3339()).as_deref(), Some("2026-11-26T10:00:01+00:00"));
+        assert_eq!(alert.received_by_sentry_at.map(|at| at.to_rfc3339()).as_deref(), Some("2026-11-26T10:00:01+00:00"));
         assert_eq!((alert.environment.as_deref(), alert.release.as_deref()), (Some("production"), Some("shop@1")));
         assert_eq!(alert.exceptions[0].kind.as_deref(), Some("Oops"));
         assert_eq!((alert.project.slug.as_deref(), alert.rules.as_slice()), (Some("shop"), &["Page".to_owned()][..]));
@@ -95,7 +95,7 @@ mod tests {
         let fired_at = Utc::now();
         let alert = fetched_alert(&issue(), None, Vec::new(), false, fired_at).unwrap();
         assert_eq!((alert.title.as_deref(), alert.level.as_deref()), (Some("Oops: it broke"), Some("error")));
-        assert_eq!((alert.happened_at, alert.received, alert.event_id), (fired_at, None, None));
+        assert_eq!((alert.occurred_at, alert.received_by_sentry_at, alert.event_id), (fired_at, None, None));
         assert_eq!(fetched_alert(&json!({}), None, Vec::new(), false, fired_at), None);
     }
 
@@ -103,7 +103,7 @@ mod tests {
     fn a_resolved_issue_makes_the_alert_of_its_webhook() {
         let at = Utc::now();
         let alert = resolved_alert(&issue(), at).unwrap();
-        assert_eq!((alert.action, alert.happened_at), (IncidentAction::Resolve, at));
+        assert_eq!((alert.action, alert.occurred_at), (IncidentAction::Resolve, at));
         assert!(matches!(alert.subject, Subject::Issue(id) if id.as_str() == "42"));
     }
 }

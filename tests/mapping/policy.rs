@@ -174,11 +174,11 @@ fn decided(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc
 
 /// When that happened, by Sentry's clock.
 #[track_caller]
-fn happened_at(decision: Decision) -> Option<DateTime<Utc>> {
+fn sentry_at(decision: Decision) -> Option<DateTime<Utc>> {
     match decision {
         Decision::Enqueue(enqueue) => match *enqueue {
-            Enqueue::Event { happened_at, .. } => happened_at,
-            Enqueue::FollowUp(follow_up) => follow_up.happened_at,
+            Enqueue::Event { sentry_at, .. } => sentry_at,
+            Enqueue::FollowUp(follow_up) => follow_up.sentry_at,
         },
         other => panic!("{other:?}"),
     }
@@ -186,7 +186,7 @@ fn happened_at(decision: Decision) -> Option<DateTime<Utc>> {
 
 /// The time by Sentry's clock of an event with this name and header, before it came; zero where it tells none.
 fn age(name: &str, sent_at: Option<DateTime<Utc>>) -> TimeDelta {
-    happened_at(decided(name, sent_at, received_at())).map_or(TimeDelta::zero(), |at| received_at() - at)
+    sentry_at(decided(name, sent_at, received_at())).map_or(TimeDelta::zero(), |at| received_at() - at)
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn what_opens_incidents_happens_when_its_event_did() {
 #[test]
 fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_no_other_clock() {
     let taken: DateTime<Utc> = "2026-09-30T07:08:10.200Z".parse().unwrap();
-    let time = |sent_at, came| happened_at(decided("event-alert-26", sent_at, came));
+    let time = |sent_at, came| sentry_at(decided("event-alert-26", sent_at, came));
     let later = |seconds| taken + TimeDelta::seconds(seconds);
     for sent_at in [None, Some(later(2)), Some(later(-60))] {
         assert_eq!(time(sent_at, later(3)), Some(taken), "the header says when it was sent and not when it happened");
@@ -235,7 +235,7 @@ fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_
     assert_eq!(time(Some(later(2)), later(-1)), None, "what is not yet cannot be");
     assert_eq!(time(Some(later(3_599)), later(3_600)), None, "nor is it known which clock is wrong by an hour");
     // An issue is created when Sentry says so; its event is dated by a client.
-    assert_eq!(happened_at(decided("issue-created-26", Some(later(2)), later(3))), Some(later(2)));
+    assert_eq!(sentry_at(decided("issue-created-26", Some(later(2)), later(3))), Some(later(2)));
 }
 
 #[test]

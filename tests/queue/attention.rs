@@ -51,7 +51,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
         incident_key: incident(name),
         action: EventAction::Resolve(None),
         received_at: at(seconds),
-        happened_at: Some(at(seconds)),
+        sentry_at: Some(at(seconds)),
         fallback: None,
         reopening: None,
         apis: KeyApis::default(),

@@ -64,7 +64,7 @@ impl<'b> Decider<'b> {
             let envelope = Envelope::new(&event, follow_up.received_at);
             let is_trigger = follow_up.event_type() == EventType::Trigger;
             let issue_key = Some(&follow_up.incident_key).filter(|key| is_trigger && *key != queue.0);
-            self.queue(queue, issue_key, Cow::Owned(envelope), follow_up.happened_at, &mut accepted);
+            self.queue(queue, issue_key, Cow::Owned(envelope), follow_up.sentry_at, &mut accepted);
         }
         Enqueued::Queued(accepted)
     }
@@ -86,7 +86,7 @@ impl<'b> Decider<'b> {
         let mut recipients = Vec::new();
         let own = self.incidents.get(&follow_up.incident_key).into_iter().flatten();
         for (key, incident) in own.filter(|(_, incident)| incident.is_open) {
-            if is_resolve && times::is_outdated(follow_up.happened_at, incident.triggered_at, now) {
+            if is_resolve && times::is_outdated(follow_up.sentry_at, incident.triggered_at, now) {
                 is_outdated = true;
             } else {
                 recipients.push(((&follow_up.incident_key, *key), incident.apis));
@@ -121,7 +121,7 @@ impl<'b> Decider<'b> {
                     found.queues.push((queue, self.open_apis(follow_up, queue)));
                 }
                 EventType::Resolve if member.is_open => {
-                    if times::is_outdated(follow_up.happened_at, member.sentry_at, now) {
+                    if times::is_outdated(follow_up.sentry_at, member.sentry_at, now) {
                         found.is_outdated = true;
                         continue;
                     }
@@ -148,13 +148,11 @@ impl<'b> Decider<'b> {
     /// Remembers a resolve for the triggers that it overtook, if it is known when Sentry sent it. A late resolve, such
     /// as a rejected webhook that is retried, never sets back the times that are already known.
     fn remember_resolve(&mut self, follow_up: &'b FollowUp) {
-        let Some(happened_at) = follow_up.happened_at else { return };
+        let Some(sentry_at) = follow_up.sentry_at else { return };
         let received_at = follow_up.received_at;
-        let before = self.resolve_of(&follow_up.incident_key).unwrap_or(Resolve { happened_at, received_at });
-        let latest = Resolve {
-            happened_at: happened_at.max(before.happened_at),
-            received_at: received_at.max(before.received_at),
-        };
+        let before = self.resolve_of(&follow_up.incident_key).unwrap_or(Resolve { sentry_at, received_at });
+        let latest =
+            Resolve { sentry_at: sentry_at.max(before.sentry_at), received_at: received_at.max(before.received_at) };
         self.resolves.insert(&follow_up.incident_key, Some(latest));
     }
 
@@ -168,7 +166,7 @@ impl<'b> Decider<'b> {
         follow_up: &'b FollowUp,
         now: DateTime<Utc>,
     ) {
-        let (sent_at, received_at) = (follow_up.happened_at, follow_up.received_at);
+        let (sent_at, received_at) = (follow_up.sentry_at, follow_up.received_at);
         for row in self.plan.rows.iter_mut().filter(|row| row.envelope.is_trigger()) {
             let is_there = row.envelope.incident_key == *incident_key
                 && service_key.is_none_or(|key| row.envelope.service_key == *key);
@@ -183,8 +181,8 @@ impl<'b> Decider<'b> {
     /// letters may be retried again.
     fn reopen(&mut self, follow_up: &'b FollowUp) {
         let incident_key = &follow_up.incident_key;
-        let reopened_at = follow_up.happened_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
-        if self.resolve_of(incident_key).is_some_and(|resolve| resolve.happened_at <= reopened_at) {
+        let reopened_at = follow_up.sentry_at.unwrap_or(DateTime::<Utc>::MAX_UTC);
+        if self.resolve_of(incident_key).is_some_and(|resolve| resolve.sentry_at <= reopened_at) {
             self.resolves.insert(incident_key, None);
         }
         self.plan.changes.push(IncidentChange::Reopened { incident_key, service_key: None });

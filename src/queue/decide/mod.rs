@@ -267,10 +267,10 @@ impl<'b> Decider<'b> {
             self.plan.seen.extend(dedup.records.iter().map(|key| (key, incident_key, event_type)));
         }
         match enqueue {
-            Enqueue::Event { envelope, happened_at, .. } => {
+            Enqueue::Event { envelope, sentry_at, .. } => {
                 let mut accepted = Vec::with_capacity(1);
                 let issue_key = envelope.issue_key.as_ref();
-                self.queue(queue_of(envelope), issue_key, Cow::Borrowed(envelope), *happened_at, &mut accepted);
+                self.queue(queue_of(envelope), issue_key, Cow::Borrowed(envelope), *sentry_at, &mut accepted);
                 Enqueued::Queued(accepted)
             }
             Enqueue::FollowUp(follow_up) => self.follow_up(follow_up, is_late),
@@ -285,24 +285,24 @@ impl<'b> Decider<'b> {
         queue: QueueRef<'b>,
         issue_key: Option<&'b IncidentKey>,
         envelope: Cow<'b, Envelope>,
-        happened_at: Option<DateTime<Utc>>,
+        sentry_at: Option<DateTime<Utc>>,
         accepted: &mut Vec<Accepted<usize>>,
     ) {
-        let is_overtaken = self.is_overtaken(issue_key.unwrap_or(queue.0), envelope.is_trigger(), happened_at);
+        let is_overtaken = self.is_overtaken(issue_key.unwrap_or(queue.0), envelope.is_trigger(), sentry_at);
         if let Some(issue_key) = issue_key {
             // An issue is recorded even if it is resolved already, so that it can be opened again there.
-            self.members.open(issue_key, queue, envelope.received_at, happened_at);
+            self.members.open(issue_key, queue, envelope.received_at, sentry_at);
             if is_overtaken {
                 self.members.close(issue_key, queue);
             }
         }
         let stays_open = issue_key.is_some() && self.members.keep_open(queue);
         let resolve = (is_overtaken && !stays_open).then(|| envelope.resolved());
-        let trigger = self.place(queue, envelope, happened_at);
+        let trigger = self.place(queue, envelope, sentry_at);
         accepted.push(trigger);
         if let Some(resolve) = resolve {
             self.plan.rows[trigger.id].resolved_at = Some(self.times.now);
-            accepted.push(self.place(queue, Cow::Owned(resolve), happened_at));
+            accepted.push(self.place(queue, Cow::Owned(resolve), sentry_at));
         }
     }
 
@@ -357,7 +357,7 @@ impl<'b> Decider<'b> {
         &mut self,
         incident_key: &'b IncidentKey,
         is_trigger: bool,
-        happened_at: Option<DateTime<Utc>>,
+        sentry_at: Option<DateTime<Utc>>,
     ) -> bool {
         let resolve = self.resolve_of(incident_key).filter(|resolve| resolve.received_at >= self.times.since);
         let Some(resolve) = resolve else { return false };
@@ -366,7 +366,7 @@ impl<'b> Decider<'b> {
             self.resolves.insert(incident_key, None);
             return false;
         }
-        if !is_trigger || times::is_overtaken(happened_at, resolve.happened_at) {
+        if !is_trigger || times::is_overtaken(sentry_at, resolve.sentry_at) {
             return is_trigger;
         }
         // The incident is open again, and closing it because of another trigger that arrives late would hide that.

@@ -47,8 +47,8 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
     let (word, second) = text.split_once('@').map_or((text, place), |(word, second)| (word, second.parse().unwrap()));
     let (kind, name) = word.split_at(1);
     if "tr".contains(kind) {
-        let (envelope, happened_at) = (envelope(word, place), Some(at(second)));
-        return Enqueue::Event { envelope, happened_at, dedup: Dedup::default() };
+        let (envelope, sentry_at) = (envelope(word, place), Some(at(second)));
+        return Enqueue::Event { envelope, sentry_at, dedup: Dedup::default() };
     }
     let note = Description::new(word);
     let action = match kind {
@@ -67,7 +67,7 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
     let follow_up = FollowUp {
         incident_key: incident(name),
         action,
-        happened_at: Some(at(second)),
+        sentry_at: Some(at(second)),
         received_at: at(place),
         fallback: None,
         reopening: None,
@@ -400,7 +400,7 @@ fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_
     let keyed = |text: &str, second| {
         let keys = vec![dedup::key_of(text)];
         let dedup = Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() };
-        Enqueue::Event { envelope: envelope("t1", second), happened_at: Some(at(second)), dedup }
+        Enqueue::Event { envelope: envelope("t1", second), sentry_at: Some(at(second)), dedup }
     };
     let mut window = DedupWindow::default();
     window.remember(keyed("a", 0).dedup(), at(0));

@@ -34,7 +34,7 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
             follow_up.fallback = Some(key(OTHER));
         }
     }
-    if let Enqueue::Event { envelope, happened_at, .. } = &mut enqueue {
+    if let Enqueue::Event { envelope, sentry_at, .. } = &mut enqueue {
         envelope.api = api;
         if kind.starts_with('t') && rng.random_bool(0.4) {
             let shared = IncidentKey::parse(&format!("rule/{}", rng.random_range(1..=2))).unwrap();
@@ -43,7 +43,7 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
         if rng.random_bool(0.4) {
             envelope.service_key = key(OTHER);
         }
-        happened_at.take_if(|_| rng.random_bool(0.2));
+        sentry_at.take_if(|_| rng.random_bool(0.2));
     }
     let dedup = match &mut enqueue {
         Enqueue::Event { dedup, .. } => dedup,

@@ -205,8 +205,8 @@ async fn load_known(connection: &mut PgConnection, wanted: &Dependencies, known:
                 }
             }
             1 => {
-                let (happened_at, received_at) = (time(&row, "happened_at")?, time(&row, "received_at")?);
-                known.resolves.insert(incident_key(&row)?, Resolve { happened_at, received_at });
+                let (sentry_at, received_at) = (time(&row, "happened_at")?, time(&row, "received_at")?);
+                known.resolves.insert(incident_key(&row)?, Resolve { sentry_at, received_at });
             }
             2 => {
                 let seen = (incident_key(&row)?, event_type(&row)?);

@@ -274,7 +274,7 @@ async fn write_resolves(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx:
     let (mut keys, mut happened, mut received) = (Vec::new(), Vec::new(), Vec::new());
     for (incident_key, resolve) in kept {
         keys.push(stored(incident_key.as_str()));
-        happened.push(resolve.happened_at.timestamp_millis());
+        happened.push(resolve.sentry_at.timestamp_millis());
         received.push(resolve.received_at.timestamp_millis());
     }
     if !keys.is_empty() {

@@ -274,7 +274,7 @@ fn load_resolves<'k>(
 /// Parses a resolve, whose times are in the columns from `first` on.
 fn resolve(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Resolve>> {
     let times = time(row, first)?.zip(time(row, first + 1)?);
-    Ok(times.map(|(happened_at, received_at)| Resolve { happened_at, received_at }))
+    Ok(times.map(|(sentry_at, received_at)| Resolve { sentry_at, received_at }))
 }
 
 fn settling(row: &Row<'_>) -> rusqlite::Result<Settling> {

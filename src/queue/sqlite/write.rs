@@ -234,7 +234,7 @@ fn change(connection: &Connection, change: &IncidentChange<'_>) -> rusqlite::Res
 fn write_seen(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> {
     for (incident_key, resolve) in &plan.resolves {
         if let Some(resolve) = resolve {
-            let (happened, received) = (resolve.happened_at.timestamp_millis(), resolve.received_at.timestamp_millis());
+            let (happened, received) = (resolve.sentry_at.timestamp_millis(), resolve.received_at.timestamp_millis());
             run(connection, RESOLVE, params![incident_key.as_str(), happened, received])?;
         } else {
             run(connection, "DELETE FROM resolves WHERE incident_key = ?", [incident_key.as_str()])?;
