@@ -297,7 +297,7 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn record_canary(&self, change: CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.maintain(|reply| Maintenance::Canary(change, reply)).await
+        self.record(|reply| Maintenance::Canary(change, reply)).await
     }
 
     /// Commits what happened to an update. Returns `false` if nothing changed: the webhook had come before, the update
@@ -307,6 +307,6 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn record_issue_update(&self, change: IssueUpdateChange) -> Result<bool, QueueError> {
-        self.maintain(|reply| Maintenance::IssueUpdate(Box::new(change), reply)).await
+        self.record(|reply| Maintenance::IssueUpdate(Box::new(change), reply)).await
     }
 }

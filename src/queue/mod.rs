@@ -93,7 +93,7 @@ const STUCK: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Queue {
     config: Arc<DatabaseConfig>,
-    /// Commits what webhooks bring.
+    /// Commits what webhooks bring: alerts, canaries that come back, and updates from PagerDuty.
     intake: WriterHandle,
     /// Commits what the deliveries and the maintenance ask for. For SQLite it is the same writer as `intake`; for
     /// PostgreSQL it is another one with its own connection, so that no webhook waits for them.
@@ -392,6 +392,15 @@ impl Queue {
             () = self.intake.commands.closed() => {}
             () = self.delivery.commands.closed() => {}
         }
+    }
+
+    /// Has something stored by the writer that takes alerts: what a webhook brings besides alerts, whose answer must not
+    /// wait for the maintenance, and which shows whether alerts can be committed.
+    async fn record<T>(
+        &self,
+        task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
+    ) -> Result<T, QueueError> {
+        self.intake.ask(|reply| WriterCommand::Maintenance(task(reply))).await
     }
 
     async fn maintain<T>(

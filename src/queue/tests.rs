@@ -1,7 +1,7 @@
 //! Tests that need access to internals, such as the limits of a connection.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +13,11 @@ use super::decide::dedup_window::DedupWindow;
 use super::decide::{Batch, decide, dependencies};
 use super::sqlite::SqliteEngine;
 use super::store::{Dependencies, Plan, Store};
-use super::{Disposition, Enqueue, Envelope, EventId, Queue, QueueError};
+use super::{
+    CanaryChange, Disposition, Enqueue, Envelope, EventId, IssueUpdate, IssueUpdateChange, OutageNotice, Queue,
+    QueueError, StatusChange, WriterHandle,
+};
+use crate::ingest::CanaryId;
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 
 fn event(incident: &str, bytes: usize) -> Envelope {
@@ -35,6 +39,32 @@ async fn engine() -> (TempDir, PathBuf, SqliteEngine) {
     let path = directory.path().join("bridge.db");
     let engine = SqliteEngine::open(&path).await.unwrap();
     (directory, path, engine)
+}
+
+#[tokio::test]
+async fn the_webhooks_of_canaries_and_of_pagerduty_go_through_the_writer_that_takes_alerts() {
+    let (_directory, path, engine) = engine().await;
+    let queue = Queue::on_sqlite((&path).into(), engine);
+    let (ended, status) = (tokio::sync::mpsc::channel(1).0, Arc::default());
+    let queue = Queue { delivery: WriterHandle { commands: ended, status }, ..queue };
+    let (id, at) = (
+        CanaryId::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+    );
+    queue.record_canary(CanaryChange::Sent { id, at }).await.unwrap();
+    assert_eq!(queue.record_canary(CanaryChange::Returned { id, at }).await.unwrap(), Some(at));
+    let update = IssueUpdate {
+        webhook_id: "1".to_owned(),
+        incident_key: IncidentKey::parse("1").unwrap(),
+        change: StatusChange::Resolve,
+        happened_at: at,
+        received_at: at,
+        attempts: 0,
+        next_attempt_at: at,
+    };
+    assert!(queue.record_issue_update(IssueUpdateChange::Received(update)).await.unwrap());
+    let notice = OutageNotice { told_at: at, outage_since: None };
+    assert!(matches!(queue.write_outage_notice(notice).await, Err(QueueError::Closed)));
 }
 
 #[tokio::test]

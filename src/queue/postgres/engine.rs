@@ -310,11 +310,15 @@ impl Store for PostgresEngine {
     }
 
     async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
-        self.transact(MAINTENANCE, async |connection| maintenance::write_issue_update(connection, change).await).await
+        self.transact(self.server.timeout(), async |connection| {
+            maintenance::write_issue_update(connection, change).await
+        })
+        .await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.transact(MAINTENANCE, async |connection| maintenance::write_canary(connection, change).await).await
+        self.transact(self.server.timeout(), async |connection| maintenance::write_canary(connection, change).await)
+            .await
     }
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {

@@ -76,7 +76,8 @@ pub(super) enum Operation {
     Probe(Reply<()>),
 }
 
-/// Work that is done for the queue itself, and not for an alert.
+/// What is stored besides alerts: the maintenance of the queue, what was learned from the APIs of Sentry and PagerDuty, and
+/// what the webhooks of canaries and of PagerDuty bring.
 #[derive(Debug)]
 pub(super) enum Maintenance {
     Prune(Prune, Reply<u64>),
