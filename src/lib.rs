@@ -1,7 +1,7 @@
 //! A bridge from Sentry to PagerDuty: it receives Sentry's webhooks, commits each alert to a durable queue before it answers,
 //! and delivers it to PagerDuty's Events API v1 or v2.
 //!
-//! # The way of an alert
+//! # The path of an alert
 //!
 //! ```text
 //!  Sentry ──POST──▶ web ──▶ ingest ─┬─ sentry      bytes → Alert
@@ -64,7 +64,7 @@
 //! - [`queue::admin`]: retry and discard, for commands, the page and `/api`. [`queue::json`] is how all three show events and
 //!   rejected webhooks.
 //! - [`sentry_api`]: Sentry's own API, for `connect`, the audit, [`catch_up`] (alerts whose webhooks never came) and
-//!   [`issue_status`] (resolves that never came). The way of an alert does not depend on it.
+//!   [`issue_status`] (resolves that never came). The path of an alert does not depend on it.
 //! - [`pagerduty_api`]: PagerDuty's REST API, for [`proof`], `check` and `connect pagerduty`. No event depends on it.
 //! - [`two_way`]: what people resolve or reopen in PagerDuty, done in Sentry as well.
 //! - `reload`: secrets that change while the bridge runs, and the webhooks that were held until then.

@@ -106,7 +106,8 @@ fn look(ingest: &Ingest, webhook: &Webhook<'_>) {
         Decision::Enqueue(enqueue) => match &**enqueue {
             Enqueue::Event { envelope, .. } => {
                 let event = ingest.trigger_of(webhook).expect("what is enqueued is an alert");
-                assert_eq!(envelope.body, render(&event).bytes);
+                let Rendered { bytes, counts_at, .. } = render(&event);
+                assert_eq!((&envelope.body, envelope.counts_at), (&bytes, counts_at));
                 check(&event);
             }
             Enqueue::FollowUp(follow_up) => {

@@ -1,4 +1,4 @@
-//! The commands of the program, one file each, except for what the program says about itself. `environment` and `payloads`
+//! The commands of the program, mostly one file each. `environment` and `payloads`
 //! hold what they share.
 
 mod audit;

@@ -300,7 +300,7 @@ impl Config {
     }
 
     /// Returns the first token of `BRIDGE_WEBHOOK_TOKEN` as it is written in `source`, for a URL that is given to
-    /// Sentry; a [`AccessToken`] keeps only its digest. `None` if `source` sets no valid token.
+    /// Sentry; an [`AccessToken`] keeps only its digest. `None` if `source` sets no valid token.
     #[must_use]
     pub fn webhook_token_text(source: &Source<'_>) -> Option<String> {
         let (texts, _) = source.texts().ok()?;

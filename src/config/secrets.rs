@@ -9,8 +9,8 @@ use subtle::ConstantTimeEq;
 use super::ValueError;
 use crate::pagerduty::ServiceKey;
 
-/// The minimum length of a secret or token, in characters. Sentry's client secrets have 64, as tokens of Sentry 9.1; newer
-/// tokens have more. REST API keys of PagerDuty have 20.
+/// The minimum length of a secret or token, in characters. Sentry's client secrets have 64, as have API tokens of Sentry
+/// 9.1; newer tokens have more. REST API keys of PagerDuty have 20.
 const MIN_LENGTH: usize = 16;
 
 /// How to make a token.
@@ -22,7 +22,7 @@ const COPY_FROM_SENTRY: &str = "copy the Client Secret from the page of the inte
 /// Where the secret of a webhook subscription comes from.
 const COPY_FROM_PAGERDUTY: &str = "copy the secret that PagerDuty shows once, when the webhook subscription is made";
 
-/// Why a token of the webhook is none of the status page.
+/// Why a token of the webhook may not open the status page.
 const SHARED: &str = "contains a token of BRIDGE_WEBHOOK_TOKEN, which Sentry and access logs know: make another one with \
      `openssl rand -hex 24`";
 

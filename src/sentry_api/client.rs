@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::transport::SentryClient;
 use super::types::{
-    AlertRule, AlertSystem, Detector, Firing, Identity, Installation, IssueRoute, JsonObject, LegacyHook, Organization,
-    SentryApp, SentryIssue, SentryProject, TimeWindow, Workflow, text_of_id,
+    AlertRule, AlertSystem, Detector, Firing, Identity, Installation, IssueRoute, JsonObject, LegacyHook, OpenPeriod,
+    Organization, SentryApp, SentryIssue, SentryProject, TimeWindow, Workflow,
 };
 use super::{SentryApi, SentryApiError};
 use crate::http_client::ApiCall;
@@ -213,10 +213,8 @@ impl SentryApi for SentryClient {
 
     async fn ended_periods(&self, detector: &str) -> Result<Vec<u64>, SentryApiError> {
         let call = get(&self.in_organization(&["open-periods"]), ALERTS_READ);
-        let periods: Vec<Value> = self.pages(&call.query("detectorId", detector).query("per_page", "100")).await?;
-        // Source: `groupopenperiod.py` among Sentry's serializers.
-        let ended = periods.iter().filter(|period| period["end"].is_string());
-        Ok(ended.filter_map(|period| text_of_id(&period["id"])?.parse().ok()).collect())
+        let periods: Vec<OpenPeriod> = self.pages(&call.query("detectorId", detector).query("per_page", "100")).await?;
+        Ok(periods.iter().filter_map(OpenPeriod::ended).collect())
     }
 
     async fn set_issue_status(&self, id: &str, route: IssueRoute, status: &str) -> Result<(), SentryApiError> {

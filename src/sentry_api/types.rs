@@ -9,6 +9,7 @@ mod issue;
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -192,7 +193,7 @@ impl AppSecret {
 
 impl fmt::Debug for AppSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
+        f.write_str("AppSecret(…)")
     }
 }
 
@@ -230,6 +231,23 @@ pub(super) fn text_of_id(value: &Value) -> Option<String> {
     }
 }
 
+/// A period during which a metric issue was open. Source: `groupopenperiod.py` among Sentry's serializers.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct OpenPeriod {
+    #[serde(deserialize_with = "id")]
+    id: String,
+    /// When it ended; `None` while it is open.
+    end: Option<DateTime<Utc>>,
+}
+
+impl OpenPeriod {
+    /// Its number, if it has ended.
+    pub(super) fn ended(&self) -> Option<u64> {
+        self.end?;
+        self.id.parse().ok()
+    }
+}
+
 fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let value = Value::deserialize(deserializer)?;
     text_of_id(&value).ok_or_else(|| serde::de::Error::custom("an id is neither text nor a number"))
@@ -256,11 +274,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_period_with_a_time_has_ended() {
+        let period = |end: Value| serde_json::from_value::<OpenPeriod>(json!({"id": "3", "end": end}));
+        assert_eq!(period(json!("2026-11-26T10:00:00Z")).unwrap().ended(), Some(3));
+        assert_eq!(period(Value::Null).unwrap().ended(), None);
+        assert!(period(json!("n/a")).is_err(), "it is not known whether the period has ended");
+    }
+
+    #[test]
     fn a_secret_that_is_masked_is_none() {
         let secret = |text: &str| serde_json::from_value::<AppSecret>(json!(text)).unwrap();
         assert_eq!(secret("****************").readable(), None);
         assert_eq!(secret("").readable(), None);
         assert_eq!(secret("0123abcd").readable(), Some("0123abcd"));
-        assert_eq!(format!("{:?}", secret("0123abcd")), "Secret(…)");
+        assert_eq!(format!("{:?}", secret("0123abcd")), "AppSecret(…)");
     }
 }

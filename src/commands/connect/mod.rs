@@ -1,4 +1,4 @@
-//! `connect`: sets Sentry up to call the bridge.
+//! `connect`: sets Sentry up to call the bridge. `connect pagerduty` makes the integration that the bridge sends to.
 
 mod arrival;
 
@@ -273,7 +273,8 @@ async fn send_test(
     Ok(ExitCode::of(good))
 }
 
-/// Shows the plan and, with `--yes`, carries it out. An integration that exists is not made again.
+/// Makes an integration of the Events API in PagerDuty, and prints or stores its key. Shows the plan and, with `--yes`, carries
+/// it out. An integration that exists is not made again.
 ///
 /// # Errors
 ///

@@ -33,7 +33,7 @@ pub(in crate::monitor) struct FailingDeliveries<'a> {
 }
 
 impl<'a> FailingDeliveries<'a> {
-    /// Returns the outage that holds up events, if there is one. Failures other than throttling take precedence over
+    /// Returns the failures that hold up events, if there are any. Failures other than throttling take precedence over
     /// throttling.
     pub(in crate::monitor) fn of(snapshot: &'a Snapshot) -> Option<Self> {
         let failing = |throttled: bool| {
