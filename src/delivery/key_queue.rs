@@ -242,7 +242,7 @@ impl KeyQueue {
         }
         if let Some(reason) = outcome.failure() {
             self.last_failure = Some(reason.to_owned());
-            self.is_permanent = matches!(outcome, Outcome::Permanent { .. });
+            self.is_permanent = matches!(outcome, Outcome::Refused { .. });
             self.is_throttled = matches!(outcome, Outcome::Throttled { .. });
         }
         match outcome {
@@ -257,7 +257,7 @@ impl KeyQueue {
                 self.incidents.delivered(id);
                 Disposition::Delivered { note: note.clone() }
             }
-            Outcome::Permanent { reason } => {
+            Outcome::Refused { reason } => {
                 self.breaker.got_through(end);
                 Disposition::Dead { reason: reason.clone() }
             }

@@ -65,12 +65,12 @@ impl Poison {
         match cause {
             // PagerDuty did not see the event.
             FailureCause::Network => self.counted_to = now,
-            FailureCause::Answer | FailureCause::Timeout if others_delivered => {
+            FailureCause::ServerError | FailureCause::Timeout if others_delivered => {
                 self.blamed += now.saturating_sub(self.counted_to).min(MAX_BLAME_PER_FAILURE);
                 self.counted_to = now;
             }
-            FailureCause::Answer | FailureCause::Timeout if failed_before.is_none() => self.counted_to = now,
-            FailureCause::Answer | FailureCause::Timeout => {}
+            FailureCause::ServerError | FailureCause::Timeout if failed_before.is_none() => self.counted_to = now,
+            FailureCause::ServerError | FailureCause::Timeout => {}
         }
         others_delivered
     }
@@ -87,14 +87,14 @@ mod tests {
     #[test]
     fn an_event_that_fails_while_others_pass_is_blamed_for_the_time_between() {
         let mut event = Poison::default();
-        event.failed(at(10), Some(at(9)), FailureCause::Answer);
+        event.failed(at(10), Some(at(9)), FailureCause::ServerError);
         assert!(!event.is_quarantined(), "one failure proves nothing");
-        event.failed(at(20), Some(at(15)), FailureCause::Answer);
+        event.failed(at(20), Some(at(15)), FailureCause::ServerError);
         assert!(event.is_quarantined());
         assert_eq!(event.blamed(), at(10));
-        event.failed(at(50), Some(at(15)), FailureCause::Answer);
+        event.failed(at(50), Some(at(15)), FailureCause::ServerError);
         assert_eq!(event.blamed(), at(10), "nothing passed since it failed last");
-        event.failed(at(60), Some(at(55)), FailureCause::Answer);
+        event.failed(at(60), Some(at(55)), FailureCause::ServerError);
         assert_eq!(event.blamed(), at(50));
         assert_eq!(event.failures(), 4);
     }
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn a_long_outage_between_two_failures_is_not_the_events_fault() {
         let mut event = Poison::default();
-        event.failed(at(0), None, FailureCause::Answer);
-        event.failed(at(36_000), Some(at(35_999)), FailureCause::Answer);
+        event.failed(at(0), None, FailureCause::ServerError);
+        event.failed(at(36_000), Some(at(35_999)), FailureCause::ServerError);
         assert_eq!(event.blamed(), MAX_BLAME_PER_FAILURE);
     }
 
@@ -114,7 +114,7 @@ mod tests {
         event.failed(at(9), Some(at(5)), FailureCause::Network);
         assert!(event.is_quarantined());
         assert_eq!(event.blamed(), Duration::ZERO);
-        event.failed(at(20), Some(at(15)), FailureCause::Answer);
+        event.failed(at(20), Some(at(15)), FailureCause::ServerError);
         assert_eq!(event.blamed(), at(11), "from the moment the network worked again");
     }
 

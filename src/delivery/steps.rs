@@ -1,8 +1,8 @@
 //! The worker's I/O, as steps that run concurrently and each return a result to the worker. A step that takes long or
 //! keeps failing delays only what depends on it.
 //!
-//! An [`AttemptStep`] belongs to an attempt in flight, which a shutdown waits for. A [`BackgroundStep`] is abandoned at
-//! shutdown.
+//! A step that returns an [`AttemptResult`] belongs to an attempt in flight, which a shutdown waits for. One that returns a
+//! [`BackgroundResult`] is abandoned at shutdown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,12 +33,13 @@ pub(super) const PAGES: usize = 2;
 
 /// The result of one step of an attempt.
 #[derive(Debug)]
-pub(super) enum AttemptStep {
-    /// Nothing was sent: the attempt could not be recorded, or the event could not be read.
+pub(super) enum AttemptResult {
+    /// Nothing was sent: the attempt could not be recorded, the event could not be read, or the attempt was recorded but the
+    /// lease ran out meanwhile.
     NotBegun { key: ServiceKey, id: EventId, permit: Permit, error: QueueError },
-    /// The attempt ended, with or without an answer from PagerDuty. `received_at` is when the newest alert of the event
-    /// was received.
-    Answered { key: ServiceKey, id: EventId, permit: Permit, received_at: DateTime<Utc>, outcome: Outcome },
+    /// The attempt ended, with or without an answer from PagerDuty. `received_at` is when the newest alert that the event
+    /// stands for was received.
+    Ended { key: ServiceKey, id: EventId, permit: Permit, received_at: DateTime<Utc>, outcome: Outcome },
     /// The event's disposition is committed.
     Settled(EndedAttempt),
     /// The disposition cannot be committed, because the database is damaged, or because the disk is full and the event
@@ -48,7 +49,7 @@ pub(super) enum AttemptStep {
 
 /// The result of a step that belongs to no attempt in flight.
 #[derive(Debug)]
-pub(super) enum BackgroundStep {
+pub(super) enum BackgroundResult {
     /// A page of a key's waiting events, which begins after `after`.
     Page { key: ServiceKey, after: Option<EventId>, page: Page },
     /// A page that could not be read; it may be requested again after [`back_off`].
@@ -139,41 +140,41 @@ pub(super) async fn attempt(
     id: EventId,
     past: Vec<EventId>,
     permit: Permit,
-) -> AttemptStep {
+) -> AttemptResult {
     match queue.begin_past(id, permit.now(), past, permit.fence()).await {
         // The commit may have taken longer than what was left of the lease.
-        Ok(_) if !permit.is_valid() => AttemptStep::NotBegun { key, id, permit, error: QueueError::Fenced(id) },
+        Ok(_) if !permit.is_valid() => AttemptResult::NotBegun { key, id, permit, error: QueueError::Fenced(id) },
         Ok(Begun { api, body, received_at }) => {
             let outcome = client.send(&Destination { api, key: key.clone() }, body).await;
-            AttemptStep::Answered { key, id, permit, received_at, outcome }
+            AttemptResult::Ended { key, id, permit, received_at, outcome }
         }
-        Err(error) => AttemptStep::NotBegun { key, id, permit, error },
+        Err(error) => AttemptResult::NotBegun { key, id, permit, error },
     }
 }
 
 /// Commits an event's disposition, and retries until the database takes it, unless the database is damaged. A disposition
 /// by which the event is sent again does not wait for space on a full disk: people would not get the event while the disk
 /// is full.
-pub(super) async fn settle(queue: Queue, attempt: EndedAttempt) -> AttemptStep {
+pub(super) async fn settle(queue: Queue, attempt: EndedAttempt) -> AttemptResult {
     loop {
-        let Err(error) = attempt.commit(&queue).await else { return AttemptStep::Settled(attempt) };
+        let Err(error) = attempt.commit(&queue).await else { return AttemptResult::Settled(attempt) };
         let line = throttle::line("answers of PagerDuty could not be stored at once", Level::Error);
         log!(line.level, event = attempt.id.get(); "PagerDuty's answer cannot be stored yet: {error}{line}");
         let is_sent_again = matches!(attempt.disposition, Disposition::RetryNow { .. } | Disposition::Retry { .. });
         if error.is_damage() || is_sent_again && matches!(error, QueueError::Full { .. }) {
-            return AttemptStep::NotSettled(attempt);
+            return AttemptResult::NotSettled(attempt);
         }
         sleep(DATABASE_PAUSE).await;
     }
 }
 
 /// Commits an event's disposition once the damage is repaired.
-pub(super) async fn settle_after_repair(queue: Queue, attempt: EndedAttempt) -> BackgroundStep {
+pub(super) async fn settle_after_repair(queue: Queue, attempt: EndedAttempt) -> BackgroundResult {
     let mut failures = 1;
     loop {
         sleep(SETTLE_BACKOFF.wait(failures, rand::random())).await;
         if attempt.commit(&queue).await.is_ok() {
-            return BackgroundStep::Settled(attempt.id);
+            return BackgroundResult::Settled(attempt.id);
         }
         failures += 1;
     }
@@ -186,27 +187,27 @@ pub(super) async fn page(
     key: ServiceKey,
     after: Option<EventId>,
     limit: u32,
-) -> BackgroundStep {
+) -> BackgroundResult {
     // Turns are given in the order of the requests. The semaphore is never closed.
     let _turn = turns.acquire().await;
     match reader.page(&key, after, limit).await {
-        Ok(page) => BackgroundStep::Page { key, after, page },
+        Ok(page) => BackgroundResult::Page { key, after, page },
         Err(error) => {
             let line = throttle::line("reads of the queue failed", Level::Error);
             log!(line.level, service_key:% = key; "the queue of this key cannot be read: {error}{line}");
-            BackgroundStep::NoPage { key, reason: error.to_string() }
+            BackgroundResult::NoPage { key, reason: error.to_string() }
         }
     }
 }
 
 /// Reads whether an editor changed the queue since the generation `known`.
-pub(super) async fn changes(reader: Reader, known: u64) -> BackgroundStep {
+pub(super) async fn changes(reader: Reader, known: u64) -> BackgroundResult {
     let found = async {
         let generation = reader.generation().await?;
         let keys = if generation == known { None } else { Some(reader.waiting_keys().await?) };
         Ok::<_, QueueError>((generation, keys))
     };
-    BackgroundStep::Changes(match found.await {
+    BackgroundResult::Changes(match found.await {
         Ok(changes) => Some(changes),
         Err(error) => {
             let line = throttle::line("reads of the queue failed", Level::Warn);
@@ -223,30 +224,30 @@ pub(super) async fn take_over(
     since: DateTime<Utc>,
     now: DateTime<Utc>,
     most: u32,
-) -> BackgroundStep {
+) -> BackgroundResult {
     match reader.attempts_since(since, now, most).await {
-        Ok(attempts) => BackgroundStep::TakenOver(keys, Some(attempts)),
+        Ok(attempts) => BackgroundResult::TakenOver(keys, Some(attempts)),
         Err(error) => {
             let line = throttle::line("reads of the queue failed", Level::Warn);
             log!(line.level, "the queue cannot be read, so service keys are not taken over yet: {error}{line}");
-            BackgroundStep::TakenOver(keys, None)
+            BackgroundResult::TakenOver(keys, None)
         }
     }
 }
 
 /// Tries again to read events that could not be read.
-pub(super) async fn reread(reader: Reader, ids: Vec<EventId>) -> BackgroundStep {
+pub(super) async fn reread(reader: Reader, ids: Vec<EventId>) -> BackgroundResult {
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {
         // After an error, the rest is left to the next time.
         let Ok(looked) = reader.recheck(id).await else { break };
         found.push((id, looked));
     }
-    BackgroundStep::Reread(found)
+    BackgroundResult::Reread(found)
 }
 
 /// Waits before a key's waiting events are read again, after `failures` failures in a row.
-pub(super) async fn back_off(key: ServiceKey, failures: u32) -> BackgroundStep {
+pub(super) async fn back_off(key: ServiceKey, failures: u32) -> BackgroundResult {
     sleep(Backoff::TRANSIENT.wait(failures, rand::random())).await;
-    BackgroundStep::BackedOff { key }
+    BackgroundResult::BackedOff { key }
 }

@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use super::held_keys::HeldKeys;
 use super::rate_limiter::WINDOW;
 use super::scheduler::{Next, Scheduler};
-use super::steps::{self, AttemptStep, BackgroundStep, DATABASE_PAUSE, EndedAttempt};
+use super::steps::{self, AttemptResult, BackgroundResult, DATABASE_PAUSE, EndedAttempt};
 use super::unreadable::UnreadableEvents;
 use super::view::{DeliveryView, Publisher};
 use super::{DeliveryLimits, Moment};
@@ -55,8 +55,8 @@ pub struct Worker {
     started: Instant,
     /// The queue's [generation](crate::queue::DeliveryReads::generation) that the scheduler knows.
     generation: u64,
-    attempts: FuturesUnordered<LocalBoxFuture<'static, AttemptStep>>,
-    background: FuturesUnordered<LocalBoxFuture<'static, BackgroundStep>>,
+    attempts: FuturesUnordered<LocalBoxFuture<'static, AttemptResult>>,
+    background: FuturesUnordered<LocalBoxFuture<'static, BackgroundResult>>,
     /// Limits how many pages are read at the same time.
     page_turns: Arc<Semaphore>,
     /// Whether a background step checks for changes by an editor.
@@ -142,8 +142,8 @@ impl Worker {
             never = self.deliver() => match never {},
         };
         let drained = timeout(grace, async {
-            while let Some(step) = self.attempts.next().await {
-                self.finish_attempt_step(step);
+            while let Some(result) = self.attempts.next().await {
+                self.handle_attempt_result(result);
                 self.publish_if_due();
             }
         });
@@ -164,8 +164,8 @@ impl Worker {
             let wake = self.publish_if_due().map_or(due, |publish| publish.min(due));
             tokio::select! {
                 Some(arrival) = self.arrivals.recv() => self.announce(&arrival),
-                Some(step) = self.attempts.next() => self.finish_attempt_step(step),
-                Some(step) = self.background.next() => self.finish_background_step(step),
+                Some(result) = self.attempts.next() => self.handle_attempt_result(result),
+                Some(result) = self.background.next() => self.handle_background_result(result),
                 () = cluster.changed() => self.follow_cluster(),
                 _ = checks.tick() => {
                     self.follow_cluster();
@@ -255,9 +255,9 @@ impl Worker {
         self.attempts.push(Box::pin(steps::attempt(queue, client, key, id, past, permit)));
     }
 
-    fn finish_background_step(&mut self, step: BackgroundStep) {
-        match step {
-            BackgroundStep::Page { key, after, mut page } => {
+    fn handle_background_result(&mut self, result: BackgroundResult) {
+        match result {
+            BackgroundResult::Page { key, after, mut page } => {
                 self.read_failures.remove(&key);
                 if !self.held_keys.has(&key) {
                     return;
@@ -266,18 +266,18 @@ impl Worker {
                 page.events.retain(|event| !self.unreadable.is_unsettled(event.id));
                 self.scheduler.loaded(&key, &page.events, page.end, page.last);
             }
-            BackgroundStep::NoPage { key, .. } if !self.held_keys.has(&key) => {}
-            BackgroundStep::NoPage { key, reason } => {
+            BackgroundResult::NoPage { key, .. } if !self.held_keys.has(&key) => {}
+            BackgroundResult::NoPage { key, reason } => {
                 let failures = self.read_failures.entry(key.clone()).or_default();
                 *failures = failures.saturating_add(1);
                 self.background.push(Box::pin(steps::back_off(key.clone(), *failures)));
                 self.unreadable.key_failed(&key, reason);
             }
-            BackgroundStep::Settled(id) => self.unreadable.settled(id),
-            BackgroundStep::BackedOff { key } if !self.held_keys.has(&key) => {}
-            BackgroundStep::BackedOff { key } => self.scheduler.not_loaded(&key),
-            BackgroundStep::TakenOver(keys, attempts) => self.taken_over(keys, attempts),
-            BackgroundStep::Changes(changes) => {
+            BackgroundResult::Settled(id) => self.unreadable.settled(id),
+            BackgroundResult::BackedOff { key } if !self.held_keys.has(&key) => {}
+            BackgroundResult::BackedOff { key } => self.scheduler.not_loaded(&key),
+            BackgroundResult::TakenOver(keys, attempts) => self.taken_over(keys, attempts),
+            BackgroundResult::Changes(changes) => {
                 self.is_checking = false;
                 let Some((generation, keys)) = changes else { return };
                 self.generation = generation;
@@ -285,7 +285,7 @@ impl Worker {
                     self.read_keys(&keys, Scheduler::rescan);
                 }
             }
-            BackgroundStep::Reread(found) => {
+            BackgroundResult::Reread(found) => {
                 for (id, found) in found {
                     match found {
                         Recheck::Readable(key) => {
@@ -303,16 +303,16 @@ impl Worker {
         }
     }
 
-    fn finish_attempt_step(&mut self, step: AttemptStep) {
-        let (now, is_own) = (self.now(), self.is_own(&step));
-        match step {
-            AttemptStep::NotBegun { .. } if !is_own => self.scheduler.ended_elsewhere(),
-            AttemptStep::NotBegun { key, id, permit, error } => self.not_begun(key, id, permit, &error),
-            AttemptStep::Answered { key, id, permit, received_at, outcome } => {
+    fn handle_attempt_result(&mut self, result: AttemptResult) {
+        let (now, is_own) = (self.now(), self.is_own(&result));
+        match result {
+            AttemptResult::NotBegun { .. } if !is_own => self.scheduler.ended_elsewhere(),
+            AttemptResult::NotBegun { key, id, permit, error } => self.not_begun(key, id, permit, &error),
+            AttemptResult::Ended { key, id, permit, received_at, outcome } => {
                 self.cluster.attempted(outcome.kind());
                 self.metrics.attempted(&key, outcome.kind(), received_at, Utc::now());
                 if !is_own {
-                    if let Some(attempt) = self.answered_elsewhere(key, id, permit, &outcome) {
+                    if let Some(attempt) = self.answered_elsewhere(key, id, permit, received_at, &outcome) {
                         self.attempts.push(Box::pin(steps::settle(self.queue.clone(), attempt)));
                     }
                     return;
@@ -322,9 +322,9 @@ impl Worker {
                 let attempt = EndedAttempt { key, permit, id, received_at, kind, disposition, ended_at: now };
                 self.attempts.push(Box::pin(steps::settle(self.queue.clone(), attempt)));
             }
-            AttemptStep::Settled(_) | AttemptStep::NotSettled(_) if !is_own => {}
-            AttemptStep::Settled(attempt) => self.settled(&attempt),
-            AttemptStep::NotSettled(attempt) => {
+            AttemptResult::Settled(_) | AttemptResult::NotSettled(_) if !is_own => {}
+            AttemptResult::Settled(attempt) => self.settled(&attempt),
+            AttemptResult::NotSettled(attempt) => {
                 // The incident goes on anyway; otherwise its later events would never be sent.
                 self.settled(&attempt);
                 if let Disposition::Delivered { .. } | Disposition::Dead { .. } = attempt.disposition {

@@ -17,7 +17,7 @@ use crate::pagerduty::map::action_of;
 use crate::pagerduty::{Destination, Event, EventType, IncidentKey, ServiceKey, Template};
 use crate::redaction::Redaction;
 use crate::routing::{self, Routes, SeverityRule};
-use crate::sentry::{NoAlert, NotAnAlert};
+use crate::sentry::{NoActionReason, ParseFailure};
 
 pub use crate::sentry::{Generation, Rejection, Webhook};
 pub use canary::{CanaryId, CanaryMark};
@@ -100,17 +100,17 @@ pub enum Decision {
     /// Pass it to the queue.
     Enqueue(Box<Enqueue>),
     /// Accept the webhook and do nothing.
-    Ignored(Ignored),
+    Ignored(IgnoreReason),
     /// Reject the webhook.
     Rejected(Rejection),
 }
 
 /// Why nothing is done; `Display` is a sentence.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum Ignored {
+pub enum IgnoreReason {
     /// The webhook asks for nothing.
     #[error(transparent)]
-    NotAnAlert(NotAnAlert),
+    NoAction(NoActionReason),
     /// The level is too low.
     #[error("the level {} is below BRIDGE_MIN_LEVEL, which is {}", .level.name(), .min_level.name())]
     BelowMinLevel {
@@ -241,10 +241,10 @@ impl Ingest {
                 (self.decide_on(alert, &origin), Some(generation))
             }
             // A legacy body is either an alert or not from Sentry, so this webhook is from the platform.
-            Err(NoAlert::Ignored(reason)) => {
-                (Decision::Ignored(Ignored::NotAnAlert(reason)), Some(Generation::Platform))
+            Err(ParseFailure::Ignored(reason)) => {
+                (Decision::Ignored(IgnoreReason::NoAction(reason)), Some(Generation::Platform))
             }
-            Err(NoAlert::Rejected(rejection)) => {
+            Err(ParseFailure::Rejected(rejection)) => {
                 (Decision::Rejected(rejection), webhook.has_platform_headers().then_some(Generation::Platform))
             }
         }
@@ -275,15 +275,15 @@ impl Ingest {
     fn decide_on(&self, alert: Alert, origin: &Origin<'_>) -> Decision {
         let destinations = self.destinations();
         if let Some(canary) = destinations.canaries.iter().find_map(|mark| mark.recognize(&alert)) {
-            return Decision::Ignored(Ignored::Canary(canary));
+            return Decision::Ignored(IgnoreReason::Canary(canary));
         }
         let opening = match alert.action {
             IncidentAction::Trigger(opening) | IncidentAction::Reopen(opening) => opening,
             IncidentAction::Acknowledge if !self.policy.acknowledge => {
-                return Decision::Ignored(Ignored::AcknowledgeOff);
+                return Decision::Ignored(IgnoreReason::AcknowledgeOff);
             }
             IncidentAction::Resolve if self.policy.resolve == ResolveScope::Off => {
-                return Decision::Ignored(Ignored::ResolveOff);
+                return Decision::Ignored(IgnoreReason::ResolveOff);
             }
             IncidentAction::Acknowledge | IncidentAction::Resolve => {
                 return self.follow_up(alert, &destinations.routes, origin);
@@ -294,14 +294,14 @@ impl Ingest {
         if let (Some(level), Some(min_level)) = (level, self.policy.min_level)
             && level < min_level
         {
-            return Decision::Ignored(Ignored::BelowMinLevel { level, min_level });
+            return Decision::Ignored(IgnoreReason::BelowMinLevel { level, min_level });
         }
         if matches!(alert.action, IncidentAction::Reopen(_)) {
             self.follow_up(alert, &destinations.routes, origin)
         } else if self.pages_on(opening) {
             self.trigger(alert, opening, &destinations.routes, origin)
         } else {
-            Decision::Ignored(Ignored::NotPagedOn(opening))
+            Decision::Ignored(IgnoreReason::NotPagedOn(opening))
         }
     }
 
@@ -324,7 +324,7 @@ impl Ingest {
     /// # Errors
     ///
     /// When the webhook is not an alert.
-    pub fn trigger_of(&self, webhook: &Webhook<'_>) -> Result<Event, NoAlert> {
+    pub fn trigger_of(&self, webhook: &Webhook<'_>) -> Result<Event, ParseFailure> {
         let (alert, _) = webhook.parse()?;
         let destinations = self.destinations();
         let service_key = destinations.routes.key_for(&alert).clone();

@@ -335,7 +335,7 @@ impl AlarmTask {
                     self.alarms.accepted(trouble.cause, now);
                     return true;
                 }
-                Outcome::Permanent { reason } => {
+                Outcome::Refused { reason } => {
                     error!(alarm; "PagerDuty rejected the alarm for the service key {key}: {reason}");
                     self.unsent.send_replace(Some(reason));
                 }

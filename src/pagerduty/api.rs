@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::description::Description;
 use super::event::{Detail, Details, Event, HAPPENED_AT};
 use super::keys::ServiceKey;
-use super::outcome::{EventAnswer, Outcome};
+use super::outcome::{EventsApiResponse, Outcome};
 
 /// One of PagerDuty's Events APIs. A new one gets its own file, and is added to
 /// [`ApiVersion`](super::ApiVersion) and [`events_api`](super::events_api).
@@ -23,8 +23,8 @@ pub trait EventsApi: Sync {
     fn render(&self, event: &Event) -> Rendered;
 
     /// What a response means for the event; the APIs answer alike. `now` is the time of the response, and `key` is masked in the outcome's texts.
-    fn classify(&self, answer: &EventAnswer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome {
-        Outcome::of_answer(answer, key, now)
+    fn classify(&self, response: &EventsApiResponse<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome {
+        Outcome::of_response(response, key, now)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::Utc;
 use url::Url;
 
-use super::outcome::{EventAnswer, FailureCause, Outcome};
+use super::outcome::{EventsApiResponse, FailureCause, Outcome};
 use super::{ApiVersion, Destination, events_api};
 use crate::http_client::{HttpClient, RequestError};
 use crate::tls::{self, TlsError};
@@ -41,13 +41,13 @@ impl EventsClient {
     pub async fn send(&self, destination: &Destination, body: Vec<u8>) -> Outcome {
         match self.http.post_json(&self.endpoint(destination.api), body).await {
             Ok(response) => {
-                let answer = EventAnswer {
+                let response = EventsApiResponse {
                     status: response.status,
                     retry_after: response.retry_after.as_deref(),
                     location: response.location.as_deref(),
                     body: &response.body,
                 };
-                events_api(destination.api).classify(&answer, &destination.key, Utc::now())
+                events_api(destination.api).classify(&response, &destination.key, Utc::now())
             }
             Err(error) => classify(error),
         }

@@ -49,7 +49,7 @@ pub enum Outcome {
     },
     /// A permanent failure: PagerDuty will never accept this event. Only a response that PagerDuty itself can have sent
     /// means that.
-    Permanent {
+    Refused {
         /// PagerDuty's own reason.
         reason: String,
     },
@@ -64,7 +64,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FailureCause {
     /// PagerDuty answered 5xx or 408.
-    Answer,
+    ServerError,
     /// No response came in time.
     Timeout,
     /// The network: no connection, a connection that broke within the response, a redirect, or a response that PagerDuty
@@ -77,7 +77,7 @@ impl FailureCause {
     /// Otherwise the network is: a connection was refused, a host name is unknown, a proxy redirects.
     #[must_use]
     pub fn may_be_the_event(self) -> bool {
-        matches!(self, Self::Answer | Self::Timeout)
+        matches!(self, Self::ServerError | Self::Timeout)
     }
 }
 
@@ -122,7 +122,7 @@ impl OutcomeKind {
 
 /// An HTTP response.
 #[derive(Clone, Copy, Debug)]
-pub struct EventAnswer<'a> {
+pub struct EventsApiResponse<'a> {
     /// The HTTP status.
     pub status: u16,
     /// The header `Retry-After`, unparsed.
@@ -162,8 +162,8 @@ impl Outcome {
         match self {
             Self::Delivered { .. } => OutcomeKind::Delivered,
             Self::Throttled { .. } => OutcomeKind::Throttled,
-            Self::Permanent { .. } => OutcomeKind::Refused,
-            Self::Transient { cause: FailureCause::Answer, .. } => OutcomeKind::Error,
+            Self::Refused { .. } => OutcomeKind::Refused,
+            Self::Transient { cause: FailureCause::ServerError, .. } => OutcomeKind::Error,
             Self::Transient { cause: FailureCause::Timeout, .. } => OutcomeKind::Timeout,
             Self::Transient { cause: FailureCause::Network, .. } => OutcomeKind::Unreachable,
             Self::Dropped { .. } => OutcomeKind::Dropped,
@@ -179,7 +179,7 @@ impl Outcome {
             Self::Throttled { reason, .. }
             | Self::Transient { reason, .. }
             | Self::Dropped { reason }
-            | Self::Permanent { reason }
+            | Self::Refused { reason }
             | Self::Untrusted { reason } => Some(reason),
         }
     }
@@ -187,27 +187,27 @@ impl Outcome {
     /// Classifies a response. `now` is needed for a `Retry-After` that is a date; `key` is masked in reasons, in case a
     /// proxy repeats it.
     #[must_use]
-    pub fn of_answer(answer: &EventAnswer<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Self {
-        let retry_after = answer.retry_after.and_then(|value| parse_retry_after(value, now));
-        let reason = || describe(answer, key);
-        match answer.status {
-            200..=299 => Self::Delivered { note: unusual_success(answer, key) },
+    pub fn of_response(response: &EventsApiResponse<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Self {
+        let retry_after = response.retry_after.and_then(|value| parse_retry_after(value, now));
+        let reason = || describe(response, key);
+        match response.status {
+            200..=299 => Self::Delivered { note: unusual_success(response, key) },
             403 | 429 => Self::Throttled { reason: reason(), retry_after },
-            408 | 500..=599 => Self::Transient { reason: reason(), cause: FailureCause::Answer, retry_after },
+            408 | 500..=599 => Self::Transient { reason: reason(), cause: FailureCause::ServerError, retry_after },
             // 400 is PagerDuty's documented response to an invalid event, with the bare text `Invalid routing key` for an
             // unknown key; 413 and 422 are about the body, so sending it again cannot help.
-            400 | 413 | 422 => Self::Permanent { reason: reason() },
-            400..=499 if ResponseBody::parse(answer.body).is_some_and(|body| body.is_refusal()) => {
-                Self::Permanent { reason: reason() }
+            400 | 413 | 422 => Self::Refused { reason: reason() },
+            400..=499 if ResponseBody::parse(response.body).is_some_and(|body| body.is_refusal()) => {
+                Self::Refused { reason: reason() }
             }
             400..=499 => {
-                Self::Transient { reason: describe_middlebox(answer, key), cause: FailureCause::Network, retry_after }
+                Self::Transient { reason: describe_middlebox(response, key), cause: FailureCause::Network, retry_after }
             }
             300..=399 => Self::Transient {
                 reason: format!(
                     "answered {} with a redirect to {}, which is never followed: point BRIDGE_PAGERDUTY_URL at PagerDuty itself",
-                    answer.status,
-                    one_line(answer.location.unwrap_or("nowhere"), key),
+                    response.status,
+                    one_line(response.location.unwrap_or("nowhere"), key),
                 ),
                 cause: FailureCause::Network,
                 retry_after,
@@ -230,29 +230,29 @@ pub(crate) fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Durat
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-fn describe(answer: &EventAnswer<'_>, key: &ServiceKey) -> String {
-    let text = text_of(answer, key);
+fn describe(response: &EventsApiResponse<'_>, key: &ServiceKey) -> String {
+    let text = text_of(response, key);
     if text.is_empty() {
-        format!("answered {} with an empty body", answer.status)
+        format!("answered {} with an empty body", response.status)
     } else {
-        format!("answered {}: {text}", answer.status)
+        format!("answered {}: {text}", response.status)
     }
 }
 
 /// Describes the response of a proxy, a firewall or a gateway, which says nothing about the event.
-fn describe_middlebox(answer: &EventAnswer<'_>, key: &ServiceKey) -> String {
-    let text = text_of(answer, key);
+fn describe_middlebox(response: &EventsApiResponse<'_>, key: &ServiceKey) -> String {
+    let text = text_of(response, key);
     let text = if text.is_empty() { "empty body".to_owned() } else { text };
     format!(
         "answered {}, a status that PagerDuty does not send for events: something between the bridge and PagerDuty \
          probably sent it, or BRIDGE_PAGERDUTY_URL is wrong ({text})",
-        answer.status
+        response.status
     )
 }
 
 /// The body as one line: PagerDuty's message and errors, or the whole text if it is not PagerDuty's JSON.
-fn text_of(answer: &EventAnswer<'_>, key: &ServiceKey) -> String {
-    let text = match ResponseBody::parse(answer.body) {
+fn text_of(response: &EventsApiResponse<'_>, key: &ServiceKey) -> String {
+    let text = match ResponseBody::parse(response.body) {
         Some(body) => {
             let message = body.message.or(body.status).unwrap_or_default();
             match body.errors.as_ref().map(join_errors).filter(|errors| !errors.is_empty()) {
@@ -260,7 +260,7 @@ fn text_of(answer: &EventAnswer<'_>, key: &ServiceKey) -> String {
                 None => message,
             }
         }
-        None => String::from_utf8_lossy(answer.body).into_owned(),
+        None => String::from_utf8_lossy(response.body).into_owned(),
     };
     one_line(&text, key)
 }
@@ -276,9 +276,9 @@ fn join_errors(errors: &serde_json::Value) -> String {
 
 /// Returns the warning for a body that does not say `success`. Any 2xx is a success whatever the body says, as it is for
 /// PagerDuty's own agent.
-fn unusual_success(answer: &EventAnswer<'_>, key: &ServiceKey) -> Option<String> {
-    let status = ResponseBody::parse(answer.body).and_then(|body| body.status);
-    (status.as_deref() != Some("success")).then(|| describe(answer, key))
+fn unusual_success(response: &EventsApiResponse<'_>, key: &ServiceKey) -> Option<String> {
+    let status = ResponseBody::parse(response.body).and_then(|body| body.status);
+    (status.as_deref() != Some("success")).then(|| describe(response, key))
 }
 
 fn one_line(text: &str, key: &ServiceKey) -> String {
@@ -307,16 +307,16 @@ mod tests {
     }
 
     fn of(status: u16, body: &str) -> Outcome {
-        Outcome::of_answer(
-            &EventAnswer { status, retry_after: None, location: None, body: body.as_bytes() },
+        Outcome::of_response(
+            &EventsApiResponse { status, retry_after: None, location: None, body: body.as_bytes() },
             &key(),
             now(),
         )
     }
 
     fn waits(header: &str) -> Option<Duration> {
-        let answer = EventAnswer { status: 429, retry_after: Some(header), location: None, body: b"" };
-        match Outcome::of_answer(&answer, &key(), now()) {
+        let response = EventsApiResponse { status: 429, retry_after: Some(header), location: None, body: b"" };
+        match Outcome::of_response(&response, &key(), now()) {
             Outcome::Throttled { retry_after, .. } => retry_after,
             other => panic!("429 is throttling, not {other:?}"),
         }
@@ -348,7 +348,7 @@ mod tests {
                 400,
                 r#"{"errors":["Service key is the wrong length (should be 32 characters)"],"message":"Event object is invalid","status":"invalid event"}"#
             ),
-            Outcome::Permanent {
+            Outcome::Refused {
                 reason:
                     "answered 400: Event object is invalid: Service key is the wrong length (should be 32 characters)"
                         .to_owned()
@@ -356,16 +356,16 @@ mod tests {
         );
         assert_eq!(
             of(400, "Invalid routing key"),
-            Outcome::Permanent { reason: "answered 400: Invalid routing key".to_owned() }
+            Outcome::Refused { reason: "answered 400: Invalid routing key".to_owned() }
         );
         for status in [400, 413, 422] {
             for body in ["", "<html>"] {
-                assert!(matches!(of(status, body), Outcome::Permanent { .. }), "{status} {body}");
+                assert!(matches!(of(status, body), Outcome::Refused { .. }), "{status} {body}");
             }
         }
         let envelope = r#"{"status":"invalid event","message":"Event object is invalid","errors":["no"]}"#;
         for status in [401, 404, 405, 415, 499] {
-            assert!(matches!(of(status, envelope), Outcome::Permanent { .. }), "{status}");
+            assert!(matches!(of(status, envelope), Outcome::Refused { .. }), "{status}");
         }
     }
 
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn a_transient_failure_is_one_of_pagerduty_or_of_the_network() {
         for status in [408, 500, 502, 503, 504, 599] {
-            assert!(matches!(of(status, ""), Outcome::Transient { cause: FailureCause::Answer, .. }), "{status}");
+            assert!(matches!(of(status, ""), Outcome::Transient { cause: FailureCause::ServerError, .. }), "{status}");
         }
         for status in [301, 302, 307, 308, 600, 700] {
             assert!(matches!(of(status, ""), Outcome::Transient { cause: FailureCause::Network, .. }), "{status}");
@@ -429,7 +429,7 @@ mod tests {
     #[test]
     fn a_reason_is_one_bounded_line_without_the_key() {
         let body = format!("bad\r\n\tkey {} {}", key().expose(), "x".repeat(10_000));
-        let Outcome::Permanent { reason } = of(400, &body) else { panic!("400 is final") };
+        let Outcome::Refused { reason } = of(400, &body) else { panic!("400 is final") };
         assert!(reason.starts_with("answered 400: bad key …WXYZ xxx"), "{reason}");
         assert!(reason.chars().count() < 600);
         assert!(!reason.contains(key().expose()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::ingest::Ignored;
+use crate::ingest::IgnoreReason;
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey, folded, with_counts};
 
 /// The number of an event. A later event has a greater number, and no number is used twice.
@@ -39,7 +39,7 @@ pub enum Enqueued<N = EventId> {
     /// These events were queued or folded.
     Queued(Vec<Accepted<N>>),
     /// Nothing was queued: it repeats another webhook, or there is nothing to do for it.
-    Ignored(Ignored),
+    Ignored(IgnoreReason),
 }
 
 impl Enqueued<usize> {

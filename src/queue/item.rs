@@ -83,7 +83,7 @@ impl fmt::Display for RejectedId {
 
 /// A webhook that was answered 400 or 422, with everything that is needed to map it again.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Rejected {
+pub struct RejectedWebhook {
     /// When it came.
     pub received_at: DateTime<Utc>,
     /// Its header `Sentry-Hook-Resource`.

@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{EventRecord, EventSummary, Proof, Rejected, RejectedId, RejectedSummary};
+use super::{EventRecord, EventSummary, Proof, RejectedId, RejectedSummary, RejectedWebhook};
 use crate::pagerduty::ServiceKey;
 
 /// The state of rejected webhooks, which are not events.
@@ -152,7 +152,7 @@ impl ItemDetails {
 
     /// Creates the details of a rejected webhook, with each of `keys` masked where the text contains it.
     #[must_use]
-    pub fn of_rejected(id: RejectedId, webhook: Rejected, keys: &[ServiceKey]) -> Self {
+    pub fn of_rejected(id: RejectedId, webhook: RejectedWebhook, keys: &[ServiceKey]) -> Self {
         let size = webhook.body.len() as u64;
         let summary = RejectedSummary { id, received_at: webhook.received_at, reason: webhook.reason, size };
         let (body, body_base64) = match String::from_utf8(webhook.body) {

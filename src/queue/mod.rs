@@ -59,7 +59,7 @@ pub use error::QueueError;
 pub use event::{Accepted, Begun, Disposition, Enqueued, EventId, State, WaitingEvent};
 pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
 pub use held::{Held, HeldId, HeldSender, HeldSummary};
-pub use item::{EventRecord, EventSummary, InvalidItemId, ItemId, Rejected, RejectedId, RejectedSummary};
+pub use item::{EventRecord, EventSummary, InvalidItemId, ItemId, RejectedId, RejectedSummary, RejectedWebhook};
 pub use leases::{BridgeId, Fence};
 pub use overview::{
     Backlog, DeadLetters, DestinationCounts, Durability, FirstWaiting, IncidentSummary, OutageNotice, Overview,
@@ -279,7 +279,7 @@ impl Queue {
     /// # Errors
     ///
     /// When it is too large to be kept, or could not be committed.
-    pub async fn reject(&self, rejected: Rejected) -> Result<RejectedId, QueueError> {
+    pub async fn reject(&self, rejected: RejectedWebhook) -> Result<RejectedId, QueueError> {
         if rejected.body.len() > MAX_REJECTED_BYTES as usize {
             return Err(QueueError::TooLarge);
         }

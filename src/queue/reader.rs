@@ -14,8 +14,8 @@ use super::postgres::PostgresReads;
 use super::sqlite::SqliteReads;
 use super::{
     Backlog, CanaryRecord, Durability, EventId, EventRecord, EventSummary, Held, HeldId, HeldSummary, IncidentSummary,
-    IssueUpdate, OutageNotice, Overview, Proof, QueueError, Rejected, RejectedId, RejectedSummary, State, StatusChange,
-    WaitingEvent,
+    IssueUpdate, OutageNotice, Overview, Proof, QueueError, RejectedId, RejectedSummary, RejectedWebhook, State,
+    StatusChange, WaitingEvent,
 };
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
@@ -202,7 +202,7 @@ pub trait ListReads {
     async fn rejected_summaries(&self, limit: u64) -> Result<Vec<RejectedSummary>, QueueError>;
 
     /// A rejected webhook; `None` when there is none with that number.
-    async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError>;
+    async fn rejected(&self, id: RejectedId) -> Result<Option<RejectedWebhook>, QueueError>;
 
     /// The events among `ids` that wait, found by an index, whether they can be read or not.
     async fn still_waiting(&self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError>;

@@ -10,8 +10,8 @@ use super::event::with_counts_of;
 use super::external::{CatchUpRun, IssueNote};
 use super::{
     CanaryRecord, DeadLetters, DestinationCounts, EventId, EventRecord, EventSummary, FirstWaiting, Held, HeldId,
-    HeldSender, HeldSummary, IssueUpdate, OutageNotice, Overview, Proof, Rejected, RejectedId, RejectedSummary, State,
-    WaitingEvent,
+    HeldSender, HeldSummary, IssueUpdate, OutageNotice, Overview, Proof, RejectedId, RejectedSummary, RejectedWebhook,
+    State, WaitingEvent,
 };
 use crate::ingest::CanaryId;
 use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
@@ -197,8 +197,8 @@ pub(super) fn rejected_summary(row: &impl TypedRow) -> Result<RejectedSummary, C
     })
 }
 
-pub(super) fn rejected(row: &impl TypedRow) -> Result<Rejected, ColumnError> {
-    Ok(Rejected {
+pub(super) fn rejected(row: &impl TypedRow) -> Result<RejectedWebhook, ColumnError> {
+    Ok(RejectedWebhook {
         received_at: row.time("received_at")?,
         resource: row.optional_text("resource")?,
         idempotency_key: row.optional_text("idempotency_key")?,

@@ -17,7 +17,7 @@ use super::event::{Begun, EventId, State, with_counts_of};
 use super::external::SentryNotes;
 use super::held::{Held, HeldId};
 use super::leases::Fence;
-use super::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError, Rejected, RejectedId};
+use super::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError, RejectedId, RejectedWebhook};
 use crate::envelope::{DedupKey, Envelope};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
@@ -362,7 +362,7 @@ pub(super) struct Plan<'b> {
     /// Incidents that PagerDuty has opened or closed by now.
     pub(super) incidents: Vec<IncidentUpdate<'b>>,
     /// Rejected webhooks to keep.
-    pub(super) rejected: Vec<&'b Rejected>,
+    pub(super) rejected: Vec<&'b RejectedWebhook>,
     /// Webhooks to hold.
     pub(super) held: Vec<&'b Held>,
 }

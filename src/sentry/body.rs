@@ -22,7 +22,7 @@ use super::json;
 use super::lenient::{Any, FromJson, ReadMembers, members, non_blank, read_members};
 use super::link;
 use super::metric::{MetricChange, MetricStatus};
-use super::resource::{NoAlert, NotAnAlert, Rejection, Resource};
+use super::resource::{NoActionReason, ParseFailure, Rejection, Resource};
 use crate::alert::{Alert, IncidentAction, IssueId, Opening, Project, Subject};
 
 /// The maximum age of a time from Sentry that is trusted, such as that of `Sentry-Hook-Timestamp`. Sentry waits seconds
@@ -90,9 +90,9 @@ impl<'a> Webhook<'a> {
     /// # Errors
     ///
     /// When there is nothing to do for the webhook, or its body cannot be understood.
-    pub fn parse(&self) -> Result<(Alert, Generation), NoAlert> {
+    pub fn parse(&self) -> Result<(Alert, Generation), ParseFailure> {
         if self.has_platform_headers() && self.body.trim_ascii().is_empty() {
-            return Err(NotAnAlert::Validation.into());
+            return Err(NoActionReason::Validation.into());
         }
         let mut body = json::read::<WebhookBody>(self.body).map_err(Rejection::from)?.unwrap_or_default();
         let is_legacy = body.is_legacy();
@@ -102,26 +102,26 @@ impl<'a> Webhook<'a> {
             // Sentry has sent test notifications in the legacy form to integrations (sentry#67314).
             (Some(_), None | Some(Any(None))) if is_legacy => self.legacy(body),
             (Some(resource), data) => {
-                let resource = Resource::parse(resource).ok_or(NotAnAlert::UnknownResource)?;
+                let resource = Resource::parse(resource).ok_or(NoActionReason::UnknownResource)?;
                 self.platform(data.and_then(|Any(data)| data).unwrap_or_default(), resource, action.as_deref())
             }
             (None, Some(Any(data))) if has_action || !is_legacy => {
                 let data = data.unwrap_or_default();
                 match data.resource() {
                     Some(resource) => self.platform(data, resource, action.as_deref()),
-                    None if action.is_some() => Err(NotAnAlert::UnknownResource.into()),
+                    None if action.is_some() => Err(NoActionReason::UnknownResource.into()),
                     None => Err(Rejection::NotSentry.into()),
                 }
             }
             (None, _) if is_legacy => self.legacy(body),
             // Requests from Sentry's own pages have other forms. Rejecting them would keep people from choosing the
             // bridge as the action of a rule.
-            (None, _) if self.from_sentrys_pages => Err(NotAnAlert::Validation.into()),
+            (None, _) if self.from_sentrys_pages => Err(NoActionReason::Validation.into()),
             (None, _) => Err(Rejection::NotSentry.into()),
         }
     }
 
-    fn legacy(&self, body: WebhookBody) -> Result<(Alert, Generation), NoAlert> {
+    fn legacy(&self, body: WebhookBody) -> Result<(Alert, Generation), ParseFailure> {
         let alert = body.into_alert(self.received_at).ok_or(Rejection::NoIssue)?;
         Ok((alert, Generation::Legacy))
     }
@@ -131,7 +131,7 @@ impl<'a> Webhook<'a> {
         data: Box<Data>,
         resource: Resource,
         action: Option<&str>,
-    ) -> Result<(Alert, Generation), NoAlert> {
+    ) -> Result<(Alert, Generation), ParseFailure> {
         // The header is not signed, and clocks differ.
         let sent_at = self.plausible(self.sent_at).unwrap_or(self.received_at);
         let alert = data.into_alert(resource, action, sent_at)?.ok_or(Rejection::NoIssue)?;
@@ -357,8 +357,8 @@ impl Data {
         resource: Resource,
         action: Option<&str>,
         sent_at: DateTime<Utc>,
-    ) -> Result<Option<Alert>, NotAnAlert> {
-        let unknown = NotAnAlert::UnknownAction(resource);
+    ) -> Result<Option<Alert>, NoActionReason> {
+        let unknown = NoActionReason::UnknownAction(resource);
         match resource {
             Resource::EventAlert if action.is_none_or(|action| action == "triggered") => {
                 Ok(self.event_alert.into_alert(sent_at))
@@ -379,7 +379,7 @@ impl Data {
             }
             Resource::EventAlert | Resource::Error | Resource::ActivityAlert => Err(unknown),
             Resource::Installation | Resource::Comment | Resource::Seer | Resource::PreprodArtifact => {
-                Err(NotAnAlert::UnusedResource(resource))
+                Err(NoActionReason::UnusedResource(resource))
             }
         }
     }

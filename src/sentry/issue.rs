@@ -6,21 +6,21 @@ use chrono::{DateTime, Utc};
 use super::event::SentryEvent;
 use super::lenient::{FromJson, members, non_blank};
 use super::link::{self, ApiAddress};
-use super::resource::{NotAnAlert, Resource};
+use super::resource::{NoActionReason, Resource};
 use super::tags::{ActionSettings, Tags};
 use super::title::{Metadata, titled};
 use crate::alert::{Alert, IncidentAction, IssueId, IssueLink, Opening, Project, Subject};
 
 /// What a change of an issue, the action of the webhook, does to the incident.
-pub(super) fn incident_action(change: &str) -> Result<IncidentAction, NotAnAlert> {
+pub(super) fn incident_action(change: &str) -> Result<IncidentAction, NoActionReason> {
     match change {
         "created" => Ok(IncidentAction::Trigger(Opening::IssueCreated)),
         // A resolved or archived issue is back, or escalates.
         "unresolved" => Ok(IncidentAction::Reopen(Opening::IssueUnresolved)),
         "resolved" => Ok(IncidentAction::Resolve),
         "assigned" => Ok(IncidentAction::Acknowledge),
-        "ignored" | "archived" => Err(NotAnAlert::Archived),
-        _ => Err(NotAnAlert::UnknownAction(Resource::Issue)),
+        "ignored" | "archived" => Err(NoActionReason::Archived),
+        _ => Err(NoActionReason::UnknownAction(Resource::Issue)),
     }
 }
 
@@ -202,7 +202,11 @@ impl ActivityAlert {
     }
 
     /// The alert; `Ok(None)` when the issue has no id.
-    pub(super) fn into_alert(self, issue: IssueChange, sent_at: DateTime<Utc>) -> Result<Option<Alert>, NotAnAlert> {
+    pub(super) fn into_alert(
+        self,
+        issue: IssueChange,
+        sent_at: DateTime<Utc>,
+    ) -> Result<Option<Alert>, NoActionReason> {
         let kind = non_blank(self.activity.and_then(|activity| activity.kind)).unwrap_or_default();
         let action = action_of_activity(&kind)?;
         let rule = self.alert.unwrap_or_default();
@@ -221,11 +225,11 @@ impl ActivityAlert {
 ///
 /// Source: `activity_registry/sentry_app.py` in Sentry, August 2026. There is one `status_resolved…` for each way of resolving
 /// an issue.
-fn action_of_activity(kind: &str) -> Result<IncidentAction, NotAnAlert> {
+fn action_of_activity(kind: &str) -> Result<IncidentAction, NoActionReason> {
     match kind {
         _ if kind.starts_with("status_resolved") => Ok(IncidentAction::Resolve),
         "status_regression" | "status_unresolved" | "status_escalating" => Ok(IncidentAction::Reopen(Opening::Alert)),
-        "status_ignored" => Err(NotAnAlert::Archived),
-        _ => Err(NotAnAlert::OtherActivity),
+        "status_ignored" => Err(NoActionReason::Archived),
+        _ => Err(NoActionReason::OtherActivity),
     }
 }

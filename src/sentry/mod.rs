@@ -26,4 +26,4 @@ mod title;
 pub use body::{Generation, Webhook};
 pub use fetched::{fetched_alert, resolved_alert};
 pub use json::NotJson;
-pub use resource::{NoAlert, NotAnAlert, Rejection, Resource};
+pub use resource::{NoActionReason, ParseFailure, Rejection, Resource};

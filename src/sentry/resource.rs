@@ -49,7 +49,7 @@ impl Resource {
 ///
 /// None of these is a fault: Sentry adds resources and actions to existing subscriptions.
 #[derive(Clone, Copy, Debug, Eq, Error, Hash, PartialEq)]
-pub enum NotAnAlert {
+pub enum NoActionReason {
     /// The resource has nothing to do with incidents.
     #[error("webhooks about the resource `{}` do nothing to incidents", .0.name())]
     UnusedResource(Resource),
@@ -72,10 +72,10 @@ pub enum NotAnAlert {
 
 /// Why a webhook does not become an alert.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum NoAlert {
-    /// There is nothing to do for it.
+pub enum ParseFailure {
+    /// There is nothing to do for it, so it is ignored.
     #[error(transparent)]
-    Ignored(#[from] NotAnAlert),
+    Ignored(#[from] NoActionReason),
     /// It cannot be understood.
     #[error(transparent)]
     Rejected(#[from] Rejection),

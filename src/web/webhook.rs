@@ -22,11 +22,13 @@ use super::auth::webhook::{RESOURCE, Unauthorized, WebhookCredentials, hook_sign
 use super::auth::{network, peer};
 use super::body::{self, BodyError, Reservation};
 use crate::canary::status::round_trip;
-use crate::ingest::{CanaryId, Decision, Generation, Ignored, Rejection, Webhook};
+use crate::ingest::{CanaryId, Decision, Generation, IgnoreReason, Rejection, Webhook};
 use crate::logging::throttle;
 use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
 use crate::pagerduty::EventType;
-use crate::queue::{Accepted, CanaryChange, Enqueue, Enqueued, Held, HeldSender, QueueError, Rejected, StatusChange};
+use crate::queue::{
+    Accepted, CanaryChange, Enqueue, Enqueued, Held, HeldSender, QueueError, RejectedWebhook, StatusChange,
+};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
 use crate::two_way::UNRESOLVE_ECHO;
 
@@ -185,18 +187,18 @@ async fn receive(
 
     let enqueue = match decision {
         Decision::Enqueue(enqueue) => enqueue,
-        Decision::Ignored(Ignored::Canary(id)) => return canary(state, id, source, received_at).await,
+        Decision::Ignored(IgnoreReason::Canary(id)) => return canary(state, id, source, received_at).await,
         Decision::Ignored(reason) => return Ok(ignored(source, reason)),
         Decision::Rejected(rejection) => {
             let rejected = rejected(&webhook, &rejection);
-            let rejected = Rejected { body: Vec::from(body), ..rejected };
+            let rejected = RejectedWebhook { body: Vec::from(body), ..rejected };
             drop(parsing);
             keep(state, rejected, &rejection, reservation).await;
             return Err(WebhookError::Rejected { sender: source, rejection });
         }
     };
     if is_echo(state, &enqueue).await {
-        return Ok(ignored(source, Ignored::Echo));
+        return Ok(ignored(source, IgnoreReason::Echo));
     }
     // The largest allocations of a request; they are not needed while waiting for the disk.
     drop((body, parsing, reservation));
@@ -338,7 +340,7 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(seconds, 0)
 }
 
-fn ignored(source: WebhookSource, reason: Ignored) -> HttpResponse {
+fn ignored(source: WebhookSource, reason: IgnoreReason) -> HttpResponse {
     let line = throttle::line(format!("webhooks were ignored: {reason}"), Level::Info);
     log!(line.level, "a webhook was ignored: {reason}{line}");
     WebhookLabels { source, answered: WebhookAnswer::Ignored }.attach(answer::ignored(&reason.to_string()))
@@ -368,7 +370,7 @@ async fn canary(
             }
         }
     }
-    let response = answer::ignored(&Ignored::Canary(id).to_string());
+    let response = answer::ignored(&IgnoreReason::Canary(id).to_string());
     Ok(WebhookLabels { source, answered: WebhookAnswer::Canary }.attach(response))
 }
 
@@ -403,8 +405,8 @@ async fn commit(state: &AppState, enqueue: Box<Enqueue>, source: WebhookSource) 
 
 /// Returns what is kept of a rejected webhook, still without its body: everything that is needed to decide about it
 /// again.
-fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> Rejected {
-    Rejected {
+fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> RejectedWebhook {
+    RejectedWebhook {
         received_at: webhook.received_at,
         resource: webhook.resource.map(str::to_owned),
         idempotency_key: webhook.idempotency_key.map(str::to_owned),
@@ -418,7 +420,7 @@ fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> Rejected {
 
 /// Keeps a rejected webhook, so that people can look at it and a later version may understand it. The response does not
 /// depend on the result.
-async fn keep(state: &AppState, rejected: Rejected, rejection: &Rejection, reservation: Reservation) {
+async fn keep(state: &AppState, rejected: RejectedWebhook, rejection: &Rejection, reservation: Reservation) {
     let queue = state.queue.clone();
     // Its memory stays reserved until it is committed, no matter how long the client waits for the response.
     let kept = rt::spawn(async move {

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::Opening;
 use sentry_pagerduty_bridge::config::ResolveScope;
 use sentry_pagerduty_bridge::envelope::Enqueue;
-use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Policy, Rejection, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Policy, Rejection, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{Destination, Event, ServiceKey, render};
-use sentry_pagerduty_bridge::sentry::NotAnAlert;
+use sentry_pagerduty_bridge::sentry::NoActionReason;
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, PlatformFixture};
@@ -104,7 +104,7 @@ fn a_number_of_a_detector_above_ten_thousand_millions_is_the_same_key_as_text_an
 fn a_validation_request_has_no_body_and_is_no_error() {
     let ingest = ingest_of("", Policy::default());
     let empty = Webhook::of_body(b" \n", received_at());
-    let validation = Decision::Ignored(Ignored::NotAnAlert(NotAnAlert::Validation));
+    let validation = Decision::Ignored(IgnoreReason::NoAction(NoActionReason::Validation));
     assert_eq!(ingest.decide(&Webhook { resource: Some("event_alert"), ..empty }), validation);
     assert_eq!(ingest.decide(&Webhook { from_sentrys_pages: true, ..empty }), validation);
     assert!(matches!(ingest.decide(&empty), Decision::Rejected(Rejection::NotJson(_))));
@@ -129,7 +129,7 @@ fn data_beside_an_action_is_of_a_resource_of_tomorrow_whatever_its_type() {
         for plugins in ["", r#", "id": "1", "project": "a""#] {
             let body = format!(r#"{{"action": "created", "data": {data}{plugins}}}"#);
             let decision = ingest_of("", everything()).decide(&Webhook::of_body(body.as_bytes(), received_at()));
-            assert_eq!(decision, Decision::Ignored(Ignored::NotAnAlert(NotAnAlert::UnknownResource)), "{body}");
+            assert_eq!(decision, Decision::Ignored(IgnoreReason::NoAction(NoActionReason::UnknownResource)), "{body}");
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::alert::{Alert, Level, Opening};
 use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
 use sentry_pagerduty_bridge::envelope::{Enqueue, Envelope, FollowUp};
-use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Policy, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::event::{Detail, EventAction, HAPPENED_AT};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, Template};
 
@@ -58,7 +58,11 @@ fn only_what_is_named_opens_incidents() {
     ] {
         assert_eq!(queued(name, "", paging_on(&[opening])).event_type, EventType::Trigger);
         let others: Vec<_> = Opening::ALL.iter().copied().filter(|other| *other != opening).collect();
-        assert_eq!(decide(name, "", paging_on(&others)), Decision::Ignored(Ignored::NotPagedOn(opening)), "{name}");
+        assert_eq!(
+            decide(name, "", paging_on(&others)),
+            Decision::Ignored(IgnoreReason::NotPagedOn(opening)),
+            "{name}"
+        );
     }
 }
 
@@ -88,7 +92,7 @@ fn an_alert_on_an_issue_that_is_back_opens_its_incident_where_it_was_and_else_wh
     assert_eq!(followed(name, &routes, paging_on(&others)).fallback, None);
 
     let mild = Policy { min_level: Some(Level::Fatal), ..Policy::default() };
-    assert!(matches!(decide(name, "", mild), Decision::Ignored(Ignored::BelowMinLevel { .. })));
+    assert!(matches!(decide(name, "", mild), Decision::Ignored(IgnoreReason::BelowMinLevel { .. })));
 }
 
 #[test]
@@ -103,14 +107,14 @@ fn resolved_closes_what_was_opened_or_everything_or_nothing() {
         let follow_up = followed(name, &format!("project,storefront,{KEY}"), with(ResolveScope::All));
         assert_eq!(follow_up.fallback.map(|key| key.expose().to_owned()), Some(DEFAULT_KEY.to_owned()));
 
-        assert_eq!(decide(name, "", with(ResolveScope::Off)), Decision::Ignored(Ignored::ResolveOff));
+        assert_eq!(decide(name, "", with(ResolveScope::Off)), Decision::Ignored(IgnoreReason::ResolveOff));
     }
 }
 
 #[test]
 fn assigned_acknowledges_only_where_that_is_wanted() {
     let name = "issue-assigned-to-person";
-    assert_eq!(decide(name, "", Policy::default()), Decision::Ignored(Ignored::AcknowledgeOff));
+    assert_eq!(decide(name, "", Policy::default()), Decision::Ignored(IgnoreReason::AcknowledgeOff));
     let follow_up = followed(name, "", Policy { acknowledge: true, resolve: ResolveScope::All, ..Policy::default() });
     assert_eq!((follow_up.event_type(), follow_up.fallback), (EventType::Acknowledge, None));
 }
@@ -118,13 +122,13 @@ fn assigned_acknowledges_only_where_that_is_wanted() {
 #[test]
 fn the_least_level_keeps_triggers_away_and_nothing_else() {
     let from = |level| Policy { min_level: Some(level), ..paging_on(Opening::ALL) };
-    let mild = Ignored::BelowMinLevel { level: Level::Warning, min_level: Level::Error };
+    let mild = IgnoreReason::BelowMinLevel { level: Level::Warning, min_level: Level::Error };
     assert_eq!(decide("metric-warning", "", from(Level::Error)), Decision::Ignored(mild));
     assert_eq!(decide("event-alert-20-message", "", from(Level::Error)), Decision::Ignored(mild));
     queued("metric-critical", "", from(Level::Fatal));
     followed("issue-resolved-26", "", from(Level::Fatal));
     let unresolved = decide("issue-unresolved-regressed", "", from(Level::Fatal));
-    assert!(matches!(unresolved, Decision::Ignored(Ignored::BelowMinLevel { .. })));
+    assert!(matches!(unresolved, Decision::Ignored(IgnoreReason::BelowMinLevel { .. })));
 }
 
 #[test]

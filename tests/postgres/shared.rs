@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::cluster::Cluster;
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Worker};
-use sentry_pagerduty_bridge::ingest::Ignored;
+use sentry_pagerduty_bridge::ingest::IgnoreReason;
 use sentry_pagerduty_bridge::metrics::{Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, EventsClient, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseView};
@@ -107,7 +107,7 @@ async fn a_webhook_that_comes_to_two_bridges_is_enqueued_once() {
     for round in 0..20 {
         let both = bridges.each_ref().map(|bridge| bridge.enqueue(event_alert("a", round, round)));
         let answers = join_all(both).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
-        let repeated = answers.iter().filter(|answer| **answer == Enqueued::Ignored(Ignored::Repeated)).count();
+        let repeated = answers.iter().filter(|answer| **answer == Enqueued::Ignored(IgnoreReason::Repeated)).count();
         assert_eq!(repeated, 1, "{answers:?}");
     }
     assert_eq!(database.number("SELECT CAST(SUM(count) AS bigint) FROM events").await, 20);

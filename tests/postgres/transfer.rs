@@ -6,7 +6,7 @@ use std::time::Duration;
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::transfer::{TransferError, export, import};
-use sentry_pagerduty_bridge::queue::{Disposition, Held, HeldId, HeldSender, Queue, QueueError, Rejected};
+use sentry_pagerduty_bridge::queue::{Disposition, Held, HeldId, HeldSender, Queue, QueueError, RejectedWebhook};
 use temporary_postgres::PostgresCluster;
 
 use crate::database::TestDatabase;
@@ -93,7 +93,8 @@ async fn fill(path: &Path) {
     editor.close().await.unwrap();
     for reason in ["gone", "no JSON"] {
         let body = vec![0, 0xff, b'{'];
-        let rejected = Rejected { received_at: at(6), reason: reason.to_owned(), body, ..Rejected::default() };
+        let rejected =
+            RejectedWebhook { received_at: at(6), reason: reason.to_owned(), body, ..RejectedWebhook::default() };
         let id = queue.reject(rejected).await.unwrap();
         if reason == "gone" {
             let mut editor = queue.editor().await.unwrap();

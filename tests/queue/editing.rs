@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Ingest, Policy, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::admin::retry::{Retried, remap};
 use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
-    Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, Rejected, RejectedId, State,
+    Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, RejectedId,
+    RejectedWebhook, State,
 };
 
 use sentry_pagerduty_bridge::routing::Routes;
@@ -39,8 +40,8 @@ fn trigger(incident: &str) -> Envelope {
     }
 }
 
-fn rejected(bytes: usize) -> Rejected {
-    Rejected {
+fn rejected(bytes: usize) -> RejectedWebhook {
+    RejectedWebhook {
         received_at: at(0),
         resource: Some("issue".to_owned()),
         idempotency_key: Some("6a7b".to_owned()),
@@ -111,7 +112,7 @@ async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whic
             panic!("it is an alert");
         };
         queue.enqueue(enqueue).await.unwrap();
-        let webhook = Rejected {
+        let webhook = RejectedWebhook {
             resource: None,
             idempotency_key: None,
             from_sentrys_pages: false,
@@ -123,7 +124,7 @@ async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whic
 
         let mut editor = Editor::open(&database).await.unwrap();
         let retried = remap(&mut editor, &ingest, id).await.unwrap();
-        assert_eq!(retried, Retried::Ignored(Ignored::Repeated), "{api}");
+        assert_eq!(retried, Retried::Ignored(IgnoreReason::Repeated), "{api}");
         editor.close().await.unwrap();
         assert_eq!(queue.reader().waiting(&key(), None, 10).await.unwrap().len(), 1, "{api}");
     }

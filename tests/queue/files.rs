@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, IncidentKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, Held, HeldSender, IssueUpdate, IssueUpdateChange, Queue, QueueError, Reader, Rejected,
+    Disposition, Editor, Held, HeldSender, IssueUpdate, IssueUpdateChange, Queue, QueueError, Reader, RejectedWebhook,
     Retention, State, StatusChange,
 };
 
@@ -209,7 +209,12 @@ async fn what_only_a_database_had_that_was_replaced_is_taken_over_whole() {
     assert!(queue.hold(held.clone()).await.unwrap());
     let reason = "the body is not JSON".to_owned();
     queue
-        .reject(Rejected { received_at: at(4), reason, body: b"rejected".to_vec(), ..Rejected::default() })
+        .reject(RejectedWebhook {
+            received_at: at(4),
+            reason,
+            body: b"rejected".to_vec(),
+            ..RejectedWebhook::default()
+        })
         .await
         .unwrap();
     let update = IssueUpdate {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
-use sentry_pagerduty_bridge::ingest::{Decision, Ignored, Ingest, Policy, Webhook};
+use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, Enqueue, Enqueued, EventId, Queue, Rejected, Retention, State,
+    Disposition, Editor, Enqueue, Enqueued, EventId, Queue, RejectedWebhook, Retention, State,
 };
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ async fn settle(queue: &Queue, settlement: &Disposition, seconds: i64) {
 }
 
 fn nothing_open(event_type: EventType) -> Enqueued {
-    Enqueued::Ignored(Ignored::NothingOpen(event_type))
+    Enqueued::Ignored(IgnoreReason::NothingOpen(event_type))
 }
 
 async fn deliver(queue: &Queue) {
@@ -295,7 +295,7 @@ async fn an_old_webhook_that_is_read_again_takes_nothing_from_a_newer_resolve() 
     let (database, queue) = open().await;
     receive(&queue, issue("resolved", DAY)).await;
     let body = b"{}".to_vec();
-    let rejected = Rejected { received_at: at(0), body, ..Rejected::default() };
+    let rejected = RejectedWebhook { received_at: at(0), body, ..RejectedWebhook::default() };
     let id = queue.reject(rejected).await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
     let readmitted = editor.readmit(id, issue("resolved", 0)).await.unwrap();
@@ -309,11 +309,13 @@ async fn what_was_told_is_repeated_within_a_commit_and_after_it_and_not_for_ever
     let (_database, queue) = open().await;
     let all = [event_alert("a", 0, 0), event_alert("a", 0, 0), alert("a", 0, 0), event_alert("b", 0, 0)];
     let (receptions, _) = at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
-    let repeated: Vec<_> =
-        receptions.into_iter().map(|reception| reception.unwrap() == Enqueued::Ignored(Ignored::Repeated)).collect();
+    let repeated: Vec<_> = receptions
+        .into_iter()
+        .map(|reception| reception.unwrap() == Enqueued::Ignored(IgnoreReason::Repeated))
+        .collect();
     assert_eq!(repeated, [false, true, true, false]);
     assert_eq!(waiting(&queue).await, ["a trigger", "b trigger"]);
-    assert_eq!(queue.enqueue(alert("a", 0, 1_199)).await.unwrap(), Enqueued::Ignored(Ignored::Repeated));
+    assert_eq!(queue.enqueue(alert("a", 0, 1_199)).await.unwrap(), Enqueued::Ignored(IgnoreReason::Repeated));
     assert_eq!(receive(&queue, alert("a", 0, 1_200)).await.len(), 1);
 }
 
@@ -327,7 +329,7 @@ async fn what_could_not_be_committed_may_come_again() {
     }
     database.allow().await;
     assert_eq!(receive(&queue, event_alert("a", 0, 1)).await.len(), 1);
-    assert_eq!(queue.enqueue(event_alert("a", 0, 2)).await.unwrap(), Enqueued::Ignored(Ignored::Repeated));
+    assert_eq!(queue.enqueue(event_alert("a", 0, 2)).await.unwrap(), Enqueued::Ignored(IgnoreReason::Repeated));
 }
 
 #[tokio::test]
@@ -472,13 +474,13 @@ async fn after_the_machines_clock_was_set_back_resolves_close_what_was_opened_be
 async fn after_the_machines_clock_was_set_back_no_new_alert_is_taken_for_a_repetition_of_the_future() {
     let (_database, queue) = open().await;
     receive(&queue, event_alert("a", 0, 7_200)).await;
-    assert_eq!(queue.enqueue(event_alert("a", 0, 7_260)).await.unwrap(), Enqueued::Ignored(Ignored::Repeated));
+    assert_eq!(queue.enqueue(event_alert("a", 0, 7_260)).await.unwrap(), Enqueued::Ignored(IgnoreReason::Repeated));
     assert_eq!(
         receive(&queue, event_alert("a", 0, 60)).await.len(),
         1,
         "nobody knows what the clock showed in between"
     );
-    assert_eq!(queue.enqueue(event_alert("a", 0, 120)).await.unwrap(), Enqueued::Ignored(Ignored::Repeated));
+    assert_eq!(queue.enqueue(event_alert("a", 0, 120)).await.unwrap(), Enqueued::Ignored(IgnoreReason::Repeated));
 }
 
 #[tokio::test]
@@ -559,7 +561,7 @@ async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_cloc
     for came in [1, 100 * DAY, -100 * DAY] {
         assert_eq!(
             queue.enqueue(signed_resolve(1, came)).await.unwrap(),
-            Enqueued::Ignored(Ignored::Replayed),
+            Enqueued::Ignored(IgnoreReason::Replayed),
             "at second {came}"
         );
     }
@@ -576,13 +578,13 @@ async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_cloc
     receive(&queue, signed_resolve(2, 2)).await;
     assert_eq!(
         queue.enqueue(signed_resolve(1, 3)).await.unwrap(),
-        Enqueued::Ignored(Ignored::Replayed),
+        Enqueued::Ignored(IgnoreReason::Replayed),
         "the 200,000th from the end"
     );
     receive(&queue, signed_resolve(3, 4)).await;
     queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(4)).await.unwrap();
     assert_eq!(queue.enqueue(signed_resolve(1, 5)).await.unwrap(), nothing_open(EventType::Resolve), "it is forgotten");
-    assert_eq!(queue.enqueue(signed_resolve(3, 5)).await.unwrap(), Enqueued::Ignored(Ignored::Replayed));
+    assert_eq!(queue.enqueue(signed_resolve(3, 5)).await.unwrap(), Enqueued::Ignored(IgnoreReason::Replayed));
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::metrics::{Failing, Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    DestinationCounts, Disposition, Editor, Enqueue, Envelope, EventId, EventSummary, Overview, Queue, Rejected,
-    RejectedId, Retention, Search, State,
+    DestinationCounts, Disposition, Editor, Enqueue, Envelope, EventId, EventSummary, Overview, Queue, RejectedId,
+    RejectedWebhook, Retention, Search, State,
 };
 
 use crate::database::TestDatabase;
@@ -38,8 +38,13 @@ fn event(key: &ServiceKey, incident: &str, seconds: i64) -> Envelope {
     }
 }
 
-fn rejected(seconds: i64) -> Rejected {
-    Rejected { received_at: at(seconds), reason: "no JSON".to_owned(), body: b"{".to_vec(), ..Rejected::default() }
+fn rejected(seconds: i64) -> RejectedWebhook {
+    RejectedWebhook {
+        received_at: at(seconds),
+        reason: "no JSON".to_owned(),
+        body: b"{".to_vec(),
+        ..RejectedWebhook::default()
+    }
 }
 
 async fn open() -> (TestDatabase, Queue) {

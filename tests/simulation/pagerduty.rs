@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::DateTime;
-use sentry_pagerduty_bridge::pagerduty::outcome::{EventAnswer, FailureCause, Outcome};
+use sentry_pagerduty_bridge::pagerduty::outcome::{EventsApiResponse, FailureCause, Outcome};
 
 use crate::fault::{Choke, Content, Fault, Kind};
 use crate::worlds::service_key;
@@ -103,7 +103,7 @@ impl PagerDuty {
             match fault.kind {
                 Kind::Errors { part, retry_after } if luck < part => {
                     // One of ten was taken before it went wrong.
-                    let error = trouble("answered 503: Service Unavailable", FailureCause::Answer, retry_after);
+                    let error = trouble("answered 503: Service Unavailable", FailureCause::ServerError, retry_after);
                     ends = Some((delay, coin < 0.1, error));
                 }
                 Kind::LostAnswers { part } if luck < part && coin < 0.5 => ends = Some((never, true, timed_out())),
@@ -136,11 +136,11 @@ impl PagerDuty {
         match request.content {
             Content::Invalid => {
                 let reason = "answered 400: Event object is invalid".to_owned();
-                (delay, false, Outcome::Permanent { reason })
+                (delay, false, Outcome::Refused { reason })
             }
             Content::Poison { until, how } if now < until => match how {
                 Choke::Error => {
-                    (delay, false, trouble("answered 500: Internal Server Error", FailureCause::Answer, None))
+                    (delay, false, trouble("answered 500: Internal Server Error", FailureCause::ServerError, None))
                 }
                 Choke::Timeout => (never, false, timed_out()),
                 Choke::Reset => (delay, false, dropped()),
@@ -160,8 +160,8 @@ fn dropped() -> Outcome {
 
 /// The bridge reads it as any answer.
 fn middlebox(key: usize, status: u16, body: &str) -> Outcome {
-    let answer = EventAnswer { status, retry_after: None, location: None, body: body.as_bytes() };
-    Outcome::of_answer(&answer, &service_key(key), DateTime::UNIX_EPOCH)
+    let answer = EventsApiResponse { status, retry_after: None, location: None, body: body.as_bytes() };
+    Outcome::of_response(&answer, &service_key(key), DateTime::UNIX_EPOCH)
 }
 
 fn way(reason: &str) -> Outcome {

@@ -8,7 +8,7 @@ use log::{Level, debug, error, info, log};
 use tokio::time::sleep;
 
 use super::super::rate_limiter;
-use super::super::steps::{self, AttemptStep, DATABASE_PAUSE, EndedAttempt};
+use super::super::steps::{self, AttemptResult, DATABASE_PAUSE, EndedAttempt};
 use super::Worker;
 use crate::cluster::Permit;
 use crate::delivery::Scheduler;
@@ -140,26 +140,27 @@ impl Worker {
         key: ServiceKey,
         id: EventId,
         permit: Permit,
+        received_at: DateTime<Utc>,
         outcome: &Outcome,
     ) -> Option<EndedAttempt> {
         self.scheduler.ended_elsewhere();
         let disposition = match outcome {
             Outcome::Delivered { note } => Disposition::Delivered { note: note.clone() },
-            Outcome::Permanent { reason } => Disposition::Dead { reason: reason.clone() },
+            Outcome::Refused { reason } => Disposition::Dead { reason: reason.clone() },
             _ => {
                 debug!(event = id.get(); "an attempt ended after another bridge took over its service key");
                 return None;
             }
         };
-        let (received_at, kind, ended_at) = (permit.now(), outcome.kind(), self.now());
+        let (kind, ended_at) = (outcome.kind(), self.now());
         Some(EndedAttempt { key, permit, id, received_at, kind, disposition, ended_at })
     }
 
-    /// Whether a step belongs to a key that this worker delivers for, and to its current lease.
-    pub(super) fn is_own(&self, step: &AttemptStep) -> bool {
-        let (key, permit) = match step {
-            AttemptStep::NotBegun { key, permit, .. } | AttemptStep::Answered { key, permit, .. } => (key, permit),
-            AttemptStep::Settled(attempt) | AttemptStep::NotSettled(attempt) => (&attempt.key, &attempt.permit),
+    /// Whether the result belongs to a key that this worker delivers for, and to its current lease.
+    pub(super) fn is_own(&self, result: &AttemptResult) -> bool {
+        let (key, permit) = match result {
+            AttemptResult::NotBegun { key, permit, .. } | AttemptResult::Ended { key, permit, .. } => (key, permit),
+            AttemptResult::Settled(attempt) | AttemptResult::NotSettled(attempt) => (&attempt.key, &attempt.permit),
         };
         self.held_keys.has_by(key, permit.fence())
     }

@@ -6,9 +6,9 @@ use log::warn;
 use super::Editor;
 use super::retry::decide;
 use crate::config::SigningSecret;
-use crate::ingest::{Decision, Ignored, Ingest, Rejection, Webhook};
+use crate::ingest::{Decision, IgnoreReason, Ingest, Rejection, Webhook};
 use crate::queue::held::{Held, HeldSummary};
-use crate::queue::{CanaryChange, Enqueue, Enqueued, HeldId, Queue, QueueError, Rejected};
+use crate::queue::{CanaryChange, Enqueue, Enqueued, HeldId, Queue, QueueError, RejectedWebhook};
 use crate::sentry::signature::Signature;
 
 /// How many webhooks one commit admits at most, so that a running bridge never waits long for it.
@@ -79,7 +79,7 @@ pub(super) async fn admit(
         let enqueue = match decision {
             Decision::Enqueue(enqueue) => Some(enqueue),
             Decision::Ignored(reason) => {
-                if let Ignored::Canary(Some(id)) = reason {
+                if let IgnoreReason::Canary(Some(id)) = reason {
                     // Committed before the held webhook is deleted, as below; the second time changes nothing.
                     queue.record_canary(CanaryChange::Returned { id, at: webhook.received_at }).await?;
                 }
@@ -139,8 +139,8 @@ async fn try_admit(
     editor.admit_held(&ids, webhooks.iter().filter_map(|(_, enqueue)| enqueue.as_deref()).collect()).await
 }
 
-fn rejected(held: Held, rejection: &Rejection) -> Rejected {
-    Rejected {
+fn rejected(held: Held, rejection: &Rejection) -> RejectedWebhook {
+    RejectedWebhook {
         received_at: held.received_at,
         resource: held.resource,
         idempotency_key: held.idempotency_key,

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Editor, sorted};
-use crate::ingest::{Decision, Ignored, Ingest, Rejection, Webhook};
+use crate::ingest::{Decision, IgnoreReason, Ingest, Rejection, Webhook};
 use crate::pagerduty::{EventType, IncidentKey, SentryOrigin};
 use crate::queue::decide::dedup_window::WINDOW;
 use crate::queue::{Enqueue, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, State};
@@ -31,7 +31,7 @@ pub enum Retried {
         events: Vec<EventId>,
     },
     /// The webhook is ignored, and was deleted.
-    Ignored(Ignored),
+    Ignored(IgnoreReason),
     /// The webhook is about an incident that is not open, and was deleted.
     NothingOpen(IncidentKey),
     /// The webhook is still rejected, and is kept.
@@ -149,7 +149,7 @@ async fn readmit(editor: &mut Editor, id: RejectedId, enqueue: Enqueue) -> Resul
         Some(Enqueued::Queued(events)) => {
             Retried::Queued { incident_key, events: events.into_iter().map(|event| event.id).collect() }
         }
-        Some(Enqueued::Ignored(Ignored::NothingOpen(_))) => Retried::NothingOpen(incident_key),
+        Some(Enqueued::Ignored(IgnoreReason::NothingOpen(_))) => Retried::NothingOpen(incident_key),
         Some(Enqueued::Ignored(reason)) => Retried::Ignored(reason),
         None => Retried::Changed,
     })
@@ -163,7 +163,7 @@ pub(super) async fn decide(reader: &Reader, ingest: &Ingest, webhook: &Webhook<'
         && let Enqueue::Event { envelope, .. } = &**enqueue
         && is_in_queue(reader, envelope).await?
     {
-        return Ok(Decision::Ignored(Ignored::Repeated));
+        return Ok(Decision::Ignored(IgnoreReason::Repeated));
     }
     Ok(decision)
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Decider, QueueRef, owned, times};
 use crate::envelope::{DedupKey, Envelope, FollowUp, Reopening};
-use crate::ingest::Ignored;
+use crate::ingest::IgnoreReason;
 use crate::pagerduty::{ApiSet, ApiVersion, Destination, Event, EventType, IncidentKey, ServiceKey};
 use crate::queue::Enqueued;
 use crate::queue::store::{IncidentChange, Known, QueueKey, Resolve, SharedIssue};
@@ -26,7 +26,7 @@ struct Recipients<'b> {
 impl<'b> Decider<'b> {
     pub(super) fn follow_up(&mut self, follow_up: &'b FollowUp, is_late: bool) -> Enqueued<usize> {
         if self.is_replayed(follow_up) {
-            return Enqueued::Ignored(Ignored::Replayed);
+            return Enqueued::Ignored(IgnoreReason::Replayed);
         }
         let now = if is_late { self.times.until } else { follow_up.received_at };
         let Recipients { queues: mut recipients, is_outdated, stays_open } = self.recipients(follow_up, now);
@@ -49,9 +49,9 @@ impl<'b> Decider<'b> {
         }
         if recipients.is_empty() {
             return Enqueued::Ignored(match (is_outdated, stays_open) {
-                (true, _) => Ignored::Outdated,
-                (false, true) => Ignored::StaysOpen,
-                (false, false) => Ignored::NothingOpen(follow_up.event_type()),
+                (true, _) => IgnoreReason::Outdated,
+                (false, true) => IgnoreReason::StaysOpen,
+                (false, false) => IgnoreReason::NothingOpen(follow_up.event_type()),
             });
         }
         let mut accepted = Vec::with_capacity(recipients.len());

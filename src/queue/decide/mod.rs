@@ -28,11 +28,11 @@ use chrono::{DateTime, Utc};
 
 use super::event::{Accepted, Begun, Disposition, Enqueued, EventId};
 use super::held::Held;
-use super::item::{Rejected, RejectedId};
+use super::item::{RejectedId, RejectedWebhook};
 use super::store::{Begin, Committed, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row, Tail};
 use super::{Fence, QueueError};
 use crate::envelope::{Dedup, DedupKey, Enqueue, Envelope};
-use crate::ingest::Ignored;
+use crate::ingest::IgnoreReason;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use dedup_window::{DedupWindow, dedup_keys, repeated};
 pub(super) use dependencies::dependencies;
@@ -61,7 +61,7 @@ pub(super) struct Batch<'b> {
     pub(super) is_shared: bool,
     pub(super) settles: Vec<&'b Settle>,
     pub(super) begins: Vec<&'b Begin>,
-    pub(super) rejects: Vec<&'b Rejected>,
+    pub(super) rejects: Vec<&'b RejectedWebhook>,
     pub(super) holds: Vec<&'b Held>,
     pub(super) probe: bool,
 }
@@ -134,7 +134,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
             decision.remembered.push((dedup, enqueue.received_at()));
         }
         decision.enqueued.push(if *is_repeated {
-            Enqueued::Ignored(Ignored::Repeated)
+            Enqueued::Ignored(IgnoreReason::Repeated)
         } else {
             decider.enqueue(enqueue, batch.is_late)
         });
@@ -261,7 +261,7 @@ impl<'b> Decider<'b> {
             let dedup = enqueue.dedup();
             // Another rejected webhook may have become the same event before.
             if dedup.seen_if.iter().any(|key| self.was_seen(key)) {
-                return Enqueued::Ignored(Ignored::Repeated);
+                return Enqueued::Ignored(IgnoreReason::Repeated);
             }
             let (incident_key, event_type) = (enqueue.incident_key(), enqueue.event_type());
             self.plan.seen.extend(dedup.records.iter().map(|key| (key, incident_key, event_type)));

@@ -100,7 +100,7 @@ fn rows(plan: &Plan<'_>) -> String {
 fn outcomes(enqueued: &[Enqueued<usize>]) -> String {
     let outcome = |enqueued: &Enqueued<usize>| match enqueued {
         Enqueued::Queued(accepted) => accepted.iter().map(|event| event.id.to_string()).collect::<Vec<_>>().join("+"),
-        Enqueued::Ignored(Ignored::NothingOpen(_)) => "nothingopen".to_owned(),
+        Enqueued::Ignored(IgnoreReason::NothingOpen(_)) => "nothingopen".to_owned(),
         Enqueued::Ignored(reason) => format!("{reason:?}").to_lowercase(),
     };
     enqueued.iter().map(outcome).collect::<Vec<_>>().join(" ")

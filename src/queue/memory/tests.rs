@@ -18,7 +18,7 @@ use crate::queue::leases::{BridgeId, Fence, LeaseName, LeaseStore};
 use crate::queue::postgres::{PostgresEngine, PostgresLeases};
 use crate::queue::sqlite::SqliteEngine;
 use crate::queue::store::Store;
-use crate::queue::{Disposition, Held, HeldSender, Reader, Rejected};
+use crate::queue::{Disposition, Held, HeldSender, Reader, RejectedWebhook};
 
 /// A random enqueue for one of a few incidents, some of them late by Sentry's clock.
 fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
@@ -231,7 +231,8 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
         });
         let begins: Vec<_> = begins.collect();
         let unrecorded: Vec<_> = waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
-        let (webhook, changed) = (Rejected { received_at: at(second), ..Rejected::default() }, some(&mut rng));
+        let (webhook, changed) =
+            (RejectedWebhook { received_at: at(second), ..RejectedWebhook::default() }, some(&mut rng));
         let everything: Vec<_> = memory.events.keys().copied().filter(|_| rng.random_bool(0.2)).collect();
         let changed = if rng.random_bool(0.5) { changed } else { everything };
         let held = any_held(&mut rng, second);

@@ -9,7 +9,7 @@ use super::rows::{numbers, stored};
 use crate::pagerduty::ServiceKey;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, Plan, Row};
-use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
+use crate::queue::{EventId, Held, HeldSender, RejectedId, RejectedWebhook};
 
 /// Only waiting events are attempted and settled. This transaction has already loaded that they wait, and has locked
 /// their incidents. If the statement checked it again, PostgreSQL could use the index of all waiting events.
@@ -387,7 +387,7 @@ async fn hold(connection: &mut PgConnection, webhooks: &[&Held]) -> sqlx::Result
 }
 
 /// Stores rejected webhooks, and deletes the oldest ones until they are within their limits again.
-async fn keep_rejected(connection: &mut PgConnection, webhooks: &[&Rejected]) -> sqlx::Result<Vec<RejectedId>> {
+async fn keep_rejected(connection: &mut PgConnection, webhooks: &[&RejectedWebhook]) -> sqlx::Result<Vec<RejectedId>> {
     if webhooks.is_empty() {
         return Ok(Vec::new());
     }

@@ -7,7 +7,7 @@ use crate::pagerduty::ServiceKey;
 use crate::queue::external::CLOCK_TOLERANCE;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Plan, Row};
-use crate::queue::{EventId, Held, HeldSender, Rejected, RejectedId};
+use crate::queue::{EventId, Held, HeldSender, RejectedId, RejectedWebhook};
 
 /// How many bytes a probe writes; few alerts are larger.
 const BALLAST: u32 = 64 * 1024;
@@ -295,7 +295,7 @@ fn write_all(connection: &Connection, rows: &[(EventId, &Row<'_>)], event: &str,
 }
 
 /// Stores rejected webhooks, and deletes the oldest ones until they are within their limits again.
-fn keep_rejected(connection: &Connection, webhooks: &[&Rejected]) -> rusqlite::Result<Vec<RejectedId>> {
+fn keep_rejected(connection: &Connection, webhooks: &[&RejectedWebhook]) -> rusqlite::Result<Vec<RejectedId>> {
     let mut ids = Vec::with_capacity(webhooks.len());
     for webhook in webhooks {
         run(

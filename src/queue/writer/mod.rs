@@ -19,7 +19,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::ingest::Ignored;
+use crate::ingest::IgnoreReason;
 use crate::logging::throttle;
 use crate::metrics::PersistedMetrics;
 
@@ -29,8 +29,8 @@ use super::external::SentryNotes;
 use super::held::Held;
 use super::store::{Begin, Committed, Plan, Prune, Store};
 use super::{
-    Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError, Rejected,
-    RejectedId, WaitingEvent,
+    Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError, RejectedId,
+    RejectedWebhook, WaitingEvent,
 };
 use status::{Commit, WriterStatus};
 
@@ -70,7 +70,7 @@ pub(super) enum Operation {
     Enqueue(Box<Enqueue>, Reply<Enqueued>),
     Begin(Begin, Reply<Begun>),
     Settle(Settle, Reply<()>),
-    Reject(Rejected, Reply<RejectedId>),
+    Reject(RejectedWebhook, Reply<RejectedId>),
     Hold(Box<Held>, Reply<()>),
     /// Writes something as large as a large alert.
     Probe(Reply<()>),
@@ -292,8 +292,8 @@ impl<S: Store> Writer<S> {
         for (dedup, received_at) in &decision.remembered {
             self.window.remember(dedup, *received_at);
         }
-        let takes_alerts =
-            batch.probe || decision.enqueued.iter().any(|enqueued| *enqueued != Enqueued::Ignored(Ignored::Repeated));
+        let takes_alerts = batch.probe
+            || decision.enqueued.iter().any(|enqueued| *enqueued != Enqueued::Ignored(IgnoreReason::Repeated));
         let arrivals = arrivals(&decision.plan, &committed);
         self.status.report(&Commit::Done {
             took: begun_at.elapsed(),

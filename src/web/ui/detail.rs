@@ -11,7 +11,7 @@ use super::layout::{self, PageFrame};
 use super::lists::{incident, open_in_sentry, state};
 use super::text::{ago, clock, count, harmless, service, shown, span, until};
 use crate::pagerduty::{KeyNames, ProofState, SentryOrigin, ServiceKey};
-use crate::queue::{EventRecord, Proof, Rejected, RejectedId, State};
+use crate::queue::{EventRecord, Proof, RejectedId, RejectedWebhook, State};
 
 /// How much of a body is shown, in bytes; `queue show` shows all of it.
 const MAX_SHOWN: usize = 256 * 1024;
@@ -90,7 +90,7 @@ fn proved(proof: &Proof) -> Markup {
 }
 
 /// A rejected webhook, with its body.
-pub(super) fn webhook(frame: &PageFrame, id: RejectedId, webhook: &Rejected, keys: &[ServiceKey]) -> Markup {
+pub(super) fn webhook(frame: &PageFrame, id: RejectedId, webhook: &RejectedWebhook, keys: &[ServiceKey]) -> Markup {
     let main = html! {
         section .detail {
             p .back { a href="/" { "Status page" } }

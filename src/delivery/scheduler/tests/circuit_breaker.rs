@@ -127,7 +127,7 @@ fn an_answer_to_an_attempt_from_before_the_failure_does_not_end_it() {
 fn retry_after_is_heeded_whichever_attempt_brings_it_and_longer_pauses_stay() {
     let asks = |pause| Outcome::Transient {
         reason: "answered 503".to_owned(),
-        cause: FailureCause::Answer,
+        cause: FailureCause::ServerError,
         retry_after: Some(seconds(pause)),
     };
     let mut bench = with_incidents(limits(), 9);

@@ -138,11 +138,11 @@ fn delivered() -> Outcome {
 }
 
 fn refused() -> Outcome {
-    Outcome::Permanent { reason: "answered 400".to_owned() }
+    Outcome::Refused { reason: "answered 400".to_owned() }
 }
 
 fn error() -> Outcome {
-    Outcome::Transient { reason: "answered 500".to_owned(), cause: FailureCause::Answer, retry_after: None }
+    Outcome::Transient { reason: "answered 500".to_owned(), cause: FailureCause::ServerError, retry_after: None }
 }
 
 fn unreachable() -> Outcome {

@@ -10,7 +10,9 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::postgres::rows::{numbers, stored};
 use crate::queue::reader::{ListReads, MAX_SUMMARIES, Search, like};
 use crate::queue::rows::{self, ColumnError, TypedRow, summaries_from};
-use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
+use crate::queue::{
+    EventId, EventRecord, EventSummary, QueueError, RejectedId, RejectedSummary, RejectedWebhook, State,
+};
 
 const RECENT: &str = summaries_from!("events WHERE id < $1 ORDER BY id DESC LIMIT $2");
 
@@ -144,7 +146,7 @@ impl ListReads for PostgresReads {
         self.query(query, rows::rejected_summary).await
     }
 
-    async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
+    async fn rejected(&self, id: RejectedId) -> Result<Option<RejectedWebhook>, QueueError> {
         Ok(self.query(sqlx::query(REJECTED).bind(id.get()), rows::rejected).await?.pop())
     }
 

@@ -10,7 +10,9 @@ use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::reader::{ListReads, MAX_SUMMARIES, Search, like};
 use crate::queue::rows::{self, TypedRow, summaries_from};
 use crate::queue::sqlite::numbers;
-use crate::queue::{EventId, EventRecord, EventSummary, QueueError, Rejected, RejectedId, RejectedSummary, State};
+use crate::queue::{
+    EventId, EventRecord, EventSummary, QueueError, RejectedId, RejectedSummary, RejectedWebhook, State,
+};
 
 /// The first waiting event after the number `$after`, over all service keys.
 macro_rules! next_in_line {
@@ -176,7 +178,7 @@ impl ListReads for SqliteReads {
         self.query(query, rows::rejected_summary).await
     }
 
-    async fn rejected(&self, id: RejectedId) -> Result<Option<Rejected>, QueueError> {
+    async fn rejected(&self, id: RejectedId) -> Result<Option<RejectedWebhook>, QueueError> {
         let query = sqlx::query(
             "SELECT id, received_at, resource, idempotency_key, sent_at, from_sentrys_pages, is_signed, reason, body \
              FROM rejected WHERE id = ?",

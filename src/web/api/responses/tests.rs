@@ -159,7 +159,7 @@ fn the_outcomes_of_what_is_done_with_items() {
             webhook,
             Retried::Queued { incident_key: incident_key.clone(), events: vec![EventId::new(8), EventId::new(9)] },
         ),
-        ItemOutcome::retried(webhook, Retried::Ignored(crate::ingest::Ignored::Repeated)),
+        ItemOutcome::retried(webhook, Retried::Ignored(crate::ingest::IgnoreReason::Repeated)),
         ItemOutcome::retried(webhook, Retried::NothingOpen(incident_key)),
         ItemOutcome::retried(webhook, Retried::StillRejected(crate::ingest::Rejection::NoIssue)),
         ItemOutcome::discarded(event, Discarded::Gone),

@@ -17,7 +17,7 @@ use crate::canary::{CanaryProgress, CanaryStatus, RoundTrip};
 use crate::monitor::snapshot::FallbackView;
 use crate::monitor::{Cause, Health, Trouble};
 use crate::pagerduty::{KeyNames, ProofState};
-use crate::queue::{Durability, EventId, Proof, Rejected, RejectedId, Survives};
+use crate::queue::{Durability, EventId, Proof, RejectedId, RejectedWebhook, Survives};
 use crate::sentry_api::SentryApiError;
 use crate::sentry_api::audit::AuditStatus;
 
@@ -224,12 +224,12 @@ fn an_event_is_shown_whole_but_for_its_service_key() {
 #[test]
 fn a_rejected_webhook_is_shown_with_its_body_and_no_service_key() {
     let key = dead().service_key;
-    let webhook = Rejected {
+    let webhook = RejectedWebhook {
         received_at: rejected().received_at,
         resource: Some("issue".to_owned()),
         reason: "not a Sentry webhook: it has no issue".to_owned(),
         body: format!("{{\"key\":\"{}\",\"html\":\"<b>\"}}", key.expose()).into_bytes(),
-        ..Rejected::default()
+        ..RejectedWebhook::default()
     };
     let page = detail::webhook(&frame(), RejectedId::new(4), &webhook, std::slice::from_ref(&key));
     assert!(!page.0.contains(key.expose()));
