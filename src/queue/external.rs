@@ -14,8 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr};
 
-use super::writer::Maintenance;
-use super::{EventId, Queue, QueueError};
+use super::EventId;
 use crate::ingest::CanaryId;
 use crate::pagerduty::{IncidentKey, ProofState, ServiceKey};
 
@@ -269,44 +268,4 @@ pub enum IssueUpdateChange {
         /// When the webhook came.
         at: DateTime<Utc>,
     },
-}
-
-impl Queue {
-    /// Stores what was learned from Sentry's API. It has a commit of its own, so that no alert fails with it.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be committed.
-    pub async fn write_sentry_notes(&self, notes: SentryNotes) -> Result<(), QueueError> {
-        self.maintain(|reply| Maintenance::SentryNotes(notes, reply)).await
-    }
-
-    /// Stores what became of a delivered event, in a commit of its own. Nothing is stored for an event that was deleted.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be committed.
-    pub async fn record_proof(&self, proof: Proof) -> Result<(), QueueError> {
-        self.maintain(|reply| Maintenance::Proof(Box::new(proof), reply)).await
-    }
-
-    /// Commits what happened to a canary, and returns when it was sent. Returns `None` if nothing changed: the canary had
-    /// come back before, or is not stored because no bridge on this queue sent it.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be committed.
-    pub async fn record_canary(&self, change: CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.record(|reply| Maintenance::Canary(change, reply)).await
-    }
-
-    /// Commits what happened to an update. Returns `false` if nothing changed: the webhook had come before, the update
-    /// has already ended, or no resolve waited.
-    ///
-    /// # Errors
-    ///
-    /// When it could not be committed.
-    pub async fn record_issue_update(&self, change: IssueUpdateChange) -> Result<bool, QueueError> {
-        self.record(|reply| Maintenance::IssueUpdate(Box::new(change), reply)).await
-    }
 }

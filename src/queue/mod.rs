@@ -75,6 +75,7 @@ pub use writer::status::Commit;
 
 use crate::config::{DatabaseConfig, DatabaseUrl};
 pub use crate::envelope::{Enqueue, Envelope};
+use external::SentryNotes;
 use held::HeldCapacity;
 use item::MAX_REJECTED_BYTES;
 use leases::LeaseStore;
@@ -408,5 +409,45 @@ impl Queue {
         task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
     ) -> Result<T, QueueError> {
         self.delivery.ask(|reply| WriterCommand::Maintenance(task(reply))).await
+    }
+}
+
+impl Queue {
+    /// Stores what was learned from Sentry's API. It has a commit of its own, so that no alert fails with it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn write_sentry_notes(&self, notes: SentryNotes) -> Result<(), QueueError> {
+        self.maintain(|reply| Maintenance::SentryNotes(notes, reply)).await
+    }
+
+    /// Stores what became of a delivered event, in a commit of its own. Nothing is stored for an event that was deleted.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn record_proof(&self, proof: Proof) -> Result<(), QueueError> {
+        self.maintain(|reply| Maintenance::Proof(Box::new(proof), reply)).await
+    }
+
+    /// Commits what happened to a canary, and returns when it was sent. Returns `None` if nothing changed: the canary had
+    /// come back before, or is not stored because no bridge on this queue sent it.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn record_canary(&self, change: CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
+        self.record(|reply| Maintenance::Canary(change, reply)).await
+    }
+
+    /// Commits what happened to an update. Returns `false` if nothing changed: the webhook had come before, the update
+    /// has already ended, or no resolve waited.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be committed.
+    pub async fn record_issue_update(&self, change: IssueUpdateChange) -> Result<bool, QueueError> {
+        self.record(|reply| Maintenance::IssueUpdate(Box::new(change), reply)).await
     }
 }
