@@ -63,7 +63,7 @@ pub struct Alert {
     /// values as Sentry wrote them, in its order.
     pub evidence: Vec<(String, String)>,
     /// The fields of the form of the alert's action as a user filled them in: names and values, in their order.
-    pub settings: Vec<(String, String)>,
+    pub action_settings: Vec<(String, String)>,
     /// Other details worth showing, under their display names, in their order.
     pub facts: Vec<(&'static str, String)>,
 }
@@ -96,7 +96,7 @@ impl Alert {
             exceptions: Vec::new(),
             frames: Vec::new(),
             evidence: Vec::new(),
-            settings: Vec::new(),
+            action_settings: Vec::new(),
             facts: Vec::new(),
         }
     }
@@ -112,7 +112,7 @@ impl Alert {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Subject {
     /// An issue. Its id is the only one that all of Sentry's webhooks have.
-    Issue(IssueId),
+    Issue(SentryId),
     /// One firing of a metric alert, by the key that Sentry's own integration gives it:
     /// `incident_<organization_id>_<identifier>`.
     Metric(String),
@@ -121,7 +121,7 @@ pub enum Subject {
 impl Subject {
     /// The firing `identifier` of a metric alert; the organization may be unknown.
     #[must_use]
-    pub fn metric(organization: Option<&IssueId>, identifier: &IssueId) -> Self {
+    pub fn metric(organization: Option<&SentryId>, identifier: &SentryId) -> Self {
         let organization = organization.map_or_else(String::new, |id| format!("{}_", id.as_str()));
         Self::Metric(format!("incident_{organization}{}", identifier.as_str()))
     }
@@ -136,11 +136,12 @@ impl Subject {
     }
 }
 
-/// The id of a Sentry issue: text without blanks around it, never empty.
+/// The id that Sentry gave to an issue, an organization or the firing of a metric alert: text without blanks around it,
+/// never empty.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct IssueId(String);
+pub struct SentryId(String);
 
-impl IssueId {
+impl SentryId {
     /// An id as Sentry wrote it; `None` when it is blank.
     #[must_use]
     pub fn new(id: &str) -> Option<Self> {
@@ -159,10 +160,10 @@ impl IssueId {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum IncidentAction {
     /// Open it, or add to it.
-    Trigger(Opening),
+    Trigger(TriggerKind),
     /// Open it again wherever it was open before, because its issue is back. If the bridge never opened it, it is opened
     /// if this kind of webhook may open incidents.
-    Reopen(Opening),
+    Reopen(TriggerKind),
     /// Record that someone is working on it.
     Acknowledge,
     /// Close it.
@@ -172,7 +173,7 @@ pub enum IncidentAction {
 /// The webhooks that may open an incident, as `BRIDGE_PAGE_ON` names them.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, EnumString, IntoStaticStr, VariantArray, VariantNames)]
 #[strum(ascii_case_insensitive)]
-pub enum Opening {
+pub enum TriggerKind {
     /// An alert rule fired for an issue: the legacy plugin, `event_alert.triggered`, and `activity_alert.triggered` for an
     /// issue that is back or escalates.
     #[strum(serialize = "alert")]
@@ -191,7 +192,7 @@ pub enum Opening {
     Error,
 }
 
-impl Opening {
+impl TriggerKind {
     /// All of them.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 

@@ -48,9 +48,9 @@ impl Redaction {
         }
         alert.evidence.retain(|(name, _)| !is_named(name));
         if is_named("settings") {
-            alert.settings.clear();
+            alert.action_settings.clear();
         }
-        alert.settings.retain(|(name, _)| !is_named(name));
+        alert.action_settings.retain(|(name, _)| !is_named(name));
         alert.facts.retain(|(name, _)| !is_named(name));
         if is_named("project") {
             alert.project = Project::default();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
 
-use sentry_pagerduty_bridge::alert::{Level, Opening};
+use sentry_pagerduty_bridge::alert::{Level, TriggerKind};
 use sentry_pagerduty_bridge::config::{
     ApiToken, Config, ConfigError, DatabaseUrl, LogFormat, ResolveScope, SETTINGS, Setting, Source, help,
 };
@@ -78,7 +78,7 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert!(config.sentry_client_secret.is_empty());
     assert!(config.admin_token.is_empty());
     assert_eq!(config.admin_listen, None);
-    assert_eq!(config.page_on, [Opening::Alert, Opening::Metric]);
+    assert_eq!(config.page_on, [TriggerKind::Alert, TriggerKind::Metric]);
     assert_eq!(config.resolve, ResolveScope::Opened);
     assert!(!config.acknowledge);
     assert_eq!(config.redact, Redaction::default());
@@ -158,7 +158,7 @@ fn every_setting_is_heeded() {
     assert_eq!(config.incident_key_prefix, "eu-");
     assert_eq!(config.min_level, Some(Level::Warning));
     assert_eq!(config.sentry_client_secret.len(), 1);
-    assert_eq!(config.page_on, [Opening::Alert, Opening::IssueUnresolved, Opening::Error]);
+    assert_eq!(config.page_on, [TriggerKind::Alert, TriggerKind::IssueUnresolved, TriggerKind::Error]);
     assert_eq!(config.resolve, ResolveScope::All);
     assert!(config.acknowledge);
     assert_eq!(config.redact, Redaction::parse("customer_id,user"));

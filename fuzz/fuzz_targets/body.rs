@@ -11,7 +11,7 @@ use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::envelope::Enqueue;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{
-    ApiVersion, Event, EventType, IncidentKey, Rendered, folded, render, with_counts,
+    ApiVersion, Event, EventType, IncidentKey, Rendered, render, with_counts, with_counts_by_parsing,
 };
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ fn check(event: &Event) {
             ApiVersion::V2 => &counted["payload"]["custom_details"],
         };
         assert_eq!(details["occurrences"], u32::MAX);
-        check_json(event, &folded(bytes, 2, received_at()));
+        check_json(event, &with_counts_by_parsing(bytes, 2, received_at()));
     }
 }
 
@@ -129,5 +129,5 @@ fuzz_target!(|body: &[u8]| {
     // The length is as good as any number for choosing the header.
     let resource = Some(RESOURCES[body.len() % RESOURCES.len()]);
     let sent_at = Some(received_at());
-    look(other, &Webhook { resource, is_signed: true, idempotency_key: Some("1"), sent_at, ..bare });
+    look(other, &Webhook { resource, is_signature_verified: true, idempotency_key: Some("1"), sent_at, ..bare });
 });

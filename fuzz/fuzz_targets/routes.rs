@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
-use sentry_pagerduty_bridge::alert::{Alert, IncidentAction, IssueId, Opening, Subject};
+use sentry_pagerduty_bridge::alert::{Alert, IncidentAction, SentryId, TriggerKind, Subject};
 use sentry_pagerduty_bridge::config::key_names;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, ServiceKey, Severity, Template};
 use sentry_pagerduty_bridge::redaction::Redaction;
@@ -22,11 +22,11 @@ const FIELDS: [&str; 4] = ["project", "level", "environment", "rule"];
 
 /// An alert with one tag.
 fn tagged(name: &str, value: &str) -> Alert {
-    let subject = Subject::Issue(IssueId::new("1").unwrap_or_else(|| panic!("1 is an id")));
+    let subject = Subject::Issue(SentryId::new("1").unwrap_or_else(|| panic!("1 is an id")));
     Alert {
         message: Some("message".to_owned()),
         tags: vec![(name.to_owned(), value.to_owned())],
-        ..Alert::new(subject, IncidentAction::Trigger(Opening::Alert), DateTime::UNIX_EPOCH)
+        ..Alert::new(subject, IncidentAction::Trigger(TriggerKind::Alert), DateTime::UNIX_EPOCH)
     }
 }
 

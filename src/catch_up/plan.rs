@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::alert::IssueId;
+use crate::alert::SentryId;
 use crate::config::CatchUpMode;
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{CLOCK_TOLERANCE, CatchUpRun};
@@ -23,7 +23,7 @@ impl Firing {
     /// The key of the incident that its webhook would have opened; `None` for an issue without an id.
     #[must_use]
     pub fn incident_key(&self, prefix: &str) -> Option<IncidentKey> {
-        Some(IncidentKey::of_issue(prefix, &IssueId::new(&self.issue.id)?))
+        Some(IncidentKey::of_issue(prefix, &SentryId::new(&self.issue.id)?))
     }
 }
 

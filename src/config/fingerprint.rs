@@ -15,7 +15,7 @@ use super::{
     AccessToken, ApiToken, CatchUpMode, DatabaseUrl, Dsn, FallbackUrl, IncidentScope, LogFormat, PostgresUrl,
     ResolveScope, SigningSecret,
 };
-use crate::alert::{Level, Opening};
+use crate::alert::{Level, TriggerKind};
 use crate::pagerduty::{ApiVersion, ServiceKey, Template};
 use crate::redaction::Redaction;
 use crate::routing::{Route, SeverityRule};
@@ -171,7 +171,7 @@ macro_rules! set {
 }
 
 set! {
-    Opening: |opening| opening.name();
+    TriggerKind: |opening| opening.name();
     AccessToken: AccessToken::digest;
     SigningSecret: SigningSecret::digest;
 }

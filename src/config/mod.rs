@@ -32,7 +32,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use url::Url;
 
-use crate::alert::{Level, Opening};
+use crate::alert::{Level, TriggerKind};
 use crate::pagerduty::{ApiVersion, ServiceKey, Template};
 use crate::redaction::Redaction;
 use crate::routing::{Route, Routes, SeverityRule};
@@ -134,7 +134,7 @@ declare! {
     optional plain BRIDGE_MIN_LEVEL min_level: Option<Level> = values::level;
 
     /// What opens incidents, comma separated: `alert`, `metric`, `issue.created`, `issue.unresolved`, `error`.
-    default plain BRIDGE_PAGE_ON page_on: Vec<Opening> = values::openings, or "alert,metric";
+    default plain BRIDGE_PAGE_ON page_on: Vec<TriggerKind> = values::openings, or "alert,metric";
 
     /// What resolved webhooks close: incidents the bridge `opened`, `all` (unknown ones on the default key), or `off`.
     default plain BRIDGE_RESOLVE resolve: ResolveScope = values::resolve_scope, or "opened";

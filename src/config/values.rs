@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use log::LevelFilter;
 
 use super::ValueError;
-use crate::alert::{Level, Opening};
+use crate::alert::{Level, TriggerKind};
 use crate::logging::LogFormat;
 use crate::pagerduty::{ApiVersion, ServiceKey};
 
@@ -136,14 +136,14 @@ pub(super) fn level(text: &str) -> Result<Level, ValueError> {
 }
 
 /// Parses a comma-separated list of the webhooks that open incidents.
-pub(super) fn openings(text: &str) -> Result<Vec<Opening>, ValueError> {
+pub(super) fn openings(text: &str) -> Result<Vec<TriggerKind>, ValueError> {
     let refused = |name: &str| {
-        let names = Opening::NAMES.join(", ");
+        let names = TriggerKind::NAMES.join(", ");
         ValueError::new(format!("names `{name}`, which cannot open incidents: write some of {names}"))
     };
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     let openings: Vec<_> =
-        names.map(|name| Opening::parse(name).ok_or_else(|| refused(name))).collect::<Result<_, _>>()?;
+        names.map(|name| TriggerKind::parse(name).ok_or_else(|| refused(name))).collect::<Result<_, _>>()?;
     // Only commas: more likely a mistake than a request to open no incidents, so it is rejected.
     if openings.is_empty() { Err(refused(text)) } else { Ok(openings) }
 }
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_opens_incidents_is_a_list_of_names() {
-        assert_eq!(openings("alert, Issue.Created,"), Ok(vec![Opening::Alert, Opening::IssueCreated]));
+        assert_eq!(openings("alert, Issue.Created,"), Ok(vec![TriggerKind::Alert, TriggerKind::IssueCreated]));
         assert_eq!(
             openings("alert,issue.resolved").unwrap_err().to_string(),
             "names `issue.resolved`, which cannot open incidents: write some of alert, metric, issue.created, \

@@ -2,33 +2,33 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::alert::{Alert, IncidentAction, Opening};
+use crate::alert::{Alert, IncidentAction, TriggerKind};
 use crate::pagerduty::ServiceKey;
-use crate::sentry::Generation;
+use crate::sentry::WebhookFormat;
 
 /// The keys by which a webhook is recognised as a repetition of earlier ones, and later ones as repetitions of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Dedup {
     /// It is a repetition when any of these was recorded within the dedup window.
-    pub seen_if: Vec<DedupKey>,
+    pub lookup_keys: Vec<DedupKey>,
     /// The keys that are recorded when it is enqueued.
-    pub records: Vec<DedupKey>,
+    pub recorded_keys: Vec<DedupKey>,
     /// The digest of the signed body of a resolve or a reopening. The same body resolves only once, however long ago that
     /// was.
     ///
     /// Sentry signs neither the time nor the `Idempotency-Key` of a delivery, so its signature is also valid for a copy
     /// of the body. No two resolves of an issue are the same, byte for byte, unless it was opened again by hand in
     /// between.
-    pub once: Option<DedupKey>,
+    pub replay_key: Option<DedupKey>,
     /// Whether the issue was opened again without a new event, so that its next resolve may be the same as the last, byte
     /// for byte.
-    pub renews: bool,
+    pub allows_identical_resolve: bool,
 }
 
 impl Dedup {
     /// Returns the keys of a trigger. It is a repetition of a delivery with the same `Idempotency-Key`, and of the same
-    /// alert from the other generation. A trigger from the platform, or from the other generation with an
-    /// `Idempotency-Key`, is also a repetition of the same alert from its own generation.
+    /// alert in the other format. A trigger from the platform, or a legacy one with an `Idempotency-Key`, is also a
+    /// repetition of the same alert in its own format.
     ///
     /// The plugin sends an event once, whatever rules it fired, and never again. So an event that it sends twice was sent
     /// by a person who wants to see it arrive. The service that replaced the plugin in 2026 sends an event once for each
@@ -37,23 +37,23 @@ impl Dedup {
     /// `rule` is the rule that the alert's incident stands for, if it stands for one.
     pub(crate) fn of_trigger(
         alert: &Alert,
-        opening: Opening,
-        generation: Generation,
+        trigger_kind: TriggerKind,
+        format: WebhookFormat,
         service_key: &ServiceKey,
         rule: Option<&str>,
         idempotency_key: Option<&str>,
     ) -> Self {
-        let content_by = |generation| DedupKey::of_content(alert, opening, generation, service_key, rule);
+        let content_by = |format| DedupKey::of_content(alert, trigger_kind, format, service_key, rule);
         let delivery = idempotency_key.map(|key| DedupKey::of_delivery(alert, key));
-        let repeats = match generation {
-            Generation::Legacy if delivery.is_none() => vec![content_by(Generation::Platform)],
-            Generation::Legacy | Generation::Platform => {
-                vec![content_by(Generation::Platform), content_by(Generation::Legacy)]
+        let repeats = match format {
+            WebhookFormat::Legacy if delivery.is_none() => vec![content_by(WebhookFormat::Platform)],
+            WebhookFormat::Legacy | WebhookFormat::Platform => {
+                vec![content_by(WebhookFormat::Platform), content_by(WebhookFormat::Legacy)]
             }
         };
         Self {
-            seen_if: repeats.into_iter().chain([delivery.clone()]).flatten().collect(),
-            records: [content_by(generation), delivery].into_iter().flatten().collect(),
+            lookup_keys: repeats.into_iter().chain([delivery.clone()]).flatten().collect(),
+            recorded_keys: [content_by(format), delivery].into_iter().flatten().collect(),
             ..Self::default()
         }
     }
@@ -66,10 +66,10 @@ impl Dedup {
         // `regressed` and `escalating` come with a new event, which is counted in the body of the next resolve.
         let by_hand = alert.facts.iter().any(|(name, value)| *name == "substatus" && value == "ongoing");
         Self {
-            seen_if: delivery.clone(),
-            records: delivery,
-            once: signed.filter(|_| reopens || alert.action == IncidentAction::Resolve).map(DedupKey::of_body),
-            renews: reopens && by_hand,
+            lookup_keys: delivery.clone(),
+            recorded_keys: delivery,
+            replay_key: signed.filter(|_| reopens || alert.action == IncidentAction::Resolve).map(DedupKey::of_body),
+            allows_identical_resolve: reopens && by_hand,
         }
     }
 }
@@ -88,23 +88,23 @@ impl DedupKey {
     /// warning, critical, the second critical is not a repetition.
     fn of_content(
         alert: &Alert,
-        opening: Opening,
-        generation: Generation,
+        trigger_kind: TriggerKind,
+        format: WebhookFormat,
         service_key: &ServiceKey,
         rule: Option<&str>,
     ) -> Option<Self> {
-        let (kind, content) = match opening {
-            Opening::Alert | Opening::Error => {
+        let (kind, content) = match trigger_kind {
+            TriggerKind::Alert | TriggerKind::Error => {
                 ("event", vec![alert.event_id.as_ref()?.replace('-', "").to_ascii_lowercase()])
             }
-            Opening::IssueCreated => ("created", Vec::new()),
-            Opening::Metric | Opening::IssueUnresolved => return None,
+            TriggerKind::IssueCreated => ("created", Vec::new()),
+            TriggerKind::Metric | TriggerKind::IssueUnresolved => return None,
         };
-        let generation = match generation {
-            Generation::Legacy => "plugin",
-            Generation::Platform => "platform",
+        let format = match format {
+            WebhookFormat::Legacy => "plugin",
+            WebhookFormat::Platform => "platform",
         };
-        let parts = [kind, generation, service_key.expose(), alert.subject.name()];
+        let parts = [kind, format, service_key.expose(), alert.subject.name()];
         Some(Self::digest(parts.into_iter().chain(content.iter().map(String::as_str)).chain(rule)))
     }
 
@@ -112,8 +112,8 @@ impl DedupKey {
     fn of_delivery(alert: &Alert, idempotency_key: &str) -> Self {
         // If the header is set to a constant, that must not silence other incidents.
         let action = match alert.action {
-            IncidentAction::Trigger(opening) => opening.name(),
-            IncidentAction::Reopen(_) => Opening::IssueUnresolved.name(),
+            IncidentAction::Trigger(trigger_kind) => trigger_kind.name(),
+            IncidentAction::Reopen(_) => TriggerKind::IssueUnresolved.name(),
             IncidentAction::Acknowledge => "acknowledge",
             IncidentAction::Resolve => "resolve",
         };

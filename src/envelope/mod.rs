@@ -57,7 +57,7 @@ impl Envelope {
     }
 
     /// Returns the resolve that follows this trigger if Sentry resolved the issue before the trigger came.
-    pub(crate) fn resolved(&self) -> Self {
+    pub(crate) fn following_resolve(&self) -> Self {
         let event = Event {
             destination: Destination { api: self.api, key: self.service_key.clone() },
             incident_key: self.incident_key.clone(),

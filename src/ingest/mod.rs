@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::alert::{Alert, IncidentAction, Level, Opening, Subject};
+use crate::alert::{Alert, IncidentAction, Level, Subject, TriggerKind};
 use crate::config::{Config, IncidentScope, ResolveScope};
 use crate::envelope::{Dedup, Enqueue, Envelope, FollowUp, Reopening};
 use crate::pagerduty::map::action_of;
@@ -19,7 +19,7 @@ use crate::redaction::Redaction;
 use crate::routing::{self, Routes, SeverityRule};
 use crate::sentry::{NoActionReason, ParseFailure};
 
-pub use crate::sentry::{Generation, Rejection, Webhook};
+pub use crate::sentry::{Rejection, Webhook, WebhookFormat};
 pub use canary::{CanaryId, CanaryMark};
 
 /// What the key of a shared incident begins with, after the prefix: the scope of the incident.
@@ -32,13 +32,13 @@ const MAX_MARKS: usize = 4;
 /// What a decision depends on besides the webhook. Clones share the routes.
 #[derive(Clone, Debug)]
 pub struct Ingest {
-    destinations: watch::Sender<Arc<Destinations>>,
+    routing_state: watch::Sender<Arc<RoutingState>>,
     policy: Policy,
 }
 
 /// The parts of a decision that depend on the service keys.
 #[derive(Clone, Debug)]
-struct Destinations {
+struct RoutingState {
     routes: Routes,
     /// The marks that recognise canaries, that of the default key first. Older marks are kept, because a canary that is
     /// on its way while the default key changes must not page when it comes back.
@@ -55,7 +55,7 @@ pub struct Policy {
     /// The lowest level that is sent to PagerDuty; `None` for all.
     pub min_level: Option<Level>,
     /// The webhooks that open incidents.
-    pub page_on: Vec<Opening>,
+    pub page_on: Vec<TriggerKind>,
     /// Which incidents Sentry's resolved webhooks close.
     pub resolve: ResolveScope,
     /// Whether assigning an issue acknowledges its incident.
@@ -74,7 +74,7 @@ impl Default for Policy {
             incident_key_prefix: String::new(),
             incident_scope: IncidentScope::Issue,
             min_level: None,
-            page_on: vec![Opening::Alert, Opening::Metric],
+            page_on: vec![TriggerKind::Alert, TriggerKind::Metric],
             resolve: ResolveScope::Opened,
             acknowledge: false,
             description: None,
@@ -84,9 +84,9 @@ impl Default for Policy {
     }
 }
 
-/// How an alert arrived.
-struct Origin<'a> {
-    generation: Generation,
+/// What a decision about an alert depends on besides the alert: how and when it came.
+struct AlertContext<'a> {
+    format: WebhookFormat,
     idempotency_key: Option<&'a str>,
     /// The body, if it is signed.
     signed: Option<&'a [u8]>,
@@ -121,7 +121,7 @@ pub enum IgnoreReason {
     },
     /// The operator does not want to be paged for it.
     #[error("it opens no incident, because BRIDGE_PAGE_ON does not name `{}`", .0.name())]
-    NotPagedOn(Opening),
+    NotPagedOn(TriggerKind),
     /// Resolving incidents from Sentry is off.
     #[error("BRIDGE_RESOLVE is off, so incidents stay open when their issue is resolved")]
     ResolveOff,
@@ -180,72 +180,72 @@ impl Ingest {
     #[must_use]
     pub fn new(routes: Routes, policy: Policy) -> Self {
         let canaries = vec![CanaryMark::new(routes.default_key())];
-        Self { destinations: watch::Sender::new(Arc::new(Destinations { routes, canaries })), policy }
+        Self { routing_state: watch::Sender::new(Arc::new(RoutingState { routes, canaries })), policy }
     }
 
     /// Uses these routes from the next decision on, in all clones.
     pub fn replace_routes(&self, routes: Routes) {
-        self.destinations.send_modify(|destinations| {
-            let mut canaries = destinations.canaries.clone();
-            if destinations.routes.default_key() != routes.default_key() {
+        self.routing_state.send_modify(|routing_state| {
+            let mut canaries = routing_state.canaries.clone();
+            if routing_state.routes.default_key() != routes.default_key() {
                 canaries.insert(0, CanaryMark::new(routes.default_key()));
                 canaries.truncate(MAX_MARKS);
             }
-            *destinations = Arc::new(Destinations { routes, canaries });
+            *routing_state = Arc::new(RoutingState { routes, canaries });
         });
     }
 
     /// The integration with this key, and the API by which it takes events.
     #[must_use]
     pub fn destination(&self, key: &ServiceKey) -> Destination {
-        self.destinations().routes.destination(key)
+        self.routing_state().routes.destination(key)
     }
 
     /// Every service key that an alert may go to.
     #[must_use]
     pub fn keys(&self) -> Vec<ServiceKey> {
-        self.destinations().routes.keys().into_iter().cloned().collect()
+        self.routing_state().routes.keys().into_iter().cloned().collect()
     }
 
     /// The mark for new canaries.
     #[must_use]
     pub fn canary(&self) -> CanaryMark {
-        let destinations = self.destinations();
+        let routing_state = self.routing_state();
         // There is always one.
-        destinations.canaries.first().cloned().unwrap_or_else(|| CanaryMark::new(destinations.routes.default_key()))
+        routing_state.canaries.first().cloned().unwrap_or_else(|| CanaryMark::new(routing_state.routes.default_key()))
     }
 
-    fn destinations(&self) -> Arc<Destinations> {
-        Arc::clone(&self.destinations.borrow())
+    fn routing_state(&self) -> Arc<RoutingState> {
+        Arc::clone(&self.routing_state.borrow())
     }
 
     /// Decides what to do with a webhook. With the same routes the same webhook always gets the same decision.
     #[must_use]
     pub fn decide(&self, webhook: &Webhook<'_>) -> Decision {
-        self.decide_with_generation(webhook).0
+        self.decide_with_format(webhook).0
     }
 
-    /// Decides what to do with a webhook, and returns which generation of Sentry's webhooks it is; `None` when nothing
+    /// Decides what to do with a webhook, and returns the format of its body; `None` when nothing
     /// shows it.
     #[must_use]
-    pub fn decide_with_generation(&self, webhook: &Webhook<'_>) -> (Decision, Option<Generation>) {
+    pub fn decide_with_format(&self, webhook: &Webhook<'_>) -> (Decision, Option<WebhookFormat>) {
         match webhook.parse() {
-            Ok((alert, generation)) => {
-                let origin = Origin {
-                    generation,
+            Ok((alert, format)) => {
+                let context = AlertContext {
+                    format,
                     idempotency_key: webhook.idempotency_key,
-                    signed: webhook.is_signed.then_some(webhook.body),
+                    signed: webhook.is_signature_verified.then_some(webhook.body),
                     sentry_at: webhook.sentry_time(&alert),
                     received_at: webhook.received_at,
                 };
-                (self.decide_on(alert, &origin), Some(generation))
+                (self.decide_on(alert, &context), Some(format))
             }
             // A legacy body is either an alert or not from Sentry, so this webhook is from the platform.
             Err(ParseFailure::Ignored(reason)) => {
-                (Decision::Ignored(IgnoreReason::NoAction(reason)), Some(Generation::Platform))
+                (Decision::Ignored(IgnoreReason::NoAction(reason)), Some(WebhookFormat::Platform))
             }
             Err(ParseFailure::Rejected(rejection)) => {
-                (Decision::Rejected(rejection), webhook.has_platform_headers().then_some(Generation::Platform))
+                (Decision::Rejected(rejection), webhook.has_platform_headers().then_some(WebhookFormat::Platform))
             }
         }
     }
@@ -261,9 +261,9 @@ impl Ingest {
         sentry_at: Option<DateTime<Utc>>,
         received_at: DateTime<Utc>,
     ) -> Decision {
-        // Webhooks of either generation are recognised as repetitions of an alert from the platform.
-        let generation = Generation::Platform;
-        self.decide_on(alert, &Origin { generation, idempotency_key: None, signed: None, sentry_at, received_at })
+        // Webhooks in either format are recognised as repetitions of an alert from the platform.
+        let format = WebhookFormat::Platform;
+        self.decide_on(alert, &AlertContext { format, idempotency_key: None, signed: None, sentry_at, received_at })
     }
 
     /// The prefix of the name of an issue or metric alert in an incident key.
@@ -272,13 +272,13 @@ impl Ingest {
         &self.policy.incident_key_prefix
     }
 
-    fn decide_on(&self, alert: Alert, origin: &Origin<'_>) -> Decision {
-        let destinations = self.destinations();
-        if let Some(canary) = destinations.canaries.iter().find_map(|mark| mark.recognize(&alert)) {
+    fn decide_on(&self, alert: Alert, context: &AlertContext<'_>) -> Decision {
+        let routing_state = self.routing_state();
+        if let Some(canary) = routing_state.canaries.iter().find_map(|mark| mark.recognize(&alert)) {
             return Decision::Ignored(IgnoreReason::Canary(canary));
         }
-        let opening = match alert.action {
-            IncidentAction::Trigger(opening) | IncidentAction::Reopen(opening) => opening,
+        let trigger_kind = match alert.action {
+            IncidentAction::Trigger(trigger_kind) | IncidentAction::Reopen(trigger_kind) => trigger_kind,
             IncidentAction::Acknowledge if !self.policy.acknowledge => {
                 return Decision::Ignored(IgnoreReason::AcknowledgeOff);
             }
@@ -286,7 +286,7 @@ impl Ingest {
                 return Decision::Ignored(IgnoreReason::ResolveOff);
             }
             IncidentAction::Acknowledge | IncidentAction::Resolve => {
-                return self.follow_up(alert, &destinations.routes, origin);
+                return self.follow_up(alert, &routing_state.routes, context);
             }
         };
         // A level that is missing or not Sentry's own says nothing about the severity, so it pages.
@@ -297,26 +297,32 @@ impl Ingest {
             return Decision::Ignored(IgnoreReason::BelowMinLevel { level, min_level });
         }
         if matches!(alert.action, IncidentAction::Reopen(_)) {
-            self.follow_up(alert, &destinations.routes, origin)
-        } else if self.pages_on(opening) {
-            self.trigger(alert, opening, &destinations.routes, origin)
+            self.follow_up(alert, &routing_state.routes, context)
+        } else if self.pages_on(trigger_kind) {
+            self.trigger(alert, trigger_kind, &routing_state.routes, context)
         } else {
-            Decision::Ignored(IgnoreReason::NotPagedOn(opening))
+            Decision::Ignored(IgnoreReason::NotPagedOn(trigger_kind))
         }
     }
 
-    fn pages_on(&self, opening: Opening) -> bool {
-        self.policy.page_on.contains(&opening)
+    fn pages_on(&self, trigger_kind: TriggerKind) -> bool {
+        self.policy.page_on.contains(&trigger_kind)
     }
 
-    fn trigger(&self, alert: Alert, opening: Opening, routes: &Routes, origin: &Origin<'_>) -> Decision {
+    fn trigger(
+        &self,
+        alert: Alert,
+        trigger_kind: TriggerKind,
+        routes: &Routes,
+        context: &AlertContext<'_>,
+    ) -> Decision {
         let service_key = routes.key_for(&alert).clone();
-        let (generation, idempotency_key) = (origin.generation, origin.idempotency_key);
+        let (format, idempotency_key) = (context.format, context.idempotency_key);
         let rule = self.rule_of(&alert);
-        let dedup = Dedup::of_trigger(&alert, opening, generation, &service_key, rule, idempotency_key);
+        let dedup = Dedup::of_trigger(&alert, trigger_kind, format, &service_key, rule, idempotency_key);
         let (event, issue_key) = self.event(alert, routes.destination(&service_key));
-        let envelope = Envelope { issue_key, ..Envelope::new(&event, origin.received_at) };
-        Decision::Enqueue(Box::new(Enqueue::Event { envelope, sentry_at: origin.sentry_at, dedup }))
+        let envelope = Envelope { issue_key, ..Envelope::new(&event, context.received_at) };
+        Decision::Enqueue(Box::new(Enqueue::Event { envelope, sentry_at: context.sentry_at, dedup }))
     }
 
     /// The event that an alert becomes if it opens an incident, before it is rendered.
@@ -326,9 +332,9 @@ impl Ingest {
     /// When the webhook is not an alert.
     pub fn trigger_of(&self, webhook: &Webhook<'_>) -> Result<Event, ParseFailure> {
         let (alert, _) = webhook.parse()?;
-        let destinations = self.destinations();
-        let service_key = destinations.routes.key_for(&alert).clone();
-        Ok(self.event(alert, destinations.routes.destination(&service_key)).0)
+        let routing_state = self.routing_state();
+        let service_key = routing_state.routes.key_for(&alert).clone();
+        Ok(self.event(alert, routing_state.routes.destination(&service_key)).0)
     }
 
     /// The event of an alert that opens an incident, and the key of its issue if other issues share the incident.
@@ -380,7 +386,7 @@ impl Ingest {
         }
     }
 
-    fn follow_up(&self, mut alert: Alert, routes: &Routes, origin: &Origin<'_>) -> Decision {
+    fn follow_up(&self, mut alert: Alert, routes: &Routes, context: &AlertContext<'_>) -> Decision {
         let fallback = match alert.action {
             // An incident that other issues may share is not closed because of an issue that the bridge does not know.
             IncidentAction::Resolve => {
@@ -388,8 +394,8 @@ impl Ingest {
                     self.policy.incident_scope != IncidentScope::Issue && matches!(alert.subject, Subject::Issue(_));
                 (self.policy.resolve == ResolveScope::All && !is_shared).then(|| routes.default_key().clone())
             }
-            IncidentAction::Trigger(opening) | IncidentAction::Reopen(opening) => {
-                self.pages_on(opening).then(|| routes.key_for(&alert).clone())
+            IncidentAction::Trigger(trigger_kind) | IncidentAction::Reopen(trigger_kind) => {
+                self.pages_on(trigger_kind).then(|| routes.key_for(&alert).clone())
             }
             IncidentAction::Acknowledge => None,
         };
@@ -397,7 +403,7 @@ impl Ingest {
             IncidentAction::Trigger(_) | IncidentAction::Reopen(_) => Some(self.reopening(&alert, routes)),
             IncidentAction::Acknowledge | IncidentAction::Resolve => None,
         };
-        let dedup = Dedup::of_follow_up(&alert, origin.idempotency_key, origin.signed);
+        let dedup = Dedup::of_follow_up(&alert, context.idempotency_key, context.signed);
         let severity = routing::severity(&self.policy.severity, &alert);
         let shared_key = self.shared_key(&alert);
         self.policy.redaction.apply(&mut alert);
@@ -405,8 +411,8 @@ impl Ingest {
             shared_key,
             incident_key: IncidentKey::of(&self.policy.incident_key_prefix, &alert.subject),
             action: action_of(alert, severity, self.policy.description.as_ref()),
-            sentry_at: origin.sentry_at,
-            received_at: origin.received_at,
+            sentry_at: context.sentry_at,
+            received_at: context.received_at,
             fallback,
             reopening,
             apis: routes.apis().clone(),

@@ -17,7 +17,7 @@ use log::{Level, info, log, warn};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::alert::{Alert, IssueId, Subject};
+use crate::alert::{Alert, SentryId, Subject};
 use crate::http_client::backoff;
 use crate::ingest::{Decision, Ingest};
 use crate::logging::throttle;
@@ -241,7 +241,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             }
         }
         if let Some(issue) = &issue
-            && let Some(parent) = IssueId::new(&issue.id).filter(|parent| parent.as_str() != id)
+            && let Some(parent) = SentryId::new(&issue.id).filter(|parent| parent.as_str() != id)
         {
             let parent = IncidentKey::of_issue(self.ingest.incident_key_prefix(), &parent);
             context.parent_is_open = self.watched.contains_key(&parent);
@@ -257,7 +257,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             }
         };
         // The subject is the incident's own issue, whichever issue it was merged into.
-        let alert = alert.and_then(|alert| Some(Alert { subject: Subject::Issue(IssueId::new(id)?), ..alert }));
+        let alert = alert.and_then(|alert| Some(Alert { subject: Subject::Issue(SentryId::new(id)?), ..alert }));
         self.resolve(key, alert, resolved_at, check).await
     }
 

@@ -279,12 +279,12 @@ pub(super) mod samples {
     use super::super::keys::ServiceKey;
     use super::super::{ApiVersion, Destination};
     use super::*;
-    use crate::alert::IssueId;
+    use crate::alert::SentryId;
 
     pub(in super::super) fn event(api: ApiVersion, action: EventAction) -> Event {
         Event {
             destination: Destination { api, key: ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap() },
-            incident_key: IncidentKey::of_issue("", &IssueId::new("42").unwrap()),
+            incident_key: IncidentKey::of_issue("", &SentryId::new("42").unwrap()),
             action,
         }
     }

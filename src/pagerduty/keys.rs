@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::alert::{IssueId, Subject};
+use crate::alert::{SentryId, Subject};
 
 /// An integration key: 32 ASCII letters and digits.
 ///
@@ -145,7 +145,7 @@ impl IncidentKey {
 
     /// The key of an issue.
     #[must_use]
-    pub fn of_issue(prefix: &str, issue: &IssueId) -> Self {
+    pub fn of_issue(prefix: &str, issue: &SentryId) -> Self {
         Self::bounded(format!("{prefix}{}", issue.as_str()))
     }
 
@@ -227,18 +227,18 @@ mod tests {
 
     #[test]
     fn an_incident_key_is_written_as_a_string() {
-        let key = IncidentKey::of_issue("", &IssueId::new("42").unwrap());
+        let key = IncidentKey::of_issue("", &SentryId::new("42").unwrap());
         assert_eq!(serde_json::to_string(&key).unwrap(), "\"42\"");
     }
 
     #[test]
     fn keys_that_are_too_long_stay_apart() {
         let long = "9".repeat(300);
-        let one = IncidentKey::of_issue("", &IssueId::new(&format!("{long}1")).unwrap());
-        let two = IncidentKey::of_issue("", &IssueId::new(&format!("{long}2")).unwrap());
+        let one = IncidentKey::of_issue("", &SentryId::new(&format!("{long}1")).unwrap());
+        let two = IncidentKey::of_issue("", &SentryId::new(&format!("{long}2")).unwrap());
         assert_ne!(one, two);
         assert!(one.as_str().chars().count() <= IncidentKey::MAX_LENGTH);
-        assert_eq!(IncidentKey::of_issue("", &IssueId::new(&"9".repeat(255)).unwrap()).as_str(), "9".repeat(255));
+        assert_eq!(IncidentKey::of_issue("", &SentryId::new(&"9".repeat(255)).unwrap()).as_str(), "9".repeat(255));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::destination::Destination;
 use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Link, Severity, Trigger};
 use super::keys::IncidentKey;
 use super::template::Template;
-use crate::alert::{Alert, Exception, IncidentAction, IssueId, Project, StackFrame, Subject, User};
+use crate::alert::{Alert, Exception, IncidentAction, Project, SentryId, StackFrame, Subject, User};
 
 /// What the alert does to its incident, independent of the destination.
 ///
@@ -97,7 +97,7 @@ fn details(alert: Alert) -> Details {
         ("user", alert.user.map(user)),
         ("exception", exception),
         ("evidence", Some(Detail::Fields(alert.evidence.into_iter().collect()))),
-        ("settings", Some(Detail::Fields(alert.settings.into_iter().collect()))),
+        ("settings", Some(Detail::Fields(alert.action_settings.into_iter().collect()))),
         ("frames", Some(frames).filter(|frames| !frames.is_empty()).map(Detail::Frames)),
     ];
     let if_known = if_known.into_iter().filter_map(|(name, detail)| Some((name, detail.filter(says_something)?)));
@@ -169,7 +169,7 @@ pub fn test_page(
     at: DateTime<Utc>,
     sender: &str,
 ) -> Option<[Event; 2]> {
-    let issue = IssueId::new(&format!("{name}-{}", at.format("%Y%m%dT%H%M%S%.3fZ")))?;
+    let issue = SentryId::new(&format!("{name}-{}", at.format("%Y%m%dT%H%M%S%.3fZ")))?;
     let incident_key = IncidentKey::of_issue(prefix, &issue);
     let trigger = Trigger {
         description: Description::new("Test page of sentry-pagerduty-bridge: it resolves itself")?,

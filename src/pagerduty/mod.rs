@@ -32,7 +32,7 @@ pub use event::{Event, EventType, ProofState, Severity};
 pub use keys::{IncidentKey, KeyNames, ServiceKey};
 pub use map::test_page;
 pub use outcome::OutcomeKind;
-pub use stored::{SentryOrigin, folded};
+pub use stored::{SentryOrigin, with_counts_by_parsing};
 pub use template::{Template, TemplateError};
 
 /// The Events API of this version.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::ingest::IgnoreReason;
-use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey, folded, with_counts};
+use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey, with_counts, with_counts_by_parsing};
 
 /// The number of an event. A later event has a greater number, and no number is used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -202,7 +202,7 @@ pub(super) fn with_counts_of(
     match counts_at {
         _ if count < 2 => body,
         Some(offset) => with_counts(body, offset, count, first_seen),
-        None => folded(body, count, first_seen),
+        None => with_counts_by_parsing(body, count, first_seen),
     }
 }
 

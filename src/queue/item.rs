@@ -93,9 +93,9 @@ pub struct RejectedWebhook {
     /// Its header `Sentry-Hook-Timestamp`.
     pub sent_at: Option<DateTime<Utc>>,
     /// Whether it had the header `Sentry-App-Signature`.
-    pub from_sentrys_pages: bool,
+    pub has_app_signature: bool,
     /// Whether its body was authenticated by Sentry's signature.
-    pub is_signed: bool,
+    pub is_signature_verified: bool,
     /// Why it was rejected.
     pub reason: String,
     /// Its body, byte for byte.

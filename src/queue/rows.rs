@@ -203,8 +203,8 @@ pub(super) fn rejected(row: &impl TypedRow) -> Result<RejectedWebhook, ColumnErr
         resource: row.optional_text("resource")?,
         idempotency_key: row.optional_text("idempotency_key")?,
         sent_at: row.optional_time("sent_at")?,
-        from_sentrys_pages: row.flag("from_sentrys_pages")?,
-        is_signed: row.flag("is_signed")?,
+        has_app_signature: row.flag("from_sentrys_pages")?,
+        is_signature_verified: row.flag("is_signed")?,
         reason: row.text("reason")?,
         body: row.bytes("body")?,
     })

@@ -173,7 +173,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::alert::{IncidentAction, IssueId, Opening, Project, Subject};
+    use crate::alert::{IncidentAction, Project, SentryId, Subject, TriggerKind};
 
     const DEFAULT: &str = "00000000000000000000000000000001";
     const A: &str = "0000000000000000000000000000000a";
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn alert(level: &str, environment: Option<&str>, tags: &[(&str, &str)]) -> Alert {
-        let subject = Subject::Issue(IssueId::new("42").unwrap());
+        let subject = Subject::Issue(SentryId::new("42").unwrap());
         Alert {
             level: Some(level.to_owned()),
             project: Project {
@@ -201,7 +201,7 @@ mod tests {
             tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             rules: vec!["Regressions".to_owned(), "New issues".to_owned()],
             environment: environment.map(str::to_owned),
-            ..Alert::new(subject, IncidentAction::Trigger(Opening::Alert), DateTime::UNIX_EPOCH)
+            ..Alert::new(subject, IncidentAction::Trigger(TriggerKind::Alert), DateTime::UNIX_EPOCH)
         }
     }
 

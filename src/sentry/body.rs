@@ -23,7 +23,7 @@ use super::lenient::{Any, FromJson, ReadMembers, members, non_blank, read_member
 use super::link;
 use super::metric::{MetricChange, MetricStatus};
 use super::resource::{NoActionReason, ParseFailure, Rejection, Resource};
-use crate::alert::{Alert, IncidentAction, IssueId, Opening, Project, Subject};
+use crate::alert::{Alert, IncidentAction, Project, SentryId, Subject, TriggerKind};
 
 /// The maximum age of a time from Sentry that is trusted, such as that of `Sentry-Hook-Timestamp`. Sentry waits seconds
 /// for a response and retries after five minutes.
@@ -35,7 +35,7 @@ pub struct Webhook<'a> {
     /// The header `Sentry-Hook-Resource`, which only the integration platform sends.
     pub resource: Option<&'a str>,
     /// Whether it has the header `Sentry-App-Signature`, which requests from Sentry's own pages have.
-    pub from_sentrys_pages: bool,
+    pub has_app_signature: bool,
     /// The header `Idempotency-Key`, the same for every retry of one delivery; Sentry sends it since 2026.
     pub idempotency_key: Option<&'a str>,
     /// The header `Sentry-Hook-Timestamp`: when Sentry sent the webhook, by Sentry's clock.
@@ -43,14 +43,14 @@ pub struct Webhook<'a> {
     /// The body, byte for byte.
     pub body: &'a [u8],
     /// Whether Sentry's signature proves the body. The headers are not signed.
-    pub is_signed: bool,
+    pub is_signature_verified: bool,
     /// When it was received; also the time of an event that has none.
     pub received_at: DateTime<Utc>,
 }
 
-/// Which of Sentry's two ways of sending webhooks was used for an alert.
+/// In which of Sentry's two formats an alert was sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Generation {
+pub enum WebhookFormat {
     /// The legacy plugin, or a service hook.
     Legacy,
     /// The integration platform.
@@ -63,11 +63,11 @@ impl<'a> Webhook<'a> {
     pub fn of_body(body: &'a [u8], received_at: DateTime<Utc>) -> Self {
         Self {
             resource: None,
-            from_sentrys_pages: false,
+            has_app_signature: false,
             idempotency_key: None,
             sent_at: None,
             body,
-            is_signed: false,
+            is_signature_verified: false,
             received_at,
         }
     }
@@ -75,7 +75,7 @@ impl<'a> Webhook<'a> {
     /// Whether its headers say that the integration platform sent it.
     #[must_use]
     pub fn has_platform_headers(&self) -> bool {
-        self.resource.is_some() || self.from_sentrys_pages
+        self.resource.is_some() || self.has_app_signature
     }
 
     /// Returns when Sentry received the event of `alert` or, if there is no event, when it sent the webhook. The time is by
@@ -85,12 +85,12 @@ impl<'a> Webhook<'a> {
         self.plausible(alert.received_by_sentry_at.or(self.sent_at))
     }
 
-    /// Parses the body. The headers determine its generation or, if a proxy has removed them, the body's members do.
+    /// Parses the body. The headers determine its format or, if a proxy has removed them, the body's members do.
     ///
     /// # Errors
     ///
     /// When there is nothing to do for the webhook, or its body cannot be understood.
-    pub fn parse(&self) -> Result<(Alert, Generation), ParseFailure> {
+    pub fn parse(&self) -> Result<(Alert, WebhookFormat), ParseFailure> {
         if self.has_platform_headers() && self.body.trim_ascii().is_empty() {
             return Err(NoActionReason::Validation.into());
         }
@@ -116,14 +116,14 @@ impl<'a> Webhook<'a> {
             (None, _) if is_legacy => self.legacy(body),
             // Requests from Sentry's own pages have other forms. Rejecting them would keep people from choosing the
             // bridge as the action of a rule.
-            (None, _) if self.from_sentrys_pages => Err(NoActionReason::Validation.into()),
+            (None, _) if self.has_app_signature => Err(NoActionReason::Validation.into()),
             (None, _) => Err(Rejection::NotSentry.into()),
         }
     }
 
-    fn legacy(&self, body: WebhookBody) -> Result<(Alert, Generation), ParseFailure> {
+    fn legacy(&self, body: WebhookBody) -> Result<(Alert, WebhookFormat), ParseFailure> {
         let alert = body.into_alert(self.received_at).ok_or(Rejection::NoIssue)?;
-        Ok((alert, Generation::Legacy))
+        Ok((alert, WebhookFormat::Legacy))
     }
 
     fn platform(
@@ -131,11 +131,11 @@ impl<'a> Webhook<'a> {
         data: Box<Data>,
         resource: Resource,
         action: Option<&str>,
-    ) -> Result<(Alert, Generation), ParseFailure> {
+    ) -> Result<(Alert, WebhookFormat), ParseFailure> {
         // The header is not signed, and clocks differ.
         let sent_at = self.plausible(self.sent_at).unwrap_or(self.received_at);
         let alert = data.into_alert(resource, action, sent_at)?.ok_or(Rejection::NoIssue)?;
-        Ok((alert, Generation::Platform))
+        Ok((alert, WebhookFormat::Platform))
     }
 
     /// Returns a time of Sentry's clock, unless it is implausible by the bridge's own clock.
@@ -147,7 +147,7 @@ impl<'a> Webhook<'a> {
 /// The members of all three kinds of bodies.
 #[derive(Debug, Default)]
 pub(super) struct WebhookBody {
-    id: Option<IssueId>,
+    id: Option<SentryId>,
     project: Option<ProjectMember>,
     project_name: Option<String>,
     project_slug: Option<String>,
@@ -212,7 +212,7 @@ impl<'de> FromJson<'de> for ProjectMember {
 /// The issue in a service hook's body.
 #[derive(Debug, Default)]
 struct Group {
-    id: Option<IssueId>,
+    id: Option<SentryId>,
     url: Option<String>,
     permalink: Option<String>,
     title: Option<String>,
@@ -249,7 +249,7 @@ impl WebhookBody {
         }
     }
 
-    fn into_alert_of_plugin(self, issue: IssueId, received_at: DateTime<Utc>) -> Alert {
+    fn into_alert_of_plugin(self, issue: SentryId, received_at: DateTime<Utc>) -> Alert {
         let mut event = self.event.unwrap_or_default();
         // The members of the body take precedence over those of its event, except for the culprit: in the body it is that
         // of the issue's first event. Sentry's plugin prefers the event's own culprit too.
@@ -270,7 +270,7 @@ impl WebhookBody {
             },
             link: self.url.and_then(|url| link::issue_link(&url)),
             rules: rules.into_iter().filter_map(|rule| non_blank(Some(rule))).collect(),
-            ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(Opening::Alert), received_at)
+            ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(TriggerKind::Alert), received_at)
         }
     }
 
@@ -291,7 +291,7 @@ impl WebhookBody {
         let mut alert = Alert {
             project,
             link: pages.iter().flatten().find_map(|page| link::issue_link(page)),
-            ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(Opening::Alert), received_at)
+            ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(TriggerKind::Alert), received_at)
         };
         // The event has them only as tags.
         alert.level = alert.level.or_else(|| non_blank(group.level));
@@ -300,7 +300,7 @@ impl WebhookBody {
     }
 }
 
-/// The `data` of the integration platform's envelope. A body has the members of one resource.
+/// The `data` of the integration platform's body. A body has the members of one resource.
 ///
 /// Each kind of webhook has a type with its members of `data`, which makes the alert. To add one, write such a type in a file
 /// beside this one and register it here: a field of [`Data`], a name in `read_members!`, and a line in [`Data::resource`] and
@@ -364,7 +364,7 @@ impl Data {
                 Ok(self.event_alert.into_alert(sent_at))
             }
             Resource::Error if action.is_none_or(|action| action == "created") => {
-                Ok(self.error.and_then(|event| alert_with_issue(event, Opening::Error, sent_at)))
+                Ok(self.error.and_then(|event| alert_with_issue(event, TriggerKind::Error, sent_at)))
             }
             Resource::Issue => {
                 let action = action.map_or(Err(unknown), issue::incident_action)?;

@@ -11,7 +11,9 @@ use super::link::{self, ApiAddress};
 use super::stack::{Frames, Stacktrace};
 use super::tags::{ActionSettings, Tags};
 use super::title::{Contexts, Metadata, Occurrence, PolicyReport, titled};
-use crate::alert::{Alert, Exception, IncidentAction, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User};
+use crate::alert::{
+    Alert, Exception, IncidentAction, IssueLink, Project, SentryId, StackFrame, Subject, TriggerKind, User,
+};
 
 /// How many exceptions of a chain are kept. No runtime chains a tenth of that.
 const MAX_EXCEPTIONS: usize = 200;
@@ -69,7 +71,7 @@ pub(super) struct SentryEvent {
     /// platform, unless noted.
     pub(super) occurrence: Option<Occurrence>,
     /// The issue's id; absent up to Sentry 20, and `groupID` in bodies of a service hook.
-    pub(super) issue_id: Option<IssueId>,
+    pub(super) issue_id: Option<SentryId>,
     /// The issue in Sentry's API.
     pub(super) issue_url: Option<String>,
     /// The event's page.
@@ -276,14 +278,18 @@ impl EventAlert {
         // A test notification has no rule.
         let action = self.issue_alert.unwrap_or_default();
         let rule = non_blank(self.triggered_rule).or_else(|| non_blank(action.title));
-        let settings = action.settings.map_or_else(Vec::new, |Tags(settings)| settings);
-        let alert = alert_with_issue(self.event?, Opening::Alert, sent_at)?;
-        Some(Alert { rules: rule.into_iter().collect(), settings, ..alert })
+        let action_settings = action.settings.map_or_else(Vec::new, |Tags(settings)| settings);
+        let alert = alert_with_issue(self.event?, TriggerKind::Alert, sent_at)?;
+        Some(Alert { rules: rule.into_iter().collect(), action_settings, ..alert })
     }
 }
 
 /// The alert of an event that names its issue; `None` when it does not.
-pub(super) fn alert_with_issue(mut event: SentryEvent, opening: Opening, sent_at: DateTime<Utc>) -> Option<Alert> {
+pub(super) fn alert_with_issue(
+    mut event: SentryEvent,
+    trigger_kind: TriggerKind,
+    sent_at: DateTime<Utc>,
+) -> Option<Alert> {
     let [page, issue_url, event_url] = [event.web_url.take(), event.issue_url.take(), event.url.take()].map(non_blank);
     let named = event.issue_id.take();
     let issue = named.or_else(|| [&issue_url, &page].into_iter().flatten().find_map(|url| link::issue_id(url)))?;
@@ -298,6 +304,6 @@ pub(super) fn alert_with_issue(mut event: SentryEvent, opening: Opening, sent_at
     Some(Alert {
         project: Project { slug: project, ..Project::default() },
         link,
-        ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(opening), sent_at)
+        ..event.into_alert(Subject::Issue(issue), IncidentAction::Trigger(trigger_kind), sent_at)
     })
 }

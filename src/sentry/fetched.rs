@@ -56,7 +56,7 @@ pub fn resolved_alert(issue: &Value, resolved_at: DateTime<Utc>) -> Option<Alert
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::{Opening, Subject};
+    use crate::alert::{Subject, TriggerKind};
 
     fn issue() -> Value {
         json!({
@@ -77,7 +77,7 @@ mod tests {
         });
         let fired_at = Utc::now();
         let alert = fetched_alert(&issue(), Some(&event), vec!["Page".to_owned()], true, fired_at).unwrap();
-        assert_eq!((alert.subject.name(), alert.action), ("42", IncidentAction::Trigger(Opening::Alert)));
+        assert_eq!((alert.subject.name(), alert.action), ("42", IncidentAction::Trigger(TriggerKind::Alert)));
         assert_eq!(alert.event_id.as_deref(), Some("0123456789abcdef0123456789abcdef"));
         assert_eq!(alert.received_by_sentry_at.map(|at| at.to_rfc3339()).as_deref(), Some("2026-11-26T10:00:01+00:00"));
         assert_eq!((alert.environment.as_deref(), alert.release.as_deref()), (Some("production"), Some("shop@1")));

@@ -9,14 +9,14 @@ use super::link::{self, ApiAddress};
 use super::resource::{NoActionReason, Resource};
 use super::tags::{ActionSettings, Tags};
 use super::title::{Metadata, titled};
-use crate::alert::{Alert, IncidentAction, IssueId, IssueLink, Opening, Project, Subject};
+use crate::alert::{Alert, IncidentAction, IssueLink, Project, SentryId, Subject, TriggerKind};
 
 /// What a change of an issue, the action of the webhook, does to the incident.
 pub(super) fn incident_action(change: &str) -> Result<IncidentAction, NoActionReason> {
     match change {
-        "created" => Ok(IncidentAction::Trigger(Opening::IssueCreated)),
+        "created" => Ok(IncidentAction::Trigger(TriggerKind::IssueCreated)),
         // A resolved or archived issue is back, or escalates.
-        "unresolved" => Ok(IncidentAction::Reopen(Opening::IssueUnresolved)),
+        "unresolved" => Ok(IncidentAction::Reopen(TriggerKind::IssueUnresolved)),
         "resolved" => Ok(IncidentAction::Resolve),
         "assigned" => Ok(IncidentAction::Acknowledge),
         "ignored" | "archived" => Err(NoActionReason::Archived),
@@ -36,7 +36,7 @@ members!(IssueChange { "issue" => issue, "assignee" => assignee });
 /// An issue as Sentry's API shows it.
 #[derive(Debug, Default)]
 struct ChangedIssue {
-    id: Option<IssueId>,
+    id: Option<SentryId>,
     short_id: Option<String>,
     title: Option<String>,
     metadata: Option<Metadata>,
@@ -123,7 +123,7 @@ impl ChangedIssue {
         let project = self.project.take().unwrap_or_default();
         // The time of a change is when Sentry sends it. Only a new issue has an event, whose time is used instead.
         let last_seen = self.last_seen.as_ref().and_then(|text| DateTime::from_text(text.into()));
-        let event_at = last_seen.filter(|_| action == IncidentAction::Trigger(Opening::IssueCreated));
+        let event_at = last_seen.filter(|_| action == IncidentAction::Trigger(TriggerKind::IssueCreated));
         let assignee = assignee.or(self.assignee.take()).and_then(|assignee| non_blank(assignee.name));
         let event = SentryEvent {
             title: self.take_title(),
@@ -173,7 +173,7 @@ fn sentence_of(name: &str) -> String {
     first.into_iter().chain(letters.map(|letter| if letter == '_' { ' ' } else { letter })).collect()
 }
 
-fn page(pages: &[Option<String>], api: Option<&str>, issue: &IssueId) -> Option<IssueLink> {
+fn page(pages: &[Option<String>], api: Option<&str>, issue: &SentryId) -> Option<IssueLink> {
     let page = pages.iter().flatten().find_map(|page| link::issue_link(page));
     page.or_else(|| ApiAddress::parse(api?)?.page_of(issue))
 }
@@ -214,7 +214,7 @@ impl ActivityAlert {
             alert.facts.push(("activity", kind));
             Alert {
                 rules: non_blank(rule.title).into_iter().collect(),
-                settings: rule.settings.map_or_else(Vec::new, |Tags(settings)| settings),
+                action_settings: rule.settings.map_or_else(Vec::new, |Tags(settings)| settings),
                 ..alert
             }
         }))
@@ -228,7 +228,9 @@ impl ActivityAlert {
 fn action_of_activity(kind: &str) -> Result<IncidentAction, NoActionReason> {
     match kind {
         _ if kind.starts_with("status_resolved") => Ok(IncidentAction::Resolve),
-        "status_regression" | "status_unresolved" | "status_escalating" => Ok(IncidentAction::Reopen(Opening::Alert)),
+        "status_regression" | "status_unresolved" | "status_escalating" => {
+            Ok(IncidentAction::Reopen(TriggerKind::Alert))
+        }
         "status_ignored" => Err(NoActionReason::Archived),
         _ => Err(NoActionReason::OtherActivity),
     }

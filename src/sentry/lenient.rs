@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::alert::IssueId;
+use crate::alert::SentryId;
 
 /// How a type is made from each type of JSON value; value types that an implementation leaves out make `None`.
 pub(super) trait FromJson<'de>: Sized {
@@ -228,7 +228,7 @@ impl<'de> FromJson<'de> for Cow<'de, str> {
 }
 
 /// An id that can name an incident: text in most bodies, a whole number in some.
-impl<'de> FromJson<'de> for IssueId {
+impl<'de> FromJson<'de> for SentryId {
     fn from_text(text: Cow<'de, str>) -> Option<Self> {
         // Without a letter or digit it would be a blank incident key.
         Self::new(&text).filter(|id| id.as_str().contains(char::is_alphanumeric))

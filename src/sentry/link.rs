@@ -14,7 +14,7 @@
 
 use url::Url;
 
-use crate::alert::{IssueId, IssueLink};
+use crate::alert::{IssueLink, SentryId};
 
 /// The parameter that the `WebHooks` plugin adds to the link, so that Sentry can count where visitors come from.
 const WEBHOOKS_REFERRER: &str = "referrer=webhooks_plugin";
@@ -31,11 +31,11 @@ pub(super) fn issue_link(url: &str) -> Option<IssueLink> {
 }
 
 /// Returns the id after `/issues/` in an issue's address, which need not be absolute.
-pub(super) fn issue_id(url: &str) -> Option<IssueId> {
+pub(super) fn issue_id(url: &str) -> Option<SentryId> {
     let path = url.split(['?', '#']).next()?;
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let id = segments.get(issues_at(&segments)? + 1)?;
-    IssueId::new(id).filter(|_| id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    SentryId::new(id).filter(|_| id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 /// The parts of an address of Sentry's API that are needed to find a page.
@@ -48,7 +48,7 @@ pub(super) struct ApiAddress {
     /// The slug of the project.
     pub(super) project: Option<String>,
     /// The issue.
-    pub(super) issue: Option<IssueId>,
+    pub(super) issue: Option<SentryId>,
 }
 
 impl ApiAddress {
@@ -70,7 +70,7 @@ impl ApiAddress {
     }
 
     /// The page of `issue`; `None` when the organization is unknown, because the address needs it.
-    pub(super) fn page_of(&self, issue: &IssueId) -> Option<IssueLink> {
+    pub(super) fn page_of(&self, issue: &SentryId) -> Option<IssueLink> {
         let organization = self.organization.as_ref()?;
         let href = format!("{}/organizations/{organization}/issues/{}/", self.root, issue.as_str());
         issue_link(&href)
@@ -130,7 +130,7 @@ mod tests {
 
     #[track_caller]
     fn assert_issue(url: &str, id: &str, root: &str) {
-        assert_eq!(issue_id(url).as_ref().map(IssueId::as_str), Some(id));
+        assert_eq!(issue_id(url).as_ref().map(SentryId::as_str), Some(id));
         assert_eq!(issue_link(url).unwrap().root, root);
     }
 
@@ -167,7 +167,7 @@ mod tests {
     fn an_address_of_the_api_tells_where_the_page_is() {
         let page = |url: &str| {
             let address = ApiAddress::parse(url).unwrap();
-            address.page_of(&IssueId::new("5").unwrap()).map(|link| (link.href, link.root))
+            address.page_of(&SentryId::new("5").unwrap()).map(|link| (link.href, link.root))
         };
         let expected = |href: &str, root: &str| Some((href.to_owned(), root.to_owned()));
         assert_eq!(
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(page("https://sentry.io/api/0/issues/5/"), None, "the organization is unknown");
         let address = ApiAddress::parse("https://sentry.io/api/0/projects/acme/shop/events/0a/").unwrap();
         assert_eq!((address.project.as_deref(), address.issue), (Some("shop"), None));
-        assert_eq!(ApiAddress::parse("https://sentry.io/api/0/issues/5/").unwrap().issue, IssueId::new("5"));
+        assert_eq!(ApiAddress::parse("https://sentry.io/api/0/issues/5/").unwrap().issue, SentryId::new("5"));
         assert_eq!(ApiAddress::parse("https://sentry.io/organizations/acme/issues/5/"), None);
     }
 
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn an_id_is_found_without_a_host_too_but_only_where_one_stands() {
-        assert_eq!(issue_id("/organizations/o/issues/5/?a=/issues/6/"), IssueId::new("5"));
+        assert_eq!(issue_id("/organizations/o/issues/5/?a=/issues/6/"), SentryId::new("5"));
         for no_issue in
             ["", "https://s.example.test/o/p/issues/", "https://s.example.test/issues/?query=a", "/o/p/issues/%20/"]
         {

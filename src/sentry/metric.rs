@@ -8,7 +8,7 @@ use super::event::SentryEvent;
 use super::lenient::{members, non_blank};
 use super::link;
 use super::tags::ActionSettings;
-use crate::alert::{Alert, IncidentAction, IssueId, Opening, Project, Subject};
+use crate::alert::{Alert, IncidentAction, Project, SentryId, Subject, TriggerKind};
 
 /// The current status of the metric alert, which is the action of the webhook.
 #[derive(Clone, Copy, Debug, Eq, EnumString, PartialEq)]
@@ -71,9 +71,9 @@ members!(MetricChange {
 /// One firing of a metric alert.
 #[derive(Debug, Default)]
 struct MetricAlert {
-    id: Option<IssueId>,
-    identifier: Option<IssueId>,
-    organization_id: Option<IssueId>,
+    id: Option<SentryId>,
+    identifier: Option<SentryId>,
+    organization_id: Option<SentryId>,
     projects: Option<Vec<String>>,
     rule: Option<MetricRule>,
     status: Option<i128>,
@@ -100,7 +100,7 @@ members!(MetricAlert {
 #[derive(Debug, Default)]
 struct MetricRule {
     name: Option<String>,
-    organization_id: Option<IssueId>,
+    organization_id: Option<SentryId>,
     query: Option<String>,
     aggregate: Option<String>,
     dataset: Option<String>,
@@ -158,7 +158,7 @@ impl MetricChange {
         let action = if status == MetricStatus::Resolved {
             IncidentAction::Resolve
         } else {
-            IncidentAction::Trigger(Opening::Metric)
+            IncidentAction::Trigger(TriggerKind::Metric)
         };
         let started_at = firing.date_started.or(firing.date_detected).or(firing.date_created);
         let event = SentryEvent {
@@ -175,7 +175,7 @@ impl MetricChange {
             project: Project { name: None, slug: slugs.next(), others: slugs.collect() },
             link: self.page.and_then(|page| link::issue_link(&page)),
             rules: name.into_iter().collect(),
-            settings: rule.take_settings(status),
+            action_settings: rule.take_settings(status),
             facts: rule.facts(),
             ..event.into_alert(Subject::metric(organization.as_ref(), &identifier), action, sent_at)
         })

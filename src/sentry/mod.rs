@@ -23,7 +23,7 @@ mod stack;
 mod tags;
 mod title;
 
-pub use body::{Generation, Webhook};
+pub use body::{Webhook, WebhookFormat};
 pub use fetched::{fetched_alert, resolved_alert};
 pub use json::NotJson;
 pub use resource::{NoActionReason, ParseFailure, Rejection, Resource};

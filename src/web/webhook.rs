@@ -22,7 +22,7 @@ use super::auth::webhook::{RESOURCE, Unauthorized, WebhookCredentials, hook_sign
 use super::auth::{network, peer};
 use super::body::{self, BodyError, Reservation};
 use crate::canary::status::round_trip;
-use crate::ingest::{CanaryId, Decision, Generation, IgnoreReason, Rejection, Webhook};
+use crate::ingest::{CanaryId, Decision, IgnoreReason, Rejection, Webhook, WebhookFormat};
 use crate::logging::throttle;
 use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
 use crate::pagerduty::EventType;
@@ -137,8 +137,8 @@ pub(super) async fn dispatch(
     let is_post = request.method() == Method::POST;
     // Requests of Sentry's own pages, for example to validate an alert's action, have the path from the integration's
     // schema instead of the webhook's path.
-    let from_sentrys_pages = is_post && request.headers().contains_key(APP_SIGNATURE);
-    if !is_webhook && !from_sentrys_pages {
+    let is_from_sentrys_pages = is_post && request.headers().contains_key(APP_SIGNATURE);
+    if !is_webhook && !is_from_sentrys_pages {
         return Err(wrong_path(&request));
     }
     if !is_post {
@@ -171,17 +171,17 @@ async fn receive(
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let webhook = Webhook {
         resource: text(RESOURCE),
-        from_sentrys_pages: headers.contains_key(APP_SIGNATURE),
+        has_app_signature: headers.contains_key(APP_SIGNATURE),
         idempotency_key: text(IDEMPOTENCY_KEY),
         sent_at: sent_at(headers),
         body: &body,
-        is_signed: credentials.needs_signature(),
+        is_signature_verified: credentials.needs_signature(),
         received_at,
     };
-    let (decision, generation) = state.ingest.decide_with_generation(&webhook);
-    let source = match generation {
-        Some(Generation::Legacy) => WebhookSource::Legacy,
-        Some(Generation::Platform) => WebhookSource::Platform,
+    let (decision, format) = state.ingest.decide_with_format(&webhook);
+    let source = match format {
+        Some(WebhookFormat::Legacy) => WebhookSource::Legacy,
+        Some(WebhookFormat::Platform) => WebhookSource::Platform,
         None => WebhookSource::Unknown,
     };
 
@@ -411,8 +411,8 @@ fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> RejectedWebhook {
         resource: webhook.resource.map(str::to_owned),
         idempotency_key: webhook.idempotency_key.map(str::to_owned),
         sent_at: webhook.sent_at,
-        from_sentrys_pages: webhook.from_sentrys_pages,
-        is_signed: webhook.is_signed,
+        has_app_signature: webhook.has_app_signature,
+        is_signature_verified: webhook.is_signature_verified,
         reason: rejection.to_string(),
         body: Vec::new(),
     }

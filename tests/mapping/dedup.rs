@@ -46,7 +46,7 @@ fn dedup(body: &Value) -> Dedup {
 }
 
 fn is_repeated(earlier: &Dedup, later: &Dedup) -> bool {
-    later.seen_if.iter().any(|key| earlier.records.contains(key))
+    later.lookup_keys.iter().any(|key| earlier.recorded_keys.contains(key))
 }
 
 fn repeats(earlier: &Value, later: &Value) -> bool {
@@ -141,10 +141,10 @@ fn a_repeated_delivery_is_known_by_its_idempotency_key() {
 }
 
 /// How a change of issue 42 with this substatus is known that was signed or not.
-fn of_a_change(action: &str, substatus: &str, is_signed: bool) -> Dedup {
+fn of_a_change(action: &str, substatus: &str, is_signature_verified: bool) -> Dedup {
     let issue = json!({ "id": "42", "title": "x", "substatus": substatus });
     let body = json!({ "action": action, "data": { "issue": issue } }).to_string();
-    let webhook = Webhook { is_signed, ..Webhook::of_body(body.as_bytes(), received_at()) };
+    let webhook = Webhook { is_signature_verified, ..Webhook::of_body(body.as_bytes(), received_at()) };
     match ingest_of("", everything()).decide(&webhook) {
         Decision::Enqueue(enqueue) => match *enqueue {
             Enqueue::FollowUp(follow_up) => follow_up.dedup,
@@ -165,11 +165,15 @@ fn only_what_is_signed_is_taken_once_and_only_people_make_the_next_resolve_the_s
         ("unresolved", "escalating", true, true, false),
         ("assigned", "ongoing", true, false, false),
     ];
-    for (action, substatus, is_signed, once, renews) in table {
-        let dedup = of_a_change(action, substatus, is_signed);
-        assert_eq!((dedup.once.is_some(), dedup.renews), (once, renews), "{action} {substatus} {is_signed}");
+    for (action, substatus, is_signature_verified, once, allows_identical_resolve) in table {
+        let dedup = of_a_change(action, substatus, is_signature_verified);
+        assert_eq!(
+            (dedup.replay_key.is_some(), dedup.allows_identical_resolve),
+            (once, allows_identical_resolve),
+            "{action} {substatus} {is_signature_verified}"
+        );
     }
-    let once = |substatus| of_a_change("resolved", substatus, true).once;
+    let once = |substatus| of_a_change("resolved", substatus, true).replay_key;
     assert_eq!(once("a"), once("a"));
     assert_ne!(once("a"), once("b"), "every byte counts");
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::{
-    Alert, Exception, IncidentAction, IssueId, IssueLink, Opening, Project, StackFrame, Subject, User,
+    Alert, Exception, IncidentAction, IssueLink, Project, SentryId, StackFrame, Subject, TriggerKind, User,
 };
 use sentry_pagerduty_bridge::pagerduty::map::action_of;
 use sentry_pagerduty_bridge::pagerduty::{
@@ -14,8 +14,8 @@ use serde_json::Value;
 use crate::{DEFAULT_KEY, received_at};
 
 fn small(issue: &str) -> Alert {
-    let subject = Subject::Issue(IssueId::new(issue).unwrap());
-    let alert = Alert::new(subject, IncidentAction::Trigger(Opening::Alert), received_at());
+    let subject = Subject::Issue(SentryId::new(issue).unwrap());
+    let alert = Alert::new(subject, IncidentAction::Trigger(TriggerKind::Alert), received_at());
     Alert { message: Some("message".to_owned()), ..alert }
 }
 
@@ -275,7 +275,7 @@ fn any_alert() -> impl Strategy<Value = Alert> {
             let is_short = tags.iter().all(|(name, value)| name.len() + value.len() < 50);
             let numbered = |n: usize| tags.iter().map(move |(name, value)| (format!("{name}{n}"), value.clone()));
             Alert {
-                subject: Subject::Issue(IssueId::new(&issue).unwrap_or_else(|| IssueId::new("1").unwrap())),
+                subject: Subject::Issue(SentryId::new(&issue).unwrap_or_else(|| SentryId::new("1").unwrap())),
                 message: next(),
                 title: next(),
                 culprit: next(),

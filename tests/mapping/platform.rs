@@ -1,7 +1,7 @@
 //! Bodies of the integration platform, each with its header and as a proxy leaves it that takes the header off.
 
 use proptest::prelude::*;
-use sentry_pagerduty_bridge::alert::Opening;
+use sentry_pagerduty_bridge::alert::TriggerKind;
 use sentry_pagerduty_bridge::config::ResolveScope;
 use sentry_pagerduty_bridge::envelope::Enqueue;
 use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Policy, Rejection, Webhook};
@@ -14,7 +14,7 @@ use crate::{DEFAULT_KEY, ingest_of, opened, received_at};
 
 /// Everything is paged for, resolved and acknowledged.
 pub(crate) fn everything() -> Policy {
-    Policy { page_on: Opening::ALL.to_vec(), resolve: ResolveScope::All, acknowledge: true, ..Policy::default() }
+    Policy { page_on: TriggerKind::ALL.to_vec(), resolve: ResolveScope::All, acknowledge: true, ..Policy::default() }
 }
 
 fn by_header(fixture: &PlatformFixture, policy: Policy) -> Decision {
@@ -106,12 +106,12 @@ fn a_validation_request_has_no_body_and_is_no_error() {
     let empty = Webhook::of_body(b" \n", received_at());
     let validation = Decision::Ignored(IgnoreReason::NoAction(NoActionReason::Validation));
     assert_eq!(ingest.decide(&Webhook { resource: Some("event_alert"), ..empty }), validation);
-    assert_eq!(ingest.decide(&Webhook { from_sentrys_pages: true, ..empty }), validation);
+    assert_eq!(ingest.decide(&Webhook { has_app_signature: true, ..empty }), validation);
     assert!(matches!(ingest.decide(&empty), Decision::Rejected(Rejection::NotJson(_))));
 
     let fields = br#"{"fields": [{"name": "team", "value": "7"}], "installationId": "3c1b"}"#;
     let fields = Webhook::of_body(fields, received_at());
-    assert_eq!(ingest.decide(&Webhook { from_sentrys_pages: true, ..fields }), validation);
+    assert_eq!(ingest.decide(&Webhook { has_app_signature: true, ..fields }), validation);
     assert_eq!(ingest.decide(&fields), Decision::Rejected(Rejection::NotSentry));
 }
 

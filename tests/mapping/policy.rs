@@ -1,7 +1,7 @@
 //! What the settings change about decisions, and where events of the integration platform go.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sentry_pagerduty_bridge::alert::{Alert, Level, Opening};
+use sentry_pagerduty_bridge::alert::{Alert, Level, TriggerKind};
 use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
 use sentry_pagerduty_bridge::envelope::{Enqueue, Envelope, FollowUp};
 use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Policy, Webhook};
@@ -41,26 +41,26 @@ fn followed(name: &str, routes: &str, policy: Policy) -> FollowUp {
     }
 }
 
-fn paging_on(openings: &[Opening]) -> Policy {
+fn paging_on(openings: &[TriggerKind]) -> Policy {
     Policy { page_on: openings.to_vec(), ..Policy::default() }
 }
 
 #[test]
 fn only_what_is_named_opens_incidents() {
-    for (name, opening) in [
-        ("event-alert-26", Opening::Alert),
-        ("event-alert-legacy-body", Opening::Alert),
-        ("metric-critical", Opening::Metric),
-        ("metric-warning", Opening::Metric),
-        ("metric-open", Opening::Metric),
-        ("issue-created-26", Opening::IssueCreated),
-        ("error-created", Opening::Error),
+    for (name, trigger_kind) in [
+        ("event-alert-26", TriggerKind::Alert),
+        ("event-alert-legacy-body", TriggerKind::Alert),
+        ("metric-critical", TriggerKind::Metric),
+        ("metric-warning", TriggerKind::Metric),
+        ("metric-open", TriggerKind::Metric),
+        ("issue-created-26", TriggerKind::IssueCreated),
+        ("error-created", TriggerKind::Error),
     ] {
-        assert_eq!(queued(name, "", paging_on(&[opening])).event_type, EventType::Trigger);
-        let others: Vec<_> = Opening::ALL.iter().copied().filter(|other| *other != opening).collect();
+        assert_eq!(queued(name, "", paging_on(&[trigger_kind])).event_type, EventType::Trigger);
+        let others: Vec<_> = TriggerKind::ALL.iter().copied().filter(|other| *other != trigger_kind).collect();
         assert_eq!(
             decide(name, "", paging_on(&others)),
-            Decision::Ignored(IgnoreReason::NotPagedOn(opening)),
+            Decision::Ignored(IgnoreReason::NotPagedOn(trigger_kind)),
             "{name}"
         );
     }
@@ -73,10 +73,10 @@ fn an_issue_that_is_back_opens_its_incident_again_and_a_new_one_only_where_that_
     assert_eq!((follow_up.event_type(), &follow_up.fallback), (EventType::Trigger, &None));
 
     let routes = format!("project,storefront,{KEY}");
-    let follow_up = followed(name, &routes, paging_on(&[Opening::IssueUnresolved]));
+    let follow_up = followed(name, &routes, paging_on(&[TriggerKind::IssueUnresolved]));
     assert_eq!(follow_up.fallback.map(|key| key.expose().to_owned()), Some(KEY.to_owned()));
 
-    let follow_up = followed(name, &routes, paging_on(&[Opening::Alert]));
+    let follow_up = followed(name, &routes, paging_on(&[TriggerKind::Alert]));
     assert_eq!(follow_up.fallback, None);
 }
 
@@ -88,7 +88,8 @@ fn an_alert_on_an_issue_that_is_back_opens_its_incident_where_it_was_and_else_wh
     assert_eq!(follow_up.event_type(), EventType::Trigger);
     assert_eq!(follow_up.fallback.map(|key| key.expose().to_owned()), Some(KEY.to_owned()));
 
-    let others: Vec<_> = Opening::ALL.iter().copied().filter(|opening| *opening != Opening::Alert).collect();
+    let others: Vec<_> =
+        TriggerKind::ALL.iter().copied().filter(|trigger_kind| *trigger_kind != TriggerKind::Alert).collect();
     assert_eq!(followed(name, &routes, paging_on(&others)).fallback, None);
 
     let mild = Policy { min_level: Some(Level::Fatal), ..Policy::default() };
@@ -121,7 +122,7 @@ fn assigned_acknowledges_only_where_that_is_wanted() {
 
 #[test]
 fn the_least_level_keeps_triggers_away_and_nothing_else() {
-    let from = |level| Policy { min_level: Some(level), ..paging_on(Opening::ALL) };
+    let from = |level| Policy { min_level: Some(level), ..paging_on(TriggerKind::ALL) };
     let mild = IgnoreReason::BelowMinLevel { level: Level::Warning, min_level: Level::Error };
     assert_eq!(decide("metric-warning", "", from(Level::Error)), Decision::Ignored(mild));
     assert_eq!(decide("event-alert-20-message", "", from(Level::Error)), Decision::Ignored(mild));
@@ -143,7 +144,7 @@ fn the_prefix_keeps_several_sentrys_apart_for_issues_and_metric_alerts_alike() {
 fn routes_look_at_project_level_environment_rule_and_tags() {
     let matched = |name: &str, route: &str| {
         let routes = format!("{route},{KEY}");
-        queued(name, &routes, paging_on(Opening::ALL)).service_key.expose() == KEY
+        queued(name, &routes, paging_on(TriggerKind::ALL)).service_key.expose() == KEY
     };
     for (name, route) in [
         ("event-alert-9.1", "project,storefront"),
@@ -173,7 +174,7 @@ fn routes_look_at_project_level_environment_rule_and_tags() {
 fn decided(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> Decision {
     let webhook = body(name);
     let webhook = Webhook { sent_at, ..Webhook::of_body(&webhook, received_at) };
-    ingest_of("", Policy { acknowledge: true, ..paging_on(Opening::ALL) }).decide(&webhook)
+    ingest_of("", Policy { acknowledge: true, ..paging_on(TriggerKind::ALL) }).decide(&webhook)
 }
 
 /// When that happened, by Sentry's clock.
@@ -212,7 +213,10 @@ fn what_opens_incidents_happens_when_its_event_did() {
     let at = |name| {
         opened(decided(name, None, received_at())).unwrap();
         let body = body(name);
-        match ingest_of("", paging_on(Opening::ALL)).trigger_of(&Webhook::of_body(&body, received_at())).unwrap().action
+        match ingest_of("", paging_on(TriggerKind::ALL))
+            .trigger_of(&Webhook::of_body(&body, received_at()))
+            .unwrap()
+            .action
         {
             EventAction::Trigger(trigger) => trigger.details[HAPPENED_AT].clone(),
             other => panic!("{name}: {other:?}"),
@@ -246,7 +250,7 @@ fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_
 fn a_template_makes_the_description_of_what_opens_an_incident_and_says_nothing_of_what_is_not_known() {
     let described = |name: &str, template: &str| {
         let description = Some(Template::parse(template).unwrap());
-        queued(name, "", Policy { description, ..paging_on(Opening::ALL) }).description
+        queued(name, "", Policy { description, ..paging_on(TriggerKind::ALL) }).description
     };
     let plain = queued("event-alert-26", "", Policy::default()).description;
     let alert = alert_of("event-alert-26");
@@ -272,7 +276,7 @@ fn a_template_changes_no_resolve_and_no_acknowledge() {
 #[test]
 fn an_incident_may_stand_for_a_rule_or_a_project_but_a_metric_alert_has_one_of_its_own() {
     let keys = |name: &str, incident_scope| {
-        let policy = Policy { incident_scope, incident_key_prefix: "eu-".to_owned(), ..paging_on(Opening::ALL) };
+        let policy = Policy { incident_scope, incident_key_prefix: "eu-".to_owned(), ..paging_on(TriggerKind::ALL) };
         let envelope = queued(name, "", policy);
         let text = |key: &IncidentKey| key.as_str().to_owned();
         (text(&envelope.incident_key), envelope.issue_key.as_ref().map(text))

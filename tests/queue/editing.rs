@@ -46,8 +46,8 @@ fn rejected(bytes: usize) -> RejectedWebhook {
         resource: Some("issue".to_owned()),
         idempotency_key: Some("6a7b".to_owned()),
         sent_at: Some(at(-2)),
-        from_sentrys_pages: true,
-        is_signed: true,
+        has_app_signature: true,
+        is_signature_verified: true,
         reason: "no JSON".to_owned(),
         body: vec![0xff; bytes],
     }
@@ -115,8 +115,8 @@ async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whic
         let webhook = RejectedWebhook {
             resource: None,
             idempotency_key: None,
-            from_sentrys_pages: false,
-            is_signed: false,
+            has_app_signature: false,
+            is_signature_verified: false,
             body: body.to_vec(),
             ..rejected(0)
         };

@@ -142,7 +142,8 @@ fn signed_resolve(events: u32, came: i64) -> Enqueue {
     let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "count": events.to_string() } } });
     let ingest = Ingest::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
     let body = body.to_string();
-    let webhook = Webhook { resource: Some("issue"), is_signed: true, ..Webhook::of_body(body.as_bytes(), at(came)) };
+    let webhook =
+        Webhook { resource: Some("issue"), is_signature_verified: true, ..Webhook::of_body(body.as_bytes(), at(came)) };
     let Decision::Enqueue(follow_up) = ingest.decide(&webhook) else { panic!("no follow-up") };
     *follow_up
 }

@@ -13,7 +13,7 @@ use arrival::{WebhookArrival, WebhookWatch};
 
 use super::environment::{ConfiguredSentry, sentry};
 use super::environment::{UsageError, block_on, config_with_placeholders, out};
-use crate::alert::Opening;
+use crate::alert::TriggerKind;
 use crate::cli::{ConnectArgs, ConnectOther, ConnectPagerDutyArgs};
 use crate::config::{Config, Source};
 use crate::exit_code::ExitCode;
@@ -89,7 +89,7 @@ fn options(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Res
     if config.acknowledge {
         issue_events.push("issue.assigned");
     }
-    if config.page_on.contains(&Opening::IssueCreated) {
+    if config.page_on.contains(&TriggerKind::IssueCreated) {
         issue_events.push("issue.created");
     }
     Ok(ConnectOptions {
@@ -101,7 +101,7 @@ fn options(args: &ConnectArgs, config: &Config, missing: &[&str]) -> anyhow::Res
         extend: args.rules.clone(),
         wants_secret: args.secret_file.as_deref().is_some_and(|path| !path.exists()),
         issue_events,
-        errors: config.page_on.contains(&Opening::Error),
+        errors: config.page_on.contains(&TriggerKind::Error),
         canary: if args.canary { Some(canary_alert(config)?) } else { None },
     })
 }

@@ -233,11 +233,11 @@ mod tests {
         let (body, received_at) = (body.to_string().into_bytes(), Utc::now());
         Ingest::from(&config).decide(&Webhook {
             resource,
-            from_sentrys_pages: false,
+            has_app_signature: false,
             idempotency_key: None,
             sent_at: None,
             body: &body,
-            is_signed: false,
+            is_signature_verified: false,
             received_at,
         })
     }

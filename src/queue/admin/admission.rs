@@ -67,11 +67,11 @@ pub(super) async fn admit(
         let decision = {
             let webhook = Webhook {
                 resource: webhook.resource.as_deref(),
-                from_sentrys_pages: false,
+                has_app_signature: false,
                 idempotency_key: webhook.idempotency_key.as_deref(),
                 sent_at: webhook.sent_at,
                 body: &webhook.body,
-                is_signed: true,
+                is_signature_verified: true,
                 received_at: webhook.received_at,
             };
             decide(editor.reader(), ingest, &webhook).await?
@@ -145,8 +145,8 @@ fn rejected(held: Held, rejection: &Rejection) -> RejectedWebhook {
         resource: held.resource,
         idempotency_key: held.idempotency_key,
         sent_at: held.sent_at,
-        from_sentrys_pages: false,
-        is_signed: true,
+        has_app_signature: false,
+        is_signature_verified: true,
         reason: rejection.to_string(),
         body: held.body,
     }

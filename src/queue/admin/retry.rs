@@ -123,11 +123,11 @@ pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Resu
     };
     let webhook = Webhook {
         resource: webhook.resource.as_deref(),
-        from_sentrys_pages: webhook.from_sentrys_pages,
+        has_app_signature: webhook.has_app_signature,
         idempotency_key: webhook.idempotency_key.as_deref(),
         sent_at: webhook.sent_at,
         body: &webhook.body,
-        is_signed: webhook.is_signed,
+        is_signature_verified: webhook.is_signature_verified,
         received_at: webhook.received_at,
     };
     match decide(editor.reader(), ingest, &webhook).await? {

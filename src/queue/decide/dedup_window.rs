@@ -27,12 +27,12 @@ pub(in crate::queue) struct DedupWindow {
 impl DedupWindow {
     /// Whether a webhook that this one repeats was received within the window around `now`.
     pub(in crate::queue) fn knows(&self, dedup: &Dedup, now: DateTime<Utc>) -> bool {
-        dedup.seen_if.iter().any(|key| self.times.get(key).is_some_and(|came| is_recent(*came, now)))
+        dedup.lookup_keys.iter().any(|key| self.times.get(key).is_some_and(|came| is_recent(*came, now)))
     }
 
     /// Adds the keys of a webhook that was received at `now`.
     pub(in crate::queue) fn remember(&mut self, dedup: &Dedup, now: DateTime<Utc>) {
-        for key in &dedup.records {
+        for key in &dedup.recorded_keys {
             self.times.insert(key.clone(), now);
             self.order.push_back((now, key.clone()));
         }
@@ -63,9 +63,9 @@ pub(super) fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -
         let (dedup, received_at) = (enqueue.dedup(), enqueue.received_at());
         let is_repeated = !batch.is_late
             && (window.knows(dedup, received_at)
-                || dedup.seen_if.iter().any(|key| of_batch.contains(key) || came_elsewhere(key, received_at)));
+                || dedup.lookup_keys.iter().any(|key| of_batch.contains(key) || came_elsewhere(key, received_at)));
         if !is_repeated {
-            of_batch.extend(&dedup.records);
+            of_batch.extend(&dedup.recorded_keys);
         }
         repeated.push(is_repeated);
     }
@@ -76,7 +76,7 @@ pub(super) fn repeated(batch: &Batch<'_>, known: &Known, window: &DedupWindow) -
 pub(super) fn dedup_keys<'b>(webhooks: &[(&'b Dedup, DateTime<Utc>)]) -> Vec<(&'b DedupKey, DateTime<Utc>)> {
     let mut times = BTreeMap::new();
     for (dedup, received_at) in webhooks {
-        for key in &dedup.records {
+        for key in &dedup.recorded_keys {
             let latest = times.entry(key).or_insert(*received_at);
             *latest = (*latest).max(*received_at);
         }
@@ -95,7 +95,7 @@ mod tests {
 
     fn keyed(text: &str) -> Dedup {
         let keys = vec![dedup::key_of(text)];
-        Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() }
+        Dedup { lookup_keys: keys.clone(), recorded_keys: keys, ..Dedup::default() }
     }
 
     #[test]

@@ -41,11 +41,11 @@ pub(in crate::queue) fn dependencies(batch: &Batch<'_>) -> Dependencies {
             }
         }
         let dedup = enqueue.dedup();
-        seen.extend(&dedup.once);
+        seen.extend(&dedup.replay_key);
         if batch.is_late {
-            seen.extend(&dedup.seen_if);
+            seen.extend(&dedup.lookup_keys);
         } else if batch.is_shared {
-            dedup_keys.extend(&dedup.seen_if);
+            dedup_keys.extend(&dedup.lookup_keys);
         }
     }
     let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();

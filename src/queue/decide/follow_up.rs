@@ -194,14 +194,14 @@ impl<'b> Decider<'b> {
 
     /// Whether it is a copy of a resolve that was received before. A webhook that was not seen before is remembered.
     fn is_replayed(&mut self, follow_up: &'b FollowUp) -> bool {
-        let Some(key) = &follow_up.dedup.once else { return false };
+        let Some(key) = &follow_up.dedup.replay_key else { return false };
         let (incident_key, event_type) = (&follow_up.incident_key, follow_up.event_type());
         if self.was_seen(key) {
             // A trigger is never dropped as a copy, because it closes nothing.
             return event_type == EventType::Resolve;
         }
         self.plan.seen.push((key, incident_key, event_type));
-        if follow_up.dedup.renews {
+        if follow_up.dedup.allows_identical_resolve {
             self.forget_seen_resolves(incident_key);
         }
         false

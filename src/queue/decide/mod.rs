@@ -130,7 +130,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     decider.record(batch.unrecorded);
     for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
         let dedup = enqueue.dedup();
-        if !is_repeated && !batch.is_late && !dedup.records.is_empty() {
+        if !is_repeated && !batch.is_late && !dedup.recorded_keys.is_empty() {
             decision.remembered.push((dedup, enqueue.received_at()));
         }
         decision.enqueued.push(if *is_repeated {
@@ -260,11 +260,11 @@ impl<'b> Decider<'b> {
         if is_late {
             let dedup = enqueue.dedup();
             // Another rejected webhook may have become the same event before.
-            if dedup.seen_if.iter().any(|key| self.was_seen(key)) {
+            if dedup.lookup_keys.iter().any(|key| self.was_seen(key)) {
                 return Enqueued::Ignored(IgnoreReason::Repeated);
             }
             let (incident_key, event_type) = (enqueue.incident_key(), enqueue.event_type());
-            self.plan.seen.extend(dedup.records.iter().map(|key| (key, incident_key, event_type)));
+            self.plan.seen.extend(dedup.recorded_keys.iter().map(|key| (key, incident_key, event_type)));
         }
         match enqueue {
             Enqueue::Event { envelope, sentry_at, .. } => {
@@ -297,7 +297,7 @@ impl<'b> Decider<'b> {
             }
         }
         let stays_open = issue_key.is_some() && self.members.keep_open(queue);
-        let resolve = (is_overtaken && !stays_open).then(|| envelope.resolved());
+        let resolve = (is_overtaken && !stays_open).then(|| envelope.following_resolve());
         let trigger = self.place(queue, envelope, sentry_at);
         accepted.push(trigger);
         if let Some(resolve) = resolve {

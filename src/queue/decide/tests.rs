@@ -73,7 +73,7 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
         reopening: None,
         apis: KeyApis::default(),
         shared_key: None,
-        dedup: Dedup { once: Some(dedup::key_of(text)), ..Dedup::default() },
+        dedup: Dedup { replay_key: Some(dedup::key_of(text)), ..Dedup::default() },
     };
     Enqueue::FollowUp(Box::new(follow_up))
 }
@@ -399,7 +399,7 @@ fn alerts_that_are_folded_into_an_event_whose_attempt_begins_are_sent_with_it() 
 fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_is_not() {
     let keyed = |text: &str, second| {
         let keys = vec![dedup::key_of(text)];
-        let dedup = Dedup { seen_if: keys.clone(), records: keys, ..Dedup::default() };
+        let dedup = Dedup { lookup_keys: keys.clone(), recorded_keys: keys, ..Dedup::default() };
         Enqueue::Event { envelope: envelope("t1", second), sentry_at: Some(at(second)), dedup }
     };
     let mut window = DedupWindow::default();

@@ -49,11 +49,11 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
         Enqueue::Event { dedup, .. } => dedup,
         Enqueue::FollowUp(follow_up) => &mut follow_up.dedup,
     };
-    dedup.renews = rng.random_bool(0.1);
+    dedup.allows_identical_resolve = rng.random_bool(0.1);
     if rng.random_bool(0.3) {
         let key = key_of(&format!("{incident} {}", rng.random_range(0..3)));
-        dedup.seen_if.push(key.clone());
-        dedup.records.push(key);
+        dedup.lookup_keys.push(key.clone());
+        dedup.recorded_keys.push(key);
     }
     enqueue
 }

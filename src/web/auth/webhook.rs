@@ -100,17 +100,17 @@ impl Authentication {
 
 impl WebhookSecrets {
     fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<WebhookCredentials, Unauthorized> {
-        let from_sentrys_pages = headers.contains_key(APP_SIGNATURE);
+        let has_app_signature = headers.contains_key(APP_SIGNATURE);
         let has_token = match in_path {
             // Sentry uses the path from the integration's schema instead of the webhook's path.
-            Some(path) if from_sentrys_pages => {
+            Some(path) if has_app_signature => {
                 path.split('/').next().is_some_and(|token| self.is_token(token.as_bytes())) || self.has_token(headers)
             }
             Some(token) => self.is_token(token.as_bytes()),
             None => self.has_token(headers),
         };
         // A signature does not make up for a wrong token in the path.
-        if in_path.is_some() && !has_token && !from_sentrys_pages {
+        if in_path.is_some() && !has_token && !has_app_signature {
             return Err(Unauthorized::WrongToken);
         }
         match (has_token, self.must_be_signed(headers)) {
