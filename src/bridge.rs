@@ -36,7 +36,7 @@ use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
 use crate::pagerduty::{EventsClient, KeyNames, ServiceKey};
 use crate::proof::{ProofTask, sample};
 use crate::queue::retention::KEEP_ROWS;
-use crate::queue::{Commit, Queue, QueueError, Retention};
+use crate::queue::{CommitOutcome, Queue, QueueError, Retention};
 use crate::reload::{LiveConfig, Reload};
 use crate::sentry_api::audit::{AuditSchedule, AuditTask};
 use crate::supervision::{TaskEnded, Tasks};
@@ -330,7 +330,7 @@ fn count_commits(queue: &Queue, metrics: &Metrics) -> Arc<CommitTimes> {
     let times = Arc::new(CommitTimes::default());
     let (metrics, committed) = (metrics.clone(), Arc::clone(&times));
     queue.observe(move |commit| match commit {
-        Commit::Done { took, arrivals, folded, rejected } => {
+        CommitOutcome::Done { took, arrivals, folded_count, rejected } => {
             if let [first, ..] = arrivals
                 && let Some(last) = arrivals.last()
             {
@@ -338,10 +338,10 @@ fn count_commits(queue: &Queue, metrics: &Metrics) -> Arc<CommitTimes> {
             }
             metrics.committed(*took);
             arrivals.iter().for_each(|arrival| metrics.queued(arrival.event_type));
-            metrics.folded(*folded);
+            metrics.folded(*folded_count);
             metrics.rejected_kept(*rejected);
         }
-        Commit::Failed => metrics.commit_failed(),
+        CommitOutcome::Failed => metrics.commit_failed(),
     });
     times
 }

@@ -129,7 +129,7 @@ impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
         }
         loop {
             let since_webhook = self.metrics.since_webhook();
-            if schedule.is_due(began.elapsed(), self.queue.is_well(), since_webhook) && (self.leads)() {
+            if schedule.is_due(began.elapsed(), self.queue.can_commit(), since_webhook) && (self.leads)() {
                 let ran = self.run_once(Utc::now()).await;
                 schedule.ran(began.elapsed(), ran.is_ok());
                 self.metrics.catch_up_ran(ran.is_ok());

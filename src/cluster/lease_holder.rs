@@ -208,7 +208,7 @@ impl LeaseHolder {
         let some_reach = alive().any(|row| row.info.reaches_pagerduty);
         let mut counts: BTreeMap<_, _> =
             alive().filter(|row| row.info.reaches_pagerduty || !some_reach).map(|row| (row.info.id, 0_usize)).collect();
-        let keys = || view.leases.iter().filter(|row| row.name != LeaseName::Periodic);
+        let keys = || view.leases.iter().filter(|row| row.name != LeaseName::Leader);
         for row in keys().filter(|row| row.until > view.now) {
             if let Some(count) = row.owner.and_then(|owner| counts.get_mut(&owner)) {
                 *count += 1;
@@ -226,7 +226,7 @@ impl LeaseHolder {
         let mut kept = 0;
         for (name, held) in &mut self.held {
             held.is_given_up = match name {
-                LeaseName::Periodic => self.is_leaving,
+                LeaseName::Leader => self.is_leaving,
                 LeaseName::Key(_) => {
                     kept += 1;
                     kept > quota
@@ -249,12 +249,12 @@ impl LeaseHolder {
         let free = view.leases.iter().filter(is_free).filter(|row| !released_now(&row.name));
         let mut candidates: Vec<_> = free.map(|row| (row.name.clone(), Some(row))).collect();
         candidates.extend(view.unleased.iter().map(|key| (LeaseName::Key(key.clone()), None)));
-        if view.leases.iter().all(|row| row.name != LeaseName::Periodic) {
-            candidates.push((LeaseName::Periodic, None));
+        if view.leases.iter().all(|row| row.name != LeaseName::Leader) {
+            candidates.push((LeaseName::Leader, None));
         }
         let (keys, periodic): (Vec<_>, Vec<_>) =
-            candidates.into_iter().partition(|(name, _)| *name != LeaseName::Periodic);
-        let has = self.held.keys().filter(|name| **name != LeaseName::Periodic).count();
+            candidates.into_iter().partition(|(name, _)| *name != LeaseName::Leader);
+        let has = self.held.keys().filter(|name| **name != LeaseName::Leader).count();
         let wanted = quota.saturating_sub(has).min(keys.len());
         // Bridges that look at the same moment begin at different places.
         let own = keys.iter().cycle().skip(rank * wanted).take(wanted);

@@ -128,9 +128,7 @@ impl Cluster {
     /// There is at most one leader at a time, and none for the duration of a lease after the leader was killed.
     #[must_use]
     pub fn is_leader(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|membership| membership.state().leases.right(&LeaseName::Periodic, clock()).is_some())
+        self.0.as_ref().is_none_or(|membership| membership.state().leases.right(&LeaseName::Leader, clock()).is_some())
     }
 
     /// Sets the fingerprint of the settings that this bridge has from now on.
@@ -143,7 +141,7 @@ impl Cluster {
 
     /// Whether the database that the bridges share answered lately. Always true for a bridge that has the queue to itself.
     #[must_use]
-    pub fn hears_database(&self) -> bool {
+    pub fn reaches_database(&self) -> bool {
         self.0.as_ref().is_none_or(|membership| {
             let asked = membership.state().database_clock;
             asked.is_some_and(|(at, _)| clock().saturating_sub(at) < SILENCE)

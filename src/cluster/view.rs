@@ -59,7 +59,7 @@ impl ClusterView {
                     last_seen: row.last_seen,
                     is_alive: row.last_seen > view.now - timing.alive(),
                     is_self: row.info.id == me,
-                    is_leader: held().any(|name| *name == LeaseName::Periodic),
+                    is_leader: held().any(|name| *name == LeaseName::Leader),
                     reaches_pagerduty: row.info.reaches_pagerduty,
                     keys: held().filter_map(LeaseName::key).cloned().collect(),
                 }
@@ -112,7 +112,7 @@ mod tests {
         let key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
         let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let create =
-            LeaseChanges { create: vec![LeaseName::Key(key.clone()), LeaseName::Periodic], ..LeaseChanges::default() };
+            LeaseChanges { create: vec![LeaseName::Key(key.clone()), LeaseName::Leader], ..LeaseChanges::default() };
         table.exchange(&bridge(2, "a"), &create, timing.lease, &[], at(0));
         let mut view = |seconds| {
             let view = table.exchange(&bridge(1, "b"), &LeaseChanges::default(), timing.lease, &[], at(seconds));

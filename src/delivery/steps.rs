@@ -19,7 +19,7 @@ use crate::logging::throttle;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, EventsClient, OutcomeKind, ServiceKey};
 use crate::queue::{
-    Begun, Disposition, EventId, Fence, Page, Queue, QueueError, Reader, RecentAttempts, Recheck, WaitingKeys,
+    AttemptPayload, Disposition, EventId, Fence, Page, Queue, QueueError, Reader, RecentAttempts, Recheck, WaitingKeys,
 };
 
 /// How long to wait before a database that failed is used again.
@@ -131,20 +131,20 @@ impl EndedAttempt {
     }
 }
 
-/// Records an attempt and makes it. `past` are earlier events of the service key that cannot be read, and that the event
+/// Records an attempt and makes it. `skipped` are earlier events of the service key that cannot be read, and that the event
 /// does not wait for.
 pub(super) async fn attempt(
     queue: Queue,
     client: EventsClient,
     key: ServiceKey,
     id: EventId,
-    past: Vec<EventId>,
+    skipped: Vec<EventId>,
     permit: Permit,
 ) -> AttemptResult {
-    match queue.begin_past(id, permit.now(), past, permit.fence()).await {
+    match queue.begin_skipping(id, permit.now(), skipped, permit.fence()).await {
         // The commit may have taken longer than what was left of the lease.
         Ok(_) if !permit.is_valid() => AttemptResult::NotBegun { key, id, permit, error: QueueError::Fenced(id) },
-        Ok(Begun { api, body, received_at }) => {
+        Ok(AttemptPayload { api, body, received_at }) => {
             let outcome = client.send(&Destination { api, key: key.clone() }, body).await;
             AttemptResult::Ended { key, id, permit, received_at, outcome }
         }

@@ -250,9 +250,9 @@ impl Worker {
         }
     }
 
-    fn attempt(&self, key: ServiceKey, id: EventId, past: Vec<EventId>, permit: Permit) {
+    fn attempt(&self, key: ServiceKey, id: EventId, skipped: Vec<EventId>, permit: Permit) {
         let (queue, client) = (self.queue.clone(), self.client.clone());
-        self.attempts.push(Box::pin(steps::attempt(queue, client, key, id, past, permit)));
+        self.attempts.push(Box::pin(steps::attempt(queue, client, key, id, skipped, permit)));
     }
 
     fn handle_background_result(&mut self, result: BackgroundResult) {
@@ -343,8 +343,8 @@ impl Worker {
             }
             // The incident does not wait for events that cannot be read.
             QueueError::Behind { earlier, .. } if self.unreadable.contains(*earlier) => {
-                let past = self.unreadable.before(&key, id);
-                self.attempt(key, id, past, permit);
+                let skipped = self.unreadable.before(&key, id);
+                self.attempt(key, id, skipped, permit);
             }
             QueueError::Fenced(_) => {
                 debug!(event = id.get(); "not sent, because another bridge delivers for its service key by now");

@@ -93,7 +93,7 @@ impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
             let now = self.began.elapsed();
             let is_stale = refreshed.is_none_or(|at: Duration| now.saturating_sub(at) >= REFRESH);
             let mut done = Ok(());
-            if (self.leads)() && self.queue.is_well() {
+            if (self.leads)() && self.queue.can_commit() {
                 if is_stale {
                     done = self.refresh(now, Utc::now()).await;
                     refreshed = Some(now);

@@ -132,7 +132,7 @@ impl Monitor {
     /// Takes a snapshot at `now`. If the last commit failed, another one is tried, so that the end of the trouble is
     /// noticed.
     pub async fn snapshot(&self, now: DateTime<Utc>) -> Snapshot {
-        let storage = if self.queue.is_well() { Ok(()) } else { self.queue.probe().await.map(drop) };
+        let storage = if self.queue.can_commit() { Ok(()) } else { self.queue.probe().await.map(drop) };
         let queue = self.queue.reader().overview().await;
         let backlog = self.queue.reader().backlog(&self.alarm_keys).await;
         let waiting_alerts = match &queue {

@@ -7,7 +7,7 @@ use super::*;
 use crate::delivery::DeliveryView;
 use crate::metrics::{Metrics, WebhookAnswer, WebhookSource};
 use crate::pagerduty::{ApiVersion, EventType, ServiceKey};
-use crate::queue::{Commit, Disposition, Editor, Envelope, EventId};
+use crate::queue::{CommitOutcome, Disposition, Editor, Envelope, EventId};
 
 /// A limit that every test exceeds.
 const SOON: Duration = Duration::from_millis(1);
@@ -35,7 +35,7 @@ async fn start(limit: Duration) -> Bridge {
     let commits = std::sync::Arc::new(CommitTimes::default());
     let heard = std::sync::Arc::clone(&commits);
     queue.observe(move |commit| {
-        if let Commit::Done { arrivals, .. } = commit {
+        if let CommitOutcome::Done { arrivals, .. } = commit {
             arrivals.iter().for_each(|arrival| heard.committed(arrival.id, arrival.id, std::time::Instant::now()));
         }
     });
@@ -63,7 +63,7 @@ impl Bridge {
             counts_at: None,
             received_at,
         };
-        self.queue.accept(event).await.unwrap().id
+        self.queue.enqueue_event(event).await.unwrap().id
     }
 }
 

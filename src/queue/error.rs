@@ -224,7 +224,7 @@ pub enum QueueError {
     Closed,
     /// A column contains a value that the bridge never writes there.
     #[error("the database {database} failed: {source}")]
-    OddValue {
+    InvalidValue {
         /// The database.
         database: String,
         /// The engine's message, which says which value it is.
@@ -270,6 +270,6 @@ impl QueueError {
 
     /// Whether the content of the database is damaged, although the disk itself worked.
     pub(super) fn is_of_content(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Unreadable { .. } | Self::OddValue { .. })
+        matches!(self, Self::Damaged { .. } | Self::Unreadable { .. } | Self::InvalidValue { .. })
     }
 }

@@ -37,7 +37,7 @@ impl fmt::Display for EventId {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Enqueued<N = EventId> {
     /// These events were queued or folded.
-    Queued(Vec<Accepted<N>>),
+    Queued(Vec<EnqueuedEvent<N>>),
     /// Nothing was queued: it repeats another webhook, or there is nothing to do for it.
     Ignored(IgnoreReason),
 }
@@ -47,19 +47,19 @@ impl Enqueued<usize> {
     pub(super) fn numbered(self, rows: &[EventId]) -> Enqueued {
         match self {
             Self::Ignored(reason) => Enqueued::Ignored(reason),
-            Self::Queued(accepted) => {
-                let numbered = |Accepted { id: row, count, event_type }: Accepted<usize>| {
-                    Some(Accepted { id: *rows.get(row)?, count, event_type })
+            Self::Queued(events) => {
+                let numbered = |EnqueuedEvent { id: row, count, event_type }: EnqueuedEvent<usize>| {
+                    Some(EnqueuedEvent { id: *rows.get(row)?, count, event_type })
                 };
-                Enqueued::Queued(accepted.into_iter().filter_map(numbered).collect())
+                Enqueued::Queued(events.into_iter().filter_map(numbered).collect())
             }
         }
     }
 }
 
-/// What became of an event that was accepted.
+/// What became of an event that was enqueued.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Accepted<N = EventId> {
+pub struct EnqueuedEvent<N = EventId> {
     /// Its number, or the number of the waiting trigger that it was folded into.
     pub id: N,
     /// How many alerts the event with that number stands for now.
@@ -69,7 +69,7 @@ pub struct Accepted<N = EventId> {
     pub event_type: EventType,
 }
 
-impl<N> Accepted<N> {
+impl<N> EnqueuedEvent<N> {
     /// Whether it was folded into a trigger of its incident that was already waiting.
     #[must_use]
     pub fn is_folded(&self) -> bool {
@@ -79,7 +79,7 @@ impl<N> Accepted<N> {
 
 /// An attempt that may be made, from [`Queue::begin`](super::Queue::begin).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Begun {
+pub struct AttemptPayload {
     /// The API to send it by.
     pub api: ApiVersion,
     /// The JSON to send, byte for byte.

@@ -80,17 +80,17 @@ pub struct Fence {
 pub enum LeaseName {
     /// The deliveries of a service key.
     Key(ServiceKey),
-    /// The tasks that one bridge does for all: retention, alarms and the like.
-    Periodic,
+    /// The leadership: the tasks that one bridge does for all, such as retention and alarms.
+    Leader,
 }
 
 impl LeaseName {
-    /// The name of the row: the whole service key, or `periodic`, which is not a service key.
+    /// The name of the row: the whole service key or, for the leader, `periodic`, which is not a service key.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Key(key) => key.expose(),
-            Self::Periodic => "periodic",
+            Self::Leader => "periodic",
         }
     }
 
@@ -99,14 +99,14 @@ impl LeaseName {
     pub fn key(&self) -> Option<&ServiceKey> {
         match self {
             Self::Key(key) => Some(key),
-            Self::Periodic => None,
+            Self::Leader => None,
         }
     }
 
     /// Parses the name of a row; returns `None` if it is neither a service key nor `periodic`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        if name == "periodic" { Some(Self::Periodic) } else { ServiceKey::parse(name).ok().map(Self::Key) }
+        if name == "periodic" { Some(Self::Leader) } else { ServiceKey::parse(name).ok().map(Self::Key) }
     }
 }
 
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn the_number_grows_with_every_change_of_owner_and_only_then() {
         let mut table = LeaseTable::default();
-        let lease = || LeaseName::Periodic;
+        let lease = || LeaseName::Leader;
         let (a, b) = (bridge(1), bridge(2));
         let mut ask = |me: &BridgeInfo, changes: LeaseChanges, seconds| {
             let view = table.exchange(me, &changes, DURATION, &[], at(seconds));
@@ -377,7 +377,7 @@ mod tests {
         let fence = |owner, number| Fence { owner: BridgeId::new(owner), number };
         assert!(table.allows(&lease, fence(1, 1)));
         assert!(!table.allows(&lease, fence(2, 1)) && !table.allows(&lease, fence(1, 2)));
-        assert!(!table.allows(&LeaseName::Periodic, fence(1, 1)));
+        assert!(!table.allows(&LeaseName::Leader, fence(1, 1)));
     }
 
     /// Compares PostgreSQL with the table in memory. By PostgreSQL's clock no lease expires while this test runs.
@@ -389,7 +389,7 @@ mod tests {
         let store = queue.leases().unwrap();
         let mut table = LeaseTable::default();
         let key = |number: usize| LeaseName::Key(ServiceKey::parse(&format!("{number:032}")).unwrap());
-        let names = [key(1), key(2), LeaseName::Periodic];
+        let names = [key(1), key(2), LeaseName::Leader];
         let mut random = StdRng::seed_from_u64(7);
         let mut moves = 0;
         for _ in 0..150 {

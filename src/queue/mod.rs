@@ -54,9 +54,9 @@ use tokio::time::timeout;
 
 pub use admin::Editor;
 pub use arrivals::Arrivals;
-pub use decide::{Answers, Settle};
+pub use decide::{Answers, SettleRequest};
 pub use error::QueueError;
-pub use event::{Accepted, Begun, Disposition, Enqueued, EventId, State, WaitingEvent};
+pub use event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId, State, WaitingEvent};
 pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
 pub use held::{Held, HeldId, HeldSender, HeldSummary};
 pub use item::{EventRecord, EventSummary, InvalidItemId, ItemId, RejectedId, RejectedSummary, RejectedWebhook};
@@ -70,8 +70,8 @@ pub use reader::{
     StatusReads, Unreadable, WaitingKeys,
 };
 pub use retention::Retention;
-pub use store::Begin;
-pub use writer::status::Commit;
+pub use store::BeginRequest;
+pub use writer::status::CommitOutcome;
 
 use crate::config::{DatabaseConfig, DatabaseUrl};
 pub use crate::envelope::{Enqueue, Envelope};
@@ -212,9 +212,9 @@ impl Queue {
     /// # Errors
     ///
     /// When it could not be committed; then it is not in the queue.
-    pub async fn accept(&self, event: Envelope) -> Result<Accepted, QueueError> {
+    pub async fn enqueue_event(&self, event: Envelope) -> Result<EnqueuedEvent, QueueError> {
         match self.enqueue(Enqueue::event(event)).await? {
-            Enqueued::Queued(accepted) if !accepted.is_empty() => Ok(accepted[0]),
+            Enqueued::Queued(events) if !events.is_empty() => Ok(events[0]),
             // An event that cannot count as a repetition is always queued.
             _ => Err(QueueError::Closed),
         }
@@ -230,24 +230,24 @@ impl Queue {
     ///
     /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event no longer waits, or
     /// [`QueueError::Behind`] when an earlier event of its incident waits.
-    pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<Begun, QueueError> {
-        self.begin_past(id, at, Vec::new(), None).await
+    pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<AttemptPayload, QueueError> {
+        self.begin_skipping(id, at, Vec::new(), None).await
     }
 
-    /// Begins an attempt like [`Queue::begin`], without waiting for the events in `past`: earlier events of its incident
-    /// that cannot be read. Where several bridges share the queue, `fence` is the right by which the attempt begins.
+    /// Begins an attempt like [`Queue::begin`], without waiting for the events in `skipped`: earlier events of its service
+    /// key that cannot be read. Where several bridges share the queue, `fence` is the right by which the attempt begins.
     ///
     /// # Errors
     ///
     /// As for [`Queue::begin`]; [`QueueError::Fenced`] when another bridge now delivers for the service key.
-    pub async fn begin_past(
+    pub async fn begin_skipping(
         &self,
         id: EventId,
         at: DateTime<Utc>,
-        past: Vec<EventId>,
+        skipped: Vec<EventId>,
         fence: Option<Fence>,
-    ) -> Result<Begun, QueueError> {
-        self.delivery.operate(|reply| Operation::Begin(Begin { id, at, past, fence }, reply)).await
+    ) -> Result<AttemptPayload, QueueError> {
+        self.delivery.operate(|reply| Operation::Begin(BeginRequest { id, at, skipped, fence }, reply)).await
     }
 
     /// Stores how an attempt ended. It is committed when this returns.
@@ -272,7 +272,7 @@ impl Queue {
         at: DateTime<Utc>,
         fence: Option<Fence>,
     ) -> Result<(), QueueError> {
-        self.delivery.operate(|reply| Operation::Settle(Settle { id, disposition, at, fence }, reply)).await
+        self.delivery.operate(|reply| Operation::Settle(SettleRequest { id, disposition, at, fence }, reply)).await
     }
 
     /// Stores a rejected webhook, and deletes the oldest ones if there are too many. It is committed when this returns.
@@ -330,7 +330,7 @@ impl Queue {
 
     /// Calls `observe` for every commit from now on, before the callers whose operations are in it get their answers. It
     /// is called by the task that writes, so it has to be quick. There is one observer: later calls have no effect.
-    pub fn observe(&self, observe: impl Fn(&Commit<'_>) + Send + Sync + 'static) {
+    pub fn observe(&self, observe: impl Fn(&CommitOutcome<'_>) + Send + Sync + 'static) {
         let observe: Arc<Observe> = Arc::new(observe);
         for writer in [&self.intake, &self.delivery] {
             writer.status.observe(Arc::clone(&observe));
@@ -361,8 +361,8 @@ impl Queue {
     /// Whether alerts can be committed, as far as is known: `false` after a commit that failed, and while one hangs.
     /// After a failure, only the commit of another alert or [`Queue::probe`] shows whether alerts can be committed again.
     #[must_use]
-    pub fn is_well(&self) -> bool {
-        self.intake.status.is_well() && self.intake.status.busy_for().is_none_or(|time| time < STUCK)
+    pub fn can_commit(&self) -> bool {
+        self.intake.status.can_commit() && self.intake.status.busy_for().is_none_or(|time| time < STUCK)
     }
 
     /// How many commits were made since the queue was opened.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::decide::times::Window;
-use super::event::{Begun, EventId, State, with_counts_of};
+use super::decide::times::OvertakingWindow;
+use super::event::{AttemptPayload, EventId, State, with_counts_of};
 use super::external::SentryNotes;
 use super::held::{Held, HeldId};
 use super::leases::Fence;
@@ -24,16 +24,16 @@ use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 
 /// The storage of a queue. Only one task at a time uses it to write.
 pub(super) trait Store: Send + 'static {
-    /// Whether several bridges write to this store. Each of them then learns from it what the others have learned.
-    const IS_SHARED: bool;
+    /// Whether several bridges share this store and write to it. Each of them then learns from it what the others have learned.
+    const IS_SHARED_BY_BRIDGES: bool;
 
     /// Whether its calls block their thread until they are done, so that the writer needs a thread of its own.
     const BLOCKS: bool;
 
-    /// Reads what `wanted` names, and prevents others from changing that until [`apply`](Self::apply): the first half of
-    /// a transaction. An engine that several bridges share locks the incident queues in the order of `wanted`, and leaves
+    /// Reads what `dependencies` names, and prevents others from changing that until [`apply`](Self::apply): the first half of
+    /// a transaction. An engine that several bridges share locks the incident queues in the order of `dependencies`, and leaves
     /// out events that another bridge delivers.
-    fn load(&mut self, wanted: &Dependencies) -> impl Future<Output = Result<Known, QueueError>> + Send;
+    fn load(&mut self, dependencies: &Dependencies) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
     /// Writes the plan and commits: the second half. After an error nothing of the plan is stored, and the next `load`
     /// begins a new transaction.
@@ -45,8 +45,8 @@ pub(super) trait Store: Send + 'static {
         Duration::ZERO
     }
 
-    /// Reads what `wanted` names without a transaction, even while nothing can be written.
-    fn peek(&mut self, wanted: &Dependencies) -> impl Future<Output = Result<Known, QueueError>> + Send;
+    /// Reads what `dependencies` names without a transaction, even while nothing can be written.
+    fn peek(&mut self, dependencies: &Dependencies) -> impl Future<Output = Result<Known, QueueError>> + Send;
 
     /// Deletes delivered events and closed incidents, and returns how many events those were.
     fn prune(&mut self, prune: Prune) -> impl Future<Output = Result<u64, QueueError>> + Send;
@@ -91,7 +91,7 @@ pub(super) trait Store: Send + 'static {
 #[async_trait]
 pub(super) trait Edits: Debug + Send {
     /// As [`Store::load`].
-    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError>;
+    async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError>;
 
     /// As [`Store::apply`]. It also changes what [`generation`](super::DeliveryReads::generation) returns.
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError>;
@@ -109,20 +109,20 @@ pub(super) const KEEP_DISCARDED_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
 
 /// The events of one incident at one integration, which are delivered in their order.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct QueueKey {
+pub(super) struct IncidentQueueKey {
     pub(super) incident_key: IncidentKey,
     pub(super) service_key: ServiceKey,
 }
 
 /// An attempt to begin.
 #[derive(Clone, Debug)]
-pub struct Begin {
+pub struct BeginRequest {
     /// The event.
     pub id: EventId,
     /// When it begins.
     pub at: DateTime<Utc>,
-    /// Earlier events of its incident that it does not wait for.
-    pub past: Vec<EventId>,
+    /// Earlier events of its service key that cannot be read. It does not wait for those that belong to its incident.
+    pub skipped: Vec<EventId>,
     /// The right by which it begins; `None`: no other bridge uses the queue.
     pub fence: Option<Fence>,
 }
@@ -142,14 +142,14 @@ pub(super) struct Prune {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Dependencies {
     /// Incident queues whose last event is wanted, and the last resolves of their incidents.
-    pub(super) queues: Vec<QueueKey>,
+    pub(super) queues: Vec<IncidentQueueKey>,
     /// Incidents of which everything is wanted: where they are open, and their waiting events.
     pub(super) incidents: Vec<IncidentKey>,
     /// Issues that may share incidents with others. Also wanted: in which shared incidents they are open, everything
     /// about those incidents, and the last resolves of the issues.
     pub(super) issues: Vec<IncidentKey>,
-    /// Shared incidents in which issues are about to become open.
-    pub(super) shared: Vec<QueueKey>,
+    /// Incidents that issues share, and in which issues are about to become open.
+    pub(super) shared_incidents: Vec<IncidentQueueKey>,
     /// Webhooks that may have been received before.
     pub(super) seen: Vec<DedupKey>,
     /// Dedup keys of webhooks that other bridges may have received within the dedup window; only if the store is shared.
@@ -177,12 +177,12 @@ pub(super) struct Dependencies {
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Known {
     /// The last events of the incident queues, where they can be folded into.
-    pub(super) tails: HashMap<QueueKey, Tail>,
+    pub(super) tails: HashMap<IncidentQueueKey, Tail>,
     pub(super) incidents: HashMap<IncidentKey, KnownIncident>,
     /// In which shared incidents the issues are or were open.
-    pub(super) members: BTreeMap<(IncidentKey, QueueKey), SharedIssue>,
+    pub(super) shared_issues: BTreeMap<(IncidentKey, IncidentQueueKey), SharedIssue>,
     /// The shared incidents in which issues other than the wanted ones are open.
-    pub(super) open_otherwise: BTreeSet<QueueKey>,
+    pub(super) open_otherwise: BTreeSet<IncidentQueueKey>,
     /// The last resolve of each incident, however old.
     pub(super) resolves: HashMap<IncidentKey, Resolve>,
     /// The webhooks that were received before: the incident of each, and what it did to it.
@@ -190,7 +190,7 @@ pub(super) struct Known {
     /// When a webhook with each key last came.
     pub(super) dedup_keys: HashMap<DedupKey, DateTime<Utc>>,
     /// The events that are still waiting.
-    pub(super) settling: HashMap<EventId, Settling>,
+    pub(super) settling: HashMap<EventId, EventToSettle>,
     /// The events of `beginning` and `unrecorded` that are still waiting.
     pub(super) beginning: HashMap<EventId, Attemptable>,
     /// The events of `fences` whose lease now has another owner or another number, or does not exist. They are left out
@@ -215,8 +215,8 @@ pub(super) struct Tail {
 /// One incident at all integrations.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct KnownIncident {
-    /// Its state at each integration, as far as PagerDuty has accepted its events.
-    pub(super) accepted: Vec<(ServiceKey, IntegrationIncident)>,
+    /// Its state at each integration, by the events that were delivered.
+    pub(super) delivered: Vec<(ServiceKey, IntegrationIncident)>,
     /// Its waiting events, in their order.
     pub(super) waiting: Vec<WaitingRow>,
 }
@@ -263,8 +263,8 @@ pub(super) struct Resolve {
 
 /// A waiting event whose attempt has ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Settling {
-    pub(super) queue: QueueKey,
+pub(super) struct EventToSettle {
+    pub(super) queue: IncidentQueueKey,
     pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
@@ -298,7 +298,7 @@ pub(super) struct Attemptable {
 pub(super) struct Editable {
     pub(super) state: State,
     /// `None` where a key cannot be read.
-    pub(super) queue: Option<QueueKey>,
+    pub(super) queue: Option<IncidentQueueKey>,
     pub(super) api: ApiVersion,
     /// `None` where it cannot be read.
     pub(super) event_type: Option<EventType>,
@@ -342,13 +342,13 @@ pub(super) struct Plan<'b> {
     /// Events whose bodies are replaced by bodies with the counts inserted.
     pub(super) bodies: Vec<(EventId, Vec<u8>)>,
     /// Delete resolves that came outside of this window.
-    pub(super) forget_resolves: Option<Window>,
+    pub(super) forget_resolves: Option<OvertakingWindow>,
     /// Changes of stored events, in their order. The events in `rows` already have their final values.
     pub(super) changes: Vec<IncidentChange<'b>>,
     /// New events, and events with more alerts folded into them, in the order of their queues.
     pub(super) rows: Vec<Row<'b>>,
     /// Issues that are open in shared incidents from now on, or no longer.
-    pub(super) members: Vec<(&'b IncidentKey, QueueKey, SharedIssue)>,
+    pub(super) shared_issues: Vec<(&'b IncidentKey, IncidentQueueKey, SharedIssue)>,
     /// The last resolves of incidents; `None`: no longer kept.
     pub(super) resolves: Vec<(&'b IncidentKey, Option<Resolve>)>,
     /// Incidents whose seen resolves are deleted.
@@ -358,7 +358,7 @@ pub(super) struct Plan<'b> {
     /// The dedup keys of webhooks, each once, with the time the webhook came; only if the store is shared.
     pub(super) dedup_keys: Vec<(&'b DedupKey, DateTime<Utc>)>,
     /// What happens to events after their attempts.
-    pub(super) settled: Vec<Settled<'b>>,
+    pub(super) settled: Vec<EventStateUpdate<'b>>,
     /// Incidents that PagerDuty has opened or closed by now.
     pub(super) incidents: Vec<IncidentUpdate<'b>>,
     /// Rejected webhooks to keep.
@@ -371,7 +371,9 @@ pub(super) struct Plan<'b> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct AttemptUpdate {
     pub(super) id: EventId,
-    pub(super) attempts: u32,
+    /// How many attempts the batch adds to those that are stored.
+    pub(super) added_attempts: u32,
+    /// When the last of them began.
     pub(super) last_at: DateTime<Utc>,
 }
 
@@ -408,9 +410,9 @@ pub(super) struct Row<'b> {
     pub(super) resolved_at: Option<DateTime<Utc>>,
 }
 
-/// A settled event.
+/// What is stored of an event that is settled.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Settled<'b> {
+pub(super) struct EventStateUpdate<'b> {
     pub(super) id: EventId,
     pub(super) state: State,
     pub(super) reason: Option<&'b str>,
@@ -423,7 +425,7 @@ pub(super) struct Settled<'b> {
 /// A change of the state that an incident has in PagerDuty.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct IncidentUpdate<'b> {
-    pub(super) queue: &'b QueueKey,
+    pub(super) queue: &'b IncidentQueueKey,
     pub(super) is_open: bool,
     /// The APIs by which it was triggered since it was opened, or had been when it was closed.
     pub(super) apis: ApiSet,
@@ -437,8 +439,8 @@ pub(super) struct IncidentUpdate<'b> {
 /// The numbers that the store chose.
 #[derive(Debug, Default)]
 pub(super) struct Committed {
-    /// The number of every row of the plan: a chosen one, or that of the replaced event.
-    pub(super) rows: Vec<EventId>,
+    /// The number of the event of every row of the plan: a chosen one, or that of the replaced event.
+    pub(super) event_ids: Vec<EventId>,
     pub(super) rejected: Vec<RejectedId>,
 }
 
@@ -449,7 +451,7 @@ impl Attemptable {
         Some(with_counts_of(body, self.counts_at, self.count, self.first_seen))
     }
 
-    pub(super) fn begun(&self, body: Vec<u8>) -> Begun {
-        Begun { api: self.api, body, received_at: self.received_at }
+    pub(super) fn begun(&self, body: Vec<u8>) -> AttemptPayload {
+        AttemptPayload { api: self.api, body, received_at: self.received_at }
     }
 }

@@ -84,8 +84,8 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
                 let _ = end.lock().unwrap().recv();
             });
             hand_over.send(queue.clone()).unwrap();
-            queue.accept(event("1", 100)).await.unwrap();
-            assert!(queue.probe().await.is_ok() && queue.is_well());
+            queue.enqueue_event(event("1", 100)).await.unwrap();
+            assert!(queue.probe().await.is_ok() && queue.can_commit());
         });
     });
     let queue = handed_over.recv().unwrap();
@@ -112,7 +112,7 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     assert_eq!(engine.pragma(&format!("PRAGMA max_page_count = {}", pages + 8)), pages + 8);
     let queue = Queue::on_sqlite((&path).into(), engine);
 
-    let small = queue.accept(event("1", 100)).await.unwrap().id;
+    let small = queue.enqueue_event(event("1", 100)).await.unwrap().id;
     // They are sent while a commit is under way, so the next commit contains all of them.
     let ((began, begins), (hold, end)) = (mpsc::channel(), mpsc::channel::<()>());
     let end = Mutex::new(end);
@@ -124,25 +124,27 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     let events = [("2", 100), ("3", 100_000), ("1", 100)];
     let together = async {
         begins.recv().unwrap();
-        join(join_all(events.map(|(incident, bytes)| queue.accept(event(incident, bytes)))), async { drop(hold) })
-            .await
-            .0
+        join(join_all(events.map(|(incident, bytes)| queue.enqueue_event(event(incident, bytes)))), async {
+            drop(hold)
+        })
+        .await
+        .0
     };
     for answer in join(nothing, together).await.1 {
         let error = answer.expect_err("it was committed without space");
         assert!(matches!(error, QueueError::Full { .. }), "{error:?}");
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     }
-    assert!(!queue.is_well());
+    assert!(!queue.can_commit());
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
     assert_eq!(queue.reader().get(small).await.unwrap().unwrap().summary.count, 1);
 
     // The record of an attempt is small enough for a disk that has no space for an alert.
     queue.begin(small, DateTime::UNIX_EPOCH).await.unwrap();
-    assert!(!queue.is_well());
+    assert!(!queue.can_commit());
 
-    let large = queue.accept(event("3", 100_000)).await.unwrap().id;
-    assert!(large > small && queue.is_well());
+    let large = queue.enqueue_event(event("3", 100_000)).await.unwrap().id;
+    assert!(large > small && queue.can_commit());
     assert_eq!(queue.reader().get(large).await.unwrap().unwrap().body.len(), 100_000);
 }
 
@@ -153,10 +155,10 @@ async fn a_lock_of_another_program_refuses_and_the_queue_goes_on_once_it_is_gone
     let queue = Queue::on_sqlite((&path).into(), engine);
     let mut other = rival(&path).await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let error = queue.accept(event("1", 1)).await.expect_err("it was committed beside another writer");
+    let error = queue.enqueue_event(event("1", 1)).await.expect_err("it was committed beside another writer");
     assert!(matches!(error, QueueError::Locked { .. }), "{error:?}");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-    queue.accept(event("1", 1)).await.unwrap();
+    queue.enqueue_event(event("1", 1)).await.unwrap();
 }
 
 async fn rival(path: &std::path::Path) -> sqlx::SqliteConnection {
@@ -172,8 +174,8 @@ async fn commits_are_fsynced_also_after_a_failure() {
     let large = Enqueue::event(event("1", 1_000_000));
     let batch = Batch { enqueues: vec![&large], ..Batch::default() };
     let known = engine.load(&dependencies(&batch)).await.unwrap();
-    let decision = decide(&batch, &known, &DedupWindow::default());
-    engine.apply(&decision.plan).await.expect_err("it was committed without space");
+    let decided = decide(&batch, &known, &DedupWindow::default());
+    engine.apply(&decided.plan).await.expect_err("it was committed without space");
     engine.load(&Dependencies::default()).await.unwrap();
     engine.apply(&Plan::default()).await.unwrap();
     assert_eq!(engine.pragma("PRAGMA synchronous"), 2);

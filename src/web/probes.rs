@@ -34,11 +34,11 @@ pub(super) async fn readyz(state: Data<AppState>) -> HttpResponse {
     if state.is_stopping() {
         return HttpResponse::ServiceUnavailable().json(json!({"status": "stopping"}));
     }
-    let hears_database = state.cluster.hears_database();
-    if !(state.queue.is_well() && hears_database) {
+    let reaches_database = state.cluster.reaches_database();
+    if !(state.queue.can_commit() && reaches_database) {
         let refused =
             |reason: String| HttpResponse::ServiceUnavailable().json(json!({"status": "error", "reason": reason}));
-        let patience = if hears_database { Duration::MAX } else { SILENT };
+        let patience = if reaches_database { Duration::MAX } else { SILENT };
         match timeout(patience, state.queue.probe()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return refused(error.to_string()),
@@ -67,7 +67,7 @@ pub(super) async fn metrics(state: Data<AppState>) -> HttpResponse {
         (snapshot.metrics, gauges)
     } else {
         let metrics = state.metrics.snapshot(now);
-        let gauges = gauges_without_database(&metrics, state.queue.is_well());
+        let gauges = gauges_without_database(&metrics, state.queue.can_commit());
         (metrics, gauges)
     };
     let gauges = [build].into_iter().chain(measured).collect();

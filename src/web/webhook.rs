@@ -27,7 +27,7 @@ use crate::logging::throttle;
 use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
 use crate::pagerduty::EventType;
 use crate::queue::{
-    Accepted, CanaryChange, Enqueue, Enqueued, Held, HeldSender, QueueError, RejectedWebhook, StatusChange,
+    CanaryChange, Enqueue, Enqueued, EnqueuedEvent, Held, HeldSender, QueueError, RejectedWebhook, StatusChange,
 };
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
 use crate::two_way::UNRESOLVE_ECHO;
@@ -388,7 +388,7 @@ async fn commit(state: &AppState, enqueue: Box<Enqueue>, source: WebhookSource) 
     };
     // An event that follows a trigger has another type than the webhook's own event.
     let followed_by = events.iter().map(|event| event.event_type).find(|other| *other != event_type);
-    for Accepted { id, count, event_type } in events {
+    for EnqueuedEvent { id, count, event_type } in events {
         let event = id.get();
         if followed_by == Some(event_type) {
             info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");

@@ -329,7 +329,8 @@ fn a_storm_of_20000_events_stays_within_the_budget() {
         }
     };
     bridge.fills(async |queue| {
-        let committed = futures_util::future::join_all((0..20_000).map(|number| queue.accept(envelope(number)))).await;
+        let committed =
+            futures_util::future::join_all((0..20_000).map(|number| queue.enqueue_event(envelope(number)))).await;
         assert!(committed.iter().all(Result::is_ok));
     });
     bridge.restart();

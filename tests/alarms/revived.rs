@@ -29,7 +29,7 @@ fn leave_dead_letters(database: &Path, number: u64) {
                 received_at: yesterday,
                 counts_at: None,
             };
-            let id = queue.accept(event).await.unwrap().id;
+            let id = queue.enqueue_event(event).await.unwrap().id;
             queue.begin(id, yesterday).await.unwrap();
             queue.settle(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
         }

@@ -13,7 +13,7 @@ use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::pagerduty::outcome::{FailureCause, Outcome};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName};
 use sentry_pagerduty_bridge::queue::memory::Operations;
-use sentry_pagerduty_bridge::queue::{Begin, Begun, Disposition, EventId, QueueError, Settle};
+use sentry_pagerduty_bridge::queue::{AttemptPayload, BeginRequest, Disposition, EventId, QueueError, SettleRequest};
 
 use crate::world::{RATE, Request, TIMEOUT, World};
 
@@ -173,10 +173,10 @@ impl Bridge {
         let later = now + EXCHANGE;
         let right = self.leases.right(&LeaseName::Key(key.clone()), now).filter(|_| !is_cut_off);
         let Some(fence) = right.map(|right| right.fence) else { return self.scheduler.not_begun(&key, id, later) };
-        let begin = Begin { id, at: world.utc(), past: Vec::new(), fence: Some(fence) };
+        let begin = BeginRequest { id, at: world.utc(), skipped: Vec::new(), fence: Some(fence) };
         let operations = Operations { begins: vec![begin], ..Operations::default() };
         let body = match world.queue.commit(&operations).begun.pop().unwrap() {
-            Ok(Begun { body, .. }) => body,
+            Ok(AttemptPayload { body, .. }) => body,
             Err(QueueError::NotWaiting(_)) => return self.scheduler.gone(&key, id),
             Err(QueueError::Behind { .. }) => return self.scheduler.blocked(&key, id),
             Err(QueueError::Fenced(_)) => return self.scheduler.not_begun(&key, id, later),
@@ -226,7 +226,7 @@ impl Bridge {
                 None if is_delivered => Disposition::Delivered { note: None },
                 None => continue,
             };
-            let settle = Settle { id, disposition: stored, at, fence: Some(fence) };
+            let settle = SettleRequest { id, disposition: stored, at, fence: Some(fence) };
             let operations = Operations { settles: vec![settle], ..Operations::default() };
             // An answer that gets lost has it settled again, which changes nothing.
             for _ in 0..=u8::from(world.rng.random_bool(0.1)) {

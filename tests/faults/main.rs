@@ -58,7 +58,7 @@ fn put(database: &Path, events: Vec<Envelope>) {
     runtime.block_on(async {
         let queue = Queue::open(database).await.unwrap();
         for event in events {
-            queue.accept(event).await.unwrap();
+            queue.enqueue_event(event).await.unwrap();
         }
         queue.close().await.unwrap();
     });

@@ -77,7 +77,7 @@ fn a_memory_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
         let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
         sqlx::query("ALTER TABLE lately RENAME TO hidden").execute(&mut connection).await.unwrap();
         queue.persist_metrics(&metrics).await.unwrap_err();
-        assert!(queue.is_well(), "alerts can be committed");
+        assert!(queue.can_commit(), "alerts can be committed");
         sqlx::query("ALTER TABLE hidden RENAME TO lately").execute(&mut connection).await.unwrap();
         queue.persist_metrics(&metrics).await.unwrap();
         let memory = queue.persisted_metrics(Utc::now()).await.unwrap();

@@ -53,21 +53,21 @@ async fn no_statement_on_the_way_of_an_alert_reads_a_whole_table() {
         // The sixth time, a plan is made that is kept.
         for round in 0..8 {
             // How many pages there are the planner knows without any statistics.
-            let storm = (0..storm).map(|number| queue.accept(trigger(&format!("storm-{round}-{number}"))));
+            let storm = (0..storm).map(|number| queue.enqueue_event(trigger(&format!("storm-{round}-{number}"))));
             for accepted in join_all(storm).await {
                 accepted.unwrap();
             }
             let (incident, now) = (round.to_string(), Utc::now());
-            queue.accept(trigger(&incident)).await.unwrap();
-            let sent = queue.accept(trigger(&incident)).await.unwrap().id;
-            queue.accept(event(&incident, EventType::Acknowledge)).await.unwrap();
+            queue.enqueue_event(trigger(&incident)).await.unwrap();
+            let sent = queue.enqueue_event(trigger(&incident)).await.unwrap().id;
+            queue.enqueue_event(event(&incident, EventType::Acknowledge)).await.unwrap();
             queue.enqueue(event_alert(&incident, round, round)).await.unwrap();
             let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: now, blamed: Duration::ZERO };
             for disposition in [retry, Disposition::Delivered { note: None }] {
                 queue.begin(sent, now).await.unwrap();
                 queue.settle(sent, disposition, now).await.unwrap();
             }
-            queue.accept(event(&incident, EventType::Resolve)).await.unwrap();
+            queue.enqueue_event(event(&incident, EventType::Resolve)).await.unwrap();
             queue.enqueue(issue("resolved", round)).await.unwrap();
             queue.enqueue(issue("unresolved", round)).await.unwrap();
             assert!(!queue.reader().waiting(&key(), Some(sent), 2).await.unwrap().is_empty());

@@ -48,7 +48,7 @@ async fn three_bridges_that_start_together_make_the_tables_once() {
     let database = TestDatabase::new();
     let opened = join_all((0..3).map(|_| Queue::open(&database))).await;
     for queue in opened {
-        queue.unwrap().accept(trigger("1")).await.unwrap();
+        queue.unwrap().enqueue_event(trigger("1")).await.unwrap();
     }
     assert_eq!(database.number("SELECT COUNT(*) FROM events").await, 1);
 }
@@ -72,7 +72,7 @@ async fn alerts_of_one_incident_that_come_to_three_bridges_at_once_are_folded_in
     let database = TestDatabase::new();
     let bridges = join_all((0..3).map(|_| Queue::open(&database))).await;
     let bridges: Vec<_> = bridges.into_iter().map(Result::unwrap).collect();
-    let alerts = (0..300).map(|number| bridges[number % 3].accept(trigger(&(number % 5).to_string())));
+    let alerts = (0..300).map(|number| bridges[number % 3].enqueue_event(trigger(&(number % 5).to_string())));
     for answer in join_all(alerts).await {
         answer.unwrap();
     }
@@ -90,7 +90,7 @@ async fn events_of_an_incident_stand_in_the_order_in_which_they_were_answered() 
         for number in 0..20 {
             // Those that are never folded, so that each has a number of its own.
             let event = event(&incident.to_string(), EventType::Acknowledge);
-            ids.push(bridges[(number + incident) % 2].accept(event).await.unwrap().id);
+            ids.push(bridges[(number + incident) % 2].enqueue_event(event).await.unwrap().id);
         }
         ids
     };
@@ -120,11 +120,11 @@ async fn a_text_with_a_nul_costs_no_alert_and_is_read_as_it_came() {
     let mut odd = trigger("a\0b");
     odd.description = "nul \0 and substitute \u{1a}0".to_owned();
     odd.body = b"{\"details\":{}, \"raw\":\"\0\"}".to_vec();
-    let id = queue.accept(odd.clone()).await.unwrap().id;
-    let folded = queue.accept(odd.clone()).await.unwrap();
+    let id = queue.enqueue_event(odd.clone()).await.unwrap().id;
+    let folded = queue.enqueue_event(odd.clone()).await.unwrap();
     assert_eq!((folded.id, folded.count), (id, 2));
     // Another incident, although it looks the same on most screens.
-    assert_ne!(queue.accept(trigger("ab")).await.unwrap().id, id);
+    assert_ne!(queue.enqueue_event(trigger("ab")).await.unwrap().id, id);
 
     let retry = Disposition::Retry { reason: "no \0".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
     queue.begin(id, at(1)).await.unwrap();
@@ -155,7 +155,7 @@ async fn leases_of_service_keys_that_are_no_longer_in_use_are_deleted_and_made_a
     let key = |number: usize| ServiceKey::parse(&format!("{number:032}")).unwrap();
     let [unused, waiting, delivered, discarded] = [0, 1, 2, 3].map(key);
     for key in [&waiting, &delivered, &discarded] {
-        queue.accept(Envelope { service_key: key.clone(), ..trigger("1") }).await.unwrap();
+        queue.enqueue_event(Envelope { service_key: key.clone(), ..trigger("1") }).await.unwrap();
     }
     let of = async |key: &ServiceKey| queue.reader().waiting(key, None, 9).await.unwrap()[0].id;
     let now = Utc::now();
@@ -174,7 +174,7 @@ async fn leases_of_service_keys_that_are_no_longer_in_use_are_deleted_and_made_a
     database.meddle(&remember).await;
 
     let names = [&unused, &waiting, &delivered, &discarded].map(|key| LeaseName::Key(key.clone()));
-    let create = names.iter().cloned().chain([LeaseName::Periodic]).collect();
+    let create = names.iter().cloned().chain([LeaseName::Leader]).collect();
     exchange(&queue, &LeaseChanges { create, ..LeaseChanges::default() }).await;
     let retention = Retention { age: Duration::from_hours(24), rows: 1_000 };
     let kept = async || {
@@ -182,7 +182,7 @@ async fn leases_of_service_keys_that_are_no_longer_in_use_are_deleted_and_made_a
         let view = exchange(&queue, &LeaseChanges::default()).await;
         view.leases.into_iter().map(|row| row.name).collect::<Vec<_>>()
     };
-    let mut in_use = vec![names[1].clone(), names[2].clone(), names[3].clone(), LeaseName::Periodic];
+    let mut in_use = vec![names[1].clone(), names[2].clone(), names[3].clone(), LeaseName::Leader];
     assert_eq!(kept().await, in_use);
 
     for table in ["lately_delivered SET at = at", "discarded SET last_attempt_at = last_attempt_at"] {
@@ -190,7 +190,7 @@ async fn leases_of_service_keys_that_are_no_longer_in_use_are_deleted_and_made_a
     }
     in_use.drain(1..3);
     assert_eq!(kept().await, in_use);
-    queue.accept(Envelope { service_key: unused.clone(), ..trigger("2") }).await.unwrap();
+    queue.enqueue_event(Envelope { service_key: unused.clone(), ..trigger("2") }).await.unwrap();
     assert_eq!(exchange(&queue, &LeaseChanges::default()).await.unleased, [unused]);
 }
 

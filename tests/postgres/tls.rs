@@ -55,7 +55,7 @@ async fn a_server_is_used_by_tls_where_its_certificate_is_that_of_the_address_an
     let cluster = authority.server("127.0.0.1");
     for parameters in ["sslmode=require".to_owned(), format!("sslmode=verify-full&{}", authority.parameter())] {
         let queue = open(&cluster, &parameters).await.unwrap();
-        queue.accept(trigger("1")).await.unwrap();
+        queue.enqueue_event(trigger("1")).await.unwrap();
         let plain = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
             WHERE application_name = 'sentry-pagerduty-bridge' AND NOT ssl";
         assert_eq!(cluster.psql("postgres", plain).unwrap(), "0", "{parameters}");

@@ -48,7 +48,8 @@ async fn moves(from: &Path) -> String {
     // What is left behind is derived from the rest, and no number is used twice.
     let (old, new) = (Queue::open(from).await.unwrap(), Queue::open(&postgres).await.unwrap());
     assert_eq!(new.reader().overview().await.unwrap(), old.reader().overview().await.unwrap());
-    let ids = [old.accept(trigger("new")).await.unwrap().id, new.accept(trigger("new")).await.unwrap().id];
+    let ids =
+        [old.enqueue_event(trigger("new")).await.unwrap().id, new.enqueue_event(trigger("new")).await.unwrap().id];
     assert_eq!(ids[0], ids[1]);
     assert_eq!(held(&new).await, held(&old).await);
     for queue in [old, new] {
@@ -72,13 +73,13 @@ async fn held(queue: &Queue) -> Vec<(HeldId, Held)> {
 /// A queue with something in every table.
 async fn fill(path: &Path) {
     let queue = Queue::open(path).await.unwrap();
-    let delivered = queue.accept(trigger("1")).await.unwrap().id;
+    let delivered = queue.enqueue_event(trigger("1")).await.unwrap().id;
     queue.begin(delivered, at(1)).await.unwrap();
     queue.settle(delivered, Disposition::Delivered { note: Some("no \0".to_owned()) }, at(2)).await.unwrap();
-    let dead = queue.accept(trigger("a\0b")).await.unwrap().id;
+    let dead = queue.enqueue_event(trigger("a\0b")).await.unwrap().id;
     queue.begin(dead, at(1)).await.unwrap();
     queue.settle(dead, Disposition::Dead { reason: "400 \u{1a}".to_owned() }, at(2)).await.unwrap();
-    let retried = queue.accept(event("2", EventType::Acknowledge)).await.unwrap().id;
+    let retried = queue.enqueue_event(event("2", EventType::Acknowledge)).await.unwrap().id;
     queue.begin(retried, at(3)).await.unwrap();
     let blamed = Duration::from_millis(1500);
     let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed };
@@ -86,7 +87,7 @@ async fn fill(path: &Path) {
     for came in 0..3 {
         queue.enqueue(event_alert("a", came, came)).await.unwrap();
     }
-    let discarded = queue.accept(trigger("3")).await.unwrap().id;
+    let discarded = queue.enqueue_event(trigger("3")).await.unwrap().id;
     queue.begin(discarded, at(5)).await.unwrap();
     let mut editor = queue.editor().await.unwrap();
     editor.discard(sentry_pagerduty_bridge::queue::State::Waiting, &[discarded]).await.unwrap();

@@ -28,7 +28,7 @@ fn config(url: &str) -> DatabaseConfig {
 /// Enqueues until it is committed, at most [`SOON`].
 async fn goes_on(queue: &Queue, incident: &str) {
     let begun = Instant::now();
-    while let Err(error) = queue.accept(trigger(incident)).await {
+    while let Err(error) = queue.enqueue_event(trigger(incident)).await {
         assert!(begun.elapsed() < SOON, "it does not go on: {error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -37,9 +37,9 @@ async fn goes_on(queue: &Queue, incident: &str) {
 /// An alert that has to be refused in time.
 async fn refusal(queue: &Queue) -> QueueError {
     let begun = Instant::now();
-    let error = queue.accept(trigger("refused")).await.expect_err("it was committed");
+    let error = queue.enqueue_event(trigger("refused")).await.expect_err("it was committed");
     assert!(begun.elapsed() < REFUSED, "it took {:?}", begun.elapsed());
-    assert!(!queue.is_well());
+    assert!(!queue.can_commit());
     error
 }
 
@@ -47,7 +47,7 @@ async fn refusal(queue: &Queue) -> QueueError {
 async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
     let cluster = PostgresCluster::start(&[]).unwrap();
     let queue = Queue::open(config(&cluster.database().unwrap())).await.unwrap();
-    let first = queue.accept(trigger("1")).await.unwrap().id;
+    let first = queue.enqueue_event(trigger("1")).await.unwrap().id;
     cluster.stop().unwrap();
     let error = refusal(&queue).await;
     assert!(matches!(error, QueueError::Unreachable { .. }), "{error:?}");
@@ -55,7 +55,7 @@ async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
     assert!(error.to_string().contains(&port) && error.to_string().contains("check that PostgreSQL runs"), "{error}");
     cluster.start_again().unwrap();
     goes_on(&queue, "2").await;
-    assert!(queue.is_well());
+    assert!(queue.can_commit());
     // The readers' connections are new as well.
     assert_eq!(queue.reader().get(first).await.unwrap().unwrap().summary.id, first);
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 2);
@@ -65,7 +65,7 @@ async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
 async fn a_server_that_hangs_is_found_out_by_the_clock() {
     let cluster = PostgresCluster::start(&[]).unwrap();
     let queue = Queue::open(config(&cluster.database().unwrap())).await.unwrap();
-    queue.accept(trigger("1")).await.unwrap();
+    queue.enqueue_event(trigger("1")).await.unwrap();
     cluster.signal("STOP").unwrap();
     let error = refusal(&queue).await;
     let reading = Instant::now();
@@ -88,7 +88,7 @@ async fn connections_that_the_server_ends_cost_no_alert() {
                  WHERE datname = current_database() AND pid <> pg_backend_pid()",
             )
             .await;
-        queue.accept(trigger(&number.to_string())).await.unwrap();
+        queue.enqueue_event(trigger(&number.to_string())).await.unwrap();
     }
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 20);
 }
@@ -148,7 +148,7 @@ async fn a_commit_waits_for_the_disk_whatever_the_database_says() {
         .await;
     queue.close().await.unwrap();
     let queue = Queue::open(&database).await.unwrap();
-    queue.accept(trigger("1")).await.unwrap();
+    queue.enqueue_event(trigger("1")).await.unwrap();
     assert_eq!(database.number("SELECT COUNT(*) FROM heard WHERE setting = 'on'").await, 1);
     assert_eq!(
         queue.reader().durability().await.unwrap().survives,
@@ -162,19 +162,19 @@ async fn a_standby_that_is_away_refuses_alerts_and_is_never_waited_for_without_e
     let cluster = PostgresCluster::start(&[]).unwrap();
     let url = cluster.database().unwrap();
     let queue = Queue::open(config(&url)).await.unwrap();
-    queue.accept(trigger("1")).await.unwrap();
+    queue.enqueue_event(trigger("1")).await.unwrap();
     cluster.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'gone'").unwrap();
     cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
     let begun = Instant::now();
     // The setting takes a moment to arrive.
     let error = loop {
-        match queue.accept(trigger("2")).await {
+        match queue.enqueue_event(trigger("2")).await {
             Ok(_) => assert!(begun.elapsed() < SOON, "the standby is not waited for"),
             Err(error) => break error,
         }
     };
     assert!(matches!(error, QueueError::TimedOut { .. }), "{error:?}");
-    assert!(!queue.is_well());
+    assert!(!queue.can_commit());
     cluster.psql("postgres", "ALTER SYSTEM RESET synchronous_standby_names").unwrap();
     cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
     goes_on(&queue, "3").await;
@@ -242,12 +242,12 @@ async fn enqueues_through_a_cut(cut: Cut) {
     let through = url.replace(&format!(":{}/", cluster.port()), &format!(":{port}/"));
     let patient = DatabaseConfig { timeout: SOON, ..config(&through) };
     let queue = Queue::open(patient).await.unwrap();
-    queue.accept(trigger("1")).await.unwrap();
+    queue.enqueue_event(trigger("1")).await.unwrap();
     armed.store(1, Ordering::SeqCst);
-    let accepted = queue.accept(trigger("1")).await.unwrap();
+    let accepted = queue.enqueue_event(trigger("1")).await.unwrap();
     assert_eq!(armed.load(Ordering::SeqCst), 2, "nothing was cut");
     assert_eq!(accepted.count, 2, "it is folded once, whether the first try was committed or not");
-    assert_eq!(queue.accept(trigger("1")).await.unwrap().count, 3);
+    assert_eq!(queue.enqueue_event(trigger("1")).await.unwrap().count, 3);
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
 }
 

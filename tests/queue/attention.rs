@@ -43,7 +43,7 @@ async fn trigger(queue: &Queue, service_key: &str, name: &str, seconds: i64) -> 
         received_at: at(seconds),
         counts_at: None,
     };
-    queue.accept(event).await.unwrap().id
+    queue.enqueue_event(event).await.unwrap().id
 }
 
 async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {

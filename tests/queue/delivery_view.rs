@@ -58,8 +58,8 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     let worker = actix_web::rt::spawn(worker.run(async { stopped.await.unwrap() }));
 
     let began = Utc::now();
-    queue.accept(event(0, "1")).await.unwrap();
-    queue.accept(event(1, "1")).await.unwrap();
+    queue.enqueue_event(event(0, "1")).await.unwrap();
+    queue.enqueue_event(event(1, "1")).await.unwrap();
     let lanes = looks(&mut view, "that one key fails and the other waits for an answer", |lanes| {
         lanes.len() == 2 && lanes[0].backs_off_until.is_some() && lanes[1].in_flight == 1
     })

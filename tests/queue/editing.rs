@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::admin::retry::{Retried, remap};
+use sentry_pagerduty_bridge::queue::admin::retry::{Retried, reprocess};
 use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
-    Accepted, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, Queue, QueueError, RejectedId,
+    Disposition, Editor, Enqueue, Enqueued, EnqueuedEvent, Envelope, EventId, Queue, QueueError, RejectedId,
     RejectedWebhook, State,
 };
 
@@ -61,7 +61,7 @@ async fn open() -> (TestDatabase, Queue) {
 
 /// An event that PagerDuty refused.
 async fn dead_letter(queue: &Queue, incident: &str) -> EventId {
-    let id = queue.accept(trigger(incident)).await.unwrap().id;
+    let id = queue.enqueue_event(trigger(incident)).await.unwrap().id;
     queue.begin(id, at(1)).await.unwrap();
     let blamed = Duration::from_secs(90);
     let retry = Disposition::Retry { reason: "500".to_owned(), next_attempt_at: at(9), blamed };
@@ -71,7 +71,7 @@ async fn dead_letter(queue: &Queue, incident: &str) -> EventId {
 }
 
 async fn delivered(queue: &Queue, number: usize, at: DateTime<Utc>) -> Vec<EventId> {
-    let accepted = join_all((0..number).map(|number| queue.accept(trigger(&format!("{at}/{number}"))))).await;
+    let accepted = join_all((0..number).map(|number| queue.enqueue_event(trigger(&format!("{at}/{number}"))))).await;
     let mut ids: Vec<_> = accepted.into_iter().map(|accepted| accepted.unwrap().id).collect();
     ids.sort_unstable();
     let settle = |id| queue.settle(id, Disposition::Delivered { note: None }, at);
@@ -83,7 +83,7 @@ async fn delivered(queue: &Queue, number: usize, at: DateTime<Utc>) -> Vec<Event
 async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
     let (database, queue) = open().await;
     let dead = dead_letter(&queue, "42").await;
-    let later = queue.accept(trigger("42")).await.unwrap().id;
+    let later = queue.enqueue_event(trigger("42")).await.unwrap().id;
     let generation = queue.reader().generation().await.unwrap();
 
     let mut editor = Editor::open(&database).await.unwrap();
@@ -123,7 +123,7 @@ async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whic
         let id = queue.reject(webhook).await.unwrap();
 
         let mut editor = Editor::open(&database).await.unwrap();
-        let retried = remap(&mut editor, &ingest, id).await.unwrap();
+        let retried = reprocess(&mut editor, &ingest, id).await.unwrap();
         assert_eq!(retried, Retried::Ignored(IgnoreReason::Repeated), "{api}");
         editor.close().await.unwrap();
         assert_eq!(queue.reader().waiting(&key(), None, 10).await.unwrap().len(), 1, "{api}");
@@ -134,7 +134,8 @@ async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whic
 async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_waits() {
     let (database, queue) = open().await;
     let dead = dead_letter(&queue, "42").await;
-    let (later, other) = (queue.accept(trigger("42")).await.unwrap().id, queue.accept(trigger("43")).await.unwrap().id);
+    let (later, other) =
+        (queue.enqueue_event(trigger("42")).await.unwrap().id, queue.enqueue_event(trigger("43")).await.unwrap().id);
     let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
 
@@ -145,7 +146,7 @@ async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_waits(
     );
     assert!(begun.is_ok());
     assert_eq!(queue.reader().get(later).await.unwrap().unwrap().summary.attempts, 0);
-    assert!(queue.begin_past(later, at(5), vec![dead], None).await.is_ok(), "that cannot be read");
+    assert!(queue.begin_skipping(later, at(5), vec![dead], None).await.is_ok(), "that cannot be read");
     queue.settle(dead, Disposition::Delivered { note: None }, at(6)).await.unwrap();
     assert!(queue.begin(later, at(7)).await.is_ok());
     editor.close().await.unwrap();
@@ -157,22 +158,22 @@ async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew()
     let mut editor = Editor::open(&database).await.unwrap();
     let resolve = |incident| Envelope { event_type: EventType::Resolve, ..trigger(incident) };
     let dies = async |incident| {
-        let first = queue.accept(trigger(incident)).await.unwrap().id;
+        let first = queue.enqueue_event(trigger(incident)).await.unwrap().id;
         queue.settle(first, Disposition::Delivered { note: None }, at(1)).await.unwrap();
-        let id = queue.accept(resolve(incident)).await.unwrap().id;
+        let id = queue.enqueue_event(resolve(incident)).await.unwrap().id;
         queue.settle(id, Disposition::Dead { reason: "400".to_owned() }, at(100)).await.unwrap();
         id
     };
     let (waits, taken, alone, dead, closed) =
         (dies("1").await, dies("2").await, dies("3").await, dies("4").await, dies("5").await);
-    queue.accept(trigger("1")).await.unwrap();
+    queue.enqueue_event(trigger("1")).await.unwrap();
     // No clock is asked: this one was set back.
-    let later = queue.accept(trigger("2")).await.unwrap().id;
+    let later = queue.enqueue_event(trigger("2")).await.unwrap().id;
     queue.settle(later, Disposition::Delivered { note: None }, at(50)).await.unwrap();
-    let later = queue.accept(trigger("4")).await.unwrap().id;
+    let later = queue.enqueue_event(trigger("4")).await.unwrap().id;
     queue.settle(later, Disposition::Dead { reason: "400".to_owned() }, at(101)).await.unwrap();
     for event in [trigger("5"), resolve("5")] {
-        let id = queue.accept(event).await.unwrap().id;
+        let id = queue.enqueue_event(event).await.unwrap().id;
         queue.settle(id, Disposition::Delivered { note: None }, at(102)).await.unwrap();
     }
     let revived = editor.revive(&[waits, taken, alone, dead, closed]).await.unwrap();
@@ -186,7 +187,7 @@ async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew()
 #[tokio::test]
 async fn the_rate_limiter_knows_the_attempts_of_a_revived_dead_letter_after_a_restart() {
     let (database, queue) = open().await;
-    let dead = queue.accept(trigger("42")).await.unwrap().id;
+    let dead = queue.enqueue_event(trigger("42")).await.unwrap().id;
     for second in 1..=3 {
         queue.begin(dead, at(second)).await.unwrap();
     }
@@ -207,11 +208,11 @@ async fn the_rate_limiter_knows_the_attempts_of_discarded_events_after_a_restart
     let (database, queue) = open().await;
     let mut ids = Vec::new();
     for (incident, second) in [("1", 1), ("2", 2000), ("3", 2001)] {
-        let id = queue.accept(trigger(incident)).await.unwrap().id;
+        let id = queue.enqueue_event(trigger(incident)).await.unwrap().id;
         queue.begin(id, at(second)).await.unwrap();
         ids.push(id);
     }
-    let never_attempted = queue.accept(trigger("4")).await.unwrap().id;
+    let never_attempted = queue.enqueue_event(trigger("4")).await.unwrap().id;
     let mut editor = Editor::open(&database).await.unwrap();
     editor.discard(State::Waiting, &[ids[0]]).await.unwrap();
     assert_eq!(editor.reader().attempts_since(at(0), at(3000), 120).await.unwrap().first(), Some(&(key(), at(1), 1)));
@@ -230,7 +231,7 @@ async fn the_rate_limiter_knows_the_attempts_of_discarded_events_after_a_restart
 async fn only_what_is_still_there_is_discarded() {
     let (database, queue) = open().await;
     let dead = dead_letter(&queue, "1").await;
-    let waiting = queue.accept(trigger("2")).await.unwrap().id;
+    let waiting = queue.enqueue_event(trigger("2")).await.unwrap().id;
     let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.discard(State::Dead, &[dead, waiting]).await.unwrap(), [dead]);
     assert_eq!(queue.reader().get(dead).await.unwrap(), None);
@@ -239,18 +240,18 @@ async fn only_what_is_still_there_is_discarded() {
     // A bridge that was about to send it finds it gone.
     let begun = queue.begin(waiting, at(5)).await;
     assert!(matches!(begun, Err(QueueError::NotWaiting(id)) if id == waiting), "{begun:?}");
-    assert!(queue.accept(trigger("2")).await.unwrap().id > waiting);
+    assert!(queue.enqueue_event(trigger("2")).await.unwrap().id > waiting);
 }
 
 #[tokio::test]
 async fn many_changes_at_once_leave_room_for_the_bridge() {
     let (database, queue) = open().await;
-    let accepted = join_all((0..1200).map(|number| queue.accept(trigger(&number.to_string())))).await;
+    let accepted = join_all((0..1200).map(|number| queue.enqueue_event(trigger(&number.to_string())))).await;
     let ids: Vec<_> = accepted.into_iter().map(|accepted| accepted.unwrap().id).collect();
     let mut editor = Editor::open(&database).await.unwrap();
     let (gone, taken) = tokio::join!(
         editor.discard(State::Waiting, &ids),
-        join_all((2000..2300).map(|number| queue.accept(trigger(&number.to_string())))),
+        join_all((2000..2300).map(|number| queue.enqueue_event(trigger(&number.to_string())))),
     );
     assert_eq!(gone.unwrap().len(), 1200);
     assert!(taken.iter().all(Result::is_ok));
@@ -263,7 +264,7 @@ async fn events_are_listed_by_state_in_the_order_people_want() {
     let dead = [dead_letter(&queue, "1").await, dead_letter(&queue, "2").await];
     let early = delivered(&queue, 1, at(10)).await;
     let late = delivered(&queue, 2, at(20)).await;
-    let waiting: Vec<_> = join_all((0..1300).map(|number| queue.accept(trigger(&number.to_string()))))
+    let waiting: Vec<_> = join_all((0..1300).map(|number| queue.enqueue_event(trigger(&number.to_string()))))
         .await
         .into_iter()
         .flatten()
@@ -317,13 +318,13 @@ async fn rejected_webhooks_are_kept_whole_and_the_oldest_of_too_many_go() {
 #[tokio::test]
 async fn a_readmitted_webhook_becomes_an_event_once() {
     let (database, queue) = open().await;
-    let waiting = queue.accept(trigger("42")).await.unwrap().id;
+    let waiting = queue.enqueue_event(trigger("42")).await.unwrap().id;
     let webhook = queue.reject(rejected(3)).await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
     let reception = editor.readmit(webhook, Enqueue::event(trigger("42"))).await.unwrap();
     assert_eq!(
         reception,
-        Some(Enqueued::Queued(vec![Accepted { id: waiting, count: 2, event_type: EventType::Trigger }]))
+        Some(Enqueued::Queued(vec![EnqueuedEvent { id: waiting, count: 2, event_type: EventType::Trigger }]))
     );
     assert_eq!(queue.reader().rejected(webhook).await.unwrap(), None);
     assert_eq!(editor.readmit(webhook, Enqueue::event(trigger("43"))).await.unwrap(), None);
@@ -335,7 +336,7 @@ async fn a_readmitted_webhook_becomes_an_event_once() {
 async fn delivered_events_go_by_age_and_number_and_nothing_else_does() {
     let (database, queue) = open().await;
     let dead = dead_letter(&queue, "dead").await;
-    let waiting = queue.accept(trigger("waiting")).await.unwrap().id;
+    let waiting = queue.enqueue_event(trigger("waiting")).await.unwrap().id;
     let webhook = queue.reject(rejected(3)).await.unwrap();
     let old = delivered(&queue, 450, at(0)).await;
     let young = delivered(&queue, 450, at(100)).await;
@@ -371,7 +372,7 @@ async fn a_long_pruning_lets_webhooks_in_between_its_commits() {
         while queue.commits() == before {
             tokio::task::yield_now().await;
         }
-        queue.accept(trigger("late")).await.unwrap();
+        queue.enqueue_event(trigger("late")).await.unwrap();
         queue.commits()
     };
     let both = tokio::time::timeout(Duration::from_secs(30), async {

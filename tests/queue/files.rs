@@ -18,8 +18,8 @@ use crate::queue::{at, event, key, open};
 #[tokio::test]
 async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
     let (database, queue) = open().await;
-    let delivered = queue.accept(event(&key(1), "1", b"one")).await.unwrap().id;
-    let begun = queue.accept(event(&key(1), "2", b"two")).await.unwrap().id;
+    let delivered = queue.enqueue_event(event(&key(1), "1", b"one")).await.unwrap().id;
+    let begun = queue.enqueue_event(event(&key(1), "2", b"two")).await.unwrap().id;
     queue.begin(delivered, at(1)).await.unwrap();
     queue.settle(delivered, Disposition::Delivered { note: None }, at(2)).await.unwrap();
     queue.begin(begun, at(3)).await.unwrap();
@@ -33,14 +33,14 @@ async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
     assert_eq!(waiting.len(), 1);
     assert_eq!((waiting[0].id, waiting[0].attempts, waiting[0].last_attempt_at), (begun, 1, Some(at(3))));
     assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().summary.state, State::Delivered);
-    assert!(revived.accept(event(&key(1), "3", b"three")).await.unwrap().id > begun);
+    assert!(revived.enqueue_event(event(&key(1), "3", b"three")).await.unwrap().id > begun);
 }
 
 #[tokio::test]
 async fn closing_leaves_one_file() {
     let (database, queue) = open().await;
     queue.reader().overview().await.unwrap();
-    queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap();
     queue.close().await.unwrap();
     assert!(!database.folder().join("bridge.db-wal").exists());
 }
@@ -48,7 +48,7 @@ async fn closing_leaves_one_file() {
 #[tokio::test]
 async fn without_a_bridge_the_editor_leaves_one_file() {
     let (database, queue) = open().await;
-    let dead = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
+    let dead = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.settle(dead, Disposition::Dead { reason: "400".to_owned() }, at(1)).await.unwrap();
     queue.close().await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
@@ -64,14 +64,14 @@ async fn without_a_bridge_the_editor_leaves_one_file() {
 #[tokio::test]
 async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let (database, queue) = open().await;
-    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
+    let id = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id;
     database.meddle("CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END").await;
     let sent = queue.begin(id, at(1)).await.unwrap();
     let error = queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.expect_err("it was committed");
     assert!(error.to_string().contains("no space"), "{error}");
     database.meddle("DROP TRIGGER full").await;
 
-    let next = queue.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    let next = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap();
     assert_eq!((next.count, next.id > id), (1, true));
     let kept = queue.reader().get(id).await.unwrap().unwrap();
     assert_eq!((kept.summary.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
@@ -83,7 +83,7 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
 async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go() {
     let (database, queue) = open().await;
     for number in 0..9 {
-        let id = queue.accept(event(&key(number % 3), &number.to_string(), b"{}")).await.unwrap().id;
+        let id = queue.enqueue_event(event(&key(number % 3), &number.to_string(), b"{}")).await.unwrap().id;
         if number > 4 {
             queue.settle(id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
         }
@@ -112,7 +112,7 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
 /// Accepts an event as soon as the queue works again.
 async fn accept_in_time(queue: &Queue, incident: &str) {
     for _ in 0..300 {
-        match queue.accept(event(&key(1), incident, b"new")).await {
+        match queue.enqueue_event(event(&key(1), incident, b"new")).await {
             Ok(_) => return,
             // The pause before the next attempt to open the files again.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -129,7 +129,7 @@ async fn incidents_that_wait(queue: &Queue) -> Vec<String> {
 /// A queue with a waiting event, whose file is replaced by another one after `damage` was done to that.
 async fn replaced(damage: &str) -> (TestDatabase, Queue) {
     let (database, queue) = open().await;
-    queue.accept(event(&key(1), "42", b"old")).await.unwrap();
+    queue.enqueue_event(event(&key(1), "42", b"old")).await.unwrap();
     let other = TestDatabase::new();
     Queue::open(&other).await.unwrap().close().await.unwrap();
     other.meddle(damage).await;
@@ -144,7 +144,7 @@ const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success
 #[tokio::test]
 async fn what_is_kept_of_a_replaced_database_is_taken_over_once_the_other_one_can_be_used() {
     let (database, queue) = replaced(NEWER).await;
-    let error = queue.accept(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
+    let error = queue.enqueue_event(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
     assert!(matches!(error, QueueError::Newer { .. }), "{error:?}");
     database.meddle("DELETE FROM _sqlx_migrations WHERE version = 999999").await;
     accept_in_time(&queue, "44").await;
@@ -154,7 +154,7 @@ async fn what_is_kept_of_a_replaced_database_is_taken_over_once_the_other_one_ca
 #[tokio::test]
 async fn what_is_kept_of_a_replaced_database_is_taken_over_also_where_the_other_one_is_deleted() {
     let (database, queue) = replaced(NEWER).await;
-    let error = queue.accept(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
+    let error = queue.enqueue_event(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
     assert!(matches!(error, QueueError::Newer { .. }), "{error:?}");
     std::fs::remove_file(database.path()).unwrap();
     accept_in_time(&queue, "44").await;
@@ -165,7 +165,7 @@ async fn what_is_kept_of_a_replaced_database_is_taken_over_also_where_the_other_
 async fn a_take_over_that_fails_is_tried_again() {
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no space'); END";
     let (database, queue) = replaced(refuse).await;
-    let error = queue.accept(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
+    let error = queue.enqueue_event(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
     assert!(error.to_string().contains("no space"), "{error}");
     database.meddle("DROP TRIGGER refuse").await;
     accept_in_time(&queue, "44").await;
@@ -175,7 +175,7 @@ async fn a_take_over_that_fails_is_tried_again() {
 #[tokio::test]
 async fn an_older_backup_does_not_bring_back_what_an_incident_was() {
     let (database, queue) = open().await;
-    let id = queue.accept(event(&key(1), "42", b"one")).await.unwrap().id;
+    let id = queue.enqueue_event(event(&key(1), "42", b"one")).await.unwrap().id;
     queue.begin(id, at(1)).await.unwrap();
     queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.unwrap();
     let backup = TestDatabase::new();
@@ -193,8 +193,8 @@ async fn what_only_a_database_had_that_was_replaced_is_taken_over_whole() {
     let (database, queue) = open().await;
     let mut sent_by_v2 = event(&key(1), "42", b"two");
     sent_by_v2.api = ApiVersion::V2;
-    queue.accept(sent_by_v2).await.unwrap();
-    let opened = queue.accept(event(&key(1), "43", b"one")).await.unwrap().id;
+    queue.enqueue_event(sent_by_v2).await.unwrap();
+    let opened = queue.enqueue_event(event(&key(1), "43", b"one")).await.unwrap().id;
     queue.begin(opened, at(1)).await.unwrap();
     queue.settle(opened, Disposition::Delivered { note: None }, at(2)).await.unwrap();
     let held = Held {
@@ -239,7 +239,7 @@ async fn what_only_a_database_had_that_was_replaced_is_taken_over_whole() {
     let other = database.folder().join("other.db");
     Queue::open(&other).await.unwrap().close().await.unwrap();
     std::fs::rename(other, database.path()).unwrap();
-    queue.accept(event(&key(1), "44", b"new")).await.unwrap();
+    queue.enqueue_event(event(&key(1), "44", b"new")).await.unwrap();
 
     let reader = queue.reader();
     let waiting = reader.waiting(&key(1), None, 9).await.unwrap();

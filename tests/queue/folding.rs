@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Accepted, Disposition, Envelope, EventId, EventRecord, Queue};
+use sentry_pagerduty_bridge::queue::{Disposition, EnqueuedEvent, Envelope, EventId, EventRecord, Queue};
 use serde_json::Value;
 
 use crate::database::{TestDatabase, at_once};
@@ -56,13 +56,13 @@ fn details(record: &EventRecord) -> Value {
 async fn a_storm_of_one_incident_is_one_waiting_event() {
     let (_database, queue) = open().await;
     let mut arrivals = queue.arrivals();
-    let first = queue.accept(trigger("42", 0)).await.unwrap();
+    let first = queue.enqueue_event(trigger("42", 0)).await.unwrap();
     assert_eq!(first.count, 1);
     for seconds in 1..50 {
-        let folded = queue.accept(trigger("42", seconds)).await.unwrap();
+        let folded = queue.enqueue_event(trigger("42", seconds)).await.unwrap();
         assert_eq!(
             folded,
-            Accepted { id: first.id, count: u32::try_from(seconds).unwrap() + 1, event_type: EventType::Trigger }
+            EnqueuedEvent { id: first.id, count: u32::try_from(seconds).unwrap() + 1, event_type: EventType::Trigger }
         );
     }
 
@@ -83,9 +83,9 @@ async fn a_storm_of_one_incident_is_one_waiting_event() {
 #[tokio::test]
 async fn alerts_that_come_together_fold_together() {
     let (_database, queue) = open().await;
-    let alerts = (0..3000).map(|number| queue.accept(trigger(&(number % 3).to_string(), number)));
+    let alerts = (0..3000).map(|number| queue.enqueue_event(trigger(&(number % 3).to_string(), number)));
     let (accepted, commits) = at_once(&queue, join_all(alerts)).await;
-    let accepted: Vec<Accepted> = accepted.into_iter().map(Result::unwrap).collect();
+    let accepted: Vec<EnqueuedEvent> = accepted.into_iter().map(Result::unwrap).collect();
     assert!(commits <= 60, "3000 accepts took {commits} commits");
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 3);
     for incident in 0..3 {
@@ -101,8 +101,8 @@ async fn alerts_that_come_together_fold_together() {
 async fn many_incidents_fold_each_into_its_own_event() {
     let (_database, queue) = open().await;
     let storm = async |seconds| {
-        let alerts = (0..1000).map(|incident: u32| queue.accept(trigger(&incident.to_string(), seconds)));
-        join_all(alerts).await.into_iter().map(Result::unwrap).collect::<Vec<Accepted>>()
+        let alerts = (0..1000).map(|incident: u32| queue.enqueue_event(trigger(&incident.to_string(), seconds)));
+        join_all(alerts).await.into_iter().map(Result::unwrap).collect::<Vec<EnqueuedEvent>>()
     };
     let first = storm(0).await;
     let second = storm(1).await;
@@ -119,15 +119,15 @@ async fn many_incidents_fold_each_into_its_own_event() {
 #[tokio::test]
 async fn nothing_folds_across_a_resolve() {
     let (_database, queue) = open().await;
-    let opened = queue.accept(trigger("42", 0)).await.unwrap();
-    let resolved = queue.accept(resolve("42", 1)).await.unwrap();
-    let again = queue.accept(resolve("42", 2)).await.unwrap();
-    let reopened = queue.accept(trigger("42", 3)).await.unwrap();
+    let opened = queue.enqueue_event(trigger("42", 0)).await.unwrap();
+    let resolved = queue.enqueue_event(resolve("42", 1)).await.unwrap();
+    let again = queue.enqueue_event(resolve("42", 2)).await.unwrap();
+    let reopened = queue.enqueue_event(trigger("42", 3)).await.unwrap();
     assert!(opened.id < resolved.id && resolved.id < again.id && again.id < reopened.id);
     assert!([opened, resolved, again, reopened].iter().all(|accepted| !accepted.is_folded()));
     assert_eq!(
-        queue.accept(trigger("42", 4)).await.unwrap(),
-        Accepted { id: reopened.id, count: 2, event_type: EventType::Trigger }
+        queue.enqueue_event(trigger("42", 4)).await.unwrap(),
+        EnqueuedEvent { id: reopened.id, count: 2, event_type: EventType::Trigger }
     );
     assert_eq!(record(&queue, opened.id).await.summary.count, 1);
 }
@@ -135,31 +135,31 @@ async fn nothing_folds_across_a_resolve() {
 #[tokio::test]
 async fn what_was_attempted_keeps_its_bytes() {
     let (database, queue) = open().await;
-    let attempted = queue.accept(trigger("42", 0)).await.unwrap();
+    let attempted = queue.enqueue_event(trigger("42", 0)).await.unwrap();
     let body = queue.begin(attempted.id, at(1)).await.unwrap().body;
     let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
     queue.settle(attempted.id, retry, at(2)).await.unwrap();
-    let next = queue.accept(trigger("42", 3)).await.unwrap();
+    let next = queue.enqueue_event(trigger("42", 3)).await.unwrap();
     assert_eq!(next.count, 1);
     assert_eq!(queue.begin(attempted.id, at(10)).await.unwrap().body, body);
     queue.settle(attempted.id, Disposition::Delivered { note: None }, at(11)).await.unwrap();
     assert_eq!(
-        queue.accept(trigger("42", 12)).await.unwrap(),
-        Accepted { id: next.id, count: 2, event_type: EventType::Trigger }
+        queue.enqueue_event(trigger("42", 12)).await.unwrap(),
+        EnqueuedEvent { id: next.id, count: 2, event_type: EventType::Trigger }
     );
 
     // Its bytes are known outside also when somebody has reset its attempts since.
     queue.begin(next.id, at(13)).await.unwrap();
     database.meddle("UPDATE events SET attempts = 0").await;
-    assert_eq!(queue.accept(trigger("42", 14)).await.unwrap().count, 1);
+    assert_eq!(queue.enqueue_event(trigger("42", 14)).await.unwrap().count, 1);
 }
 
 #[tokio::test]
 async fn what_left_the_line_is_not_folded_into() {
     let (database, queue) = open().await;
     for leave in ["UPDATE events SET state = 'dead', finished_at = 1", "DELETE FROM events"] {
-        queue.accept(trigger("42", 0)).await.unwrap();
+        queue.enqueue_event(trigger("42", 0)).await.unwrap();
         database.meddle(leave).await;
-        assert_eq!(queue.accept(trigger("42", 1)).await.unwrap().count, 1, "{leave}");
+        assert_eq!(queue.enqueue_event(trigger("42", 1)).await.unwrap().count, 1, "{leave}");
     }
 }

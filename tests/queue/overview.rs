@@ -168,7 +168,7 @@ impl Bench {
         match deed {
             Deed::Accept(alerts) => {
                 let events = alerts.into_iter().map(|(number, incident)| {
-                    self.queue.accept(event(&key(number), &incident.to_string(), self.clock))
+                    self.queue.enqueue_event(event(&key(number), &incident.to_string(), self.clock))
                 });
                 for accepted in futures_util::future::join_all(events).await {
                     self.last = self.last.max(accepted.unwrap().id.get());
@@ -235,7 +235,7 @@ proptest! {
 async fn an_alert_that_is_folded_adds_nothing_to_what_waits() {
     let (database, queue) = open().await;
     for seconds in 0..3 {
-        queue.accept(event(&key(1), "42", seconds)).await.unwrap();
+        queue.enqueue_event(event(&key(1), "42", seconds)).await.unwrap();
     }
     let overview = queue.reader().overview().await.unwrap();
     assert_eq!((overview.waiting, overview.oldest_waiting), (1, Some(at(0))));
@@ -267,7 +267,9 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
     let (database, queue) = open().await;
     assert_eq!(pages(&queue, State::Waiting, 5).await, Vec::<i64>::new());
     for number in 1..=60_i64 {
-        let id = queue.accept(event(&key(usize::try_from(number * 7 % 5).unwrap()), &number.to_string(), number)).await;
+        let id = queue
+            .enqueue_event(event(&key(usize::try_from(number * 7 % 5).unwrap()), &number.to_string(), number))
+            .await;
         let id = id.unwrap().id;
         // PagerDuty takes them the other way round, several in the same millisecond.
         match number % 3 {

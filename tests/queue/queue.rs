@@ -48,7 +48,7 @@ async fn soon<T>(wait: impl Future<Output = T>) -> T {
 /// Accepts events of incidents of their own, all at once.
 async fn accept_all(queue: &Queue, keys: impl Iterator<Item = ServiceKey>) -> Vec<EventId> {
     let events = keys.enumerate().map(|(number, key)| event(&key, &number.to_string(), number.to_string().as_bytes()));
-    let accepted = join_all(events.map(|event| queue.accept(event))).await;
+    let accepted = join_all(events.map(|event| queue.enqueue_event(event))).await;
     accepted.into_iter().map(|accepted| accepted.unwrap().id).collect()
 }
 
@@ -62,7 +62,7 @@ async fn what_was_accepted_is_there_for_another_connection_at_once() {
     let mut new = event(&key(1), "42", b"{\"nul\":\"\\u0000\"}");
     new.description = "a NUL \0 and an emoji \u{1f525}".to_owned();
     new.event_type = EventType::Resolve;
-    let id = queue.accept(new.clone()).await.unwrap().id;
+    let id = queue.enqueue_event(new.clone()).await.unwrap().id;
     drop(queue);
 
     let record = Reader::open(&database).await.unwrap().get(id).await.unwrap().unwrap();
@@ -112,9 +112,9 @@ async fn beginning_and_settling_share_commits_too() {
 #[tokio::test]
 async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
     let (_database, queue) = open().await;
-    let unheard = queue.accept(event(&key(1), "0", b"{}")).await.unwrap().id;
+    let unheard = queue.enqueue_event(event(&key(1), "0", b"{}")).await.unwrap().id;
     let mut arrivals = queue.arrivals();
-    let id = queue.accept(event(&key(2), "42", b"{}")).await.unwrap().id;
+    let id = queue.enqueue_event(event(&key(2), "42", b"{}")).await.unwrap().id;
     assert!(id > unheard);
     let expected = WaitingEvent {
         id,
@@ -130,7 +130,7 @@ async fn every_arrival_is_announced_before_its_sender_has_the_answer() {
     assert!(arrivals.try_recv().is_none());
 
     drop(arrivals);
-    queue.accept(event(&key(1), "1", b"{}")).await.unwrap();
+    queue.enqueue_event(event(&key(1), "1", b"{}")).await.unwrap();
     let mut later = queue.arrivals();
     assert!(later.try_recv().is_none());
 }
@@ -141,12 +141,12 @@ async fn announcements_that_nobody_takes_are_bounded_and_their_keys_are_told() {
     let mut arrivals = queue.arrivals();
     accept_all(&queue, (0..5000).map(|_| key(1))).await;
     assert_eq!(arrivals.len(), 4096);
-    queue.accept(event(&key(2), "42", b"{}")).await.unwrap();
+    queue.enqueue_event(event(&key(2), "42", b"{}")).await.unwrap();
     while arrivals.try_recv().is_some() {}
-    queue.accept(event(&key(1), "6001", b"{}")).await.unwrap();
+    queue.enqueue_event(event(&key(1), "6001", b"{}")).await.unwrap();
     assert!(arrivals.try_recv().is_none(), "it would seem that nothing came before it");
     assert_eq!(arrivals.take_missed(), BTreeSet::from([key(1), key(2)]));
-    let id = queue.accept(event(&key(1), "6002", b"{}")).await.unwrap().id;
+    let id = queue.enqueue_event(event(&key(1), "6002", b"{}")).await.unwrap().id;
     assert_eq!(arrivals.try_recv().map(|arrival| arrival.id), Some(id));
 }
 
@@ -154,7 +154,7 @@ async fn announcements_that_nobody_takes_are_bounded_and_their_keys_are_told() {
 async fn an_attempt_is_counted_and_gets_the_very_bytes() {
     let (_database, queue) = open().await;
     let body: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
-    let id = queue.accept(event(&key(1), "42", &body)).await.unwrap().id;
+    let id = queue.enqueue_event(event(&key(1), "42", &body)).await.unwrap().id;
     let begun = queue.begin(id, at(5)).await.unwrap();
     assert_eq!(begun.body, body);
     assert_eq!(queue.begin(id, at(9)).await.unwrap(), begun);
@@ -167,7 +167,7 @@ async fn an_attempt_is_counted_and_gets_the_very_bytes() {
 #[tokio::test]
 async fn a_retry_stays_in_line_and_remembers_why() {
     let (_database, queue) = open().await;
-    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
+    let id = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.begin(id, at(5)).await.unwrap();
     let blamed = Duration::from_millis(61_500);
     let retry = Disposition::Retry { reason: "500".to_owned(), next_attempt_at: at(30), blamed };
@@ -193,10 +193,10 @@ async fn a_retry_stays_in_line_and_remembers_why() {
 #[tokio::test]
 async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     let (_database, queue) = open().await;
-    let delivered = queue.accept(event(&key(1), "1", b"{}")).await.unwrap().id;
-    let dead = queue.accept(event(&key(1), "2", b"{}")).await.unwrap().id;
-    let waiting = queue.accept(Envelope { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
-    queue.accept(Envelope { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
+    let delivered = queue.enqueue_event(event(&key(1), "1", b"{}")).await.unwrap().id;
+    let dead = queue.enqueue_event(event(&key(1), "2", b"{}")).await.unwrap().id;
+    let waiting = queue.enqueue_event(Envelope { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
+    queue.enqueue_event(Envelope { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
     let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(2), blamed: Duration::ZERO };
     queue.settle(delivered, retry.clone(), at(1)).await.unwrap();
     queue.settle(delivered, Disposition::Delivered { note: Some("a note".to_owned()) }, at(3)).await.unwrap();
@@ -268,7 +268,7 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
         }
         queue.settle(id, Disposition::Delivered { note: None }, at(begun)).await.unwrap();
     }
-    queue.accept(event(&key(9), "42", b"{}")).await.unwrap();
+    queue.enqueue_event(event(&key(9), "42", b"{}")).await.unwrap();
     let attempts = queue.reader().attempts_since(at(40), at(100), 120).await.unwrap();
     assert_eq!(attempts, [(key(1), at(40), 1), (key(3), at(70), 1), (key(0), at(100), 2)]);
 }
@@ -318,11 +318,11 @@ async fn an_attempt_that_cannot_be_read_hides_no_other() {
 #[tokio::test]
 async fn a_number_is_never_used_again() {
     let (database, queue) = open().await;
-    let id = queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id;
+    let id = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.close().await.unwrap();
     database.meddle("DELETE FROM events; DELETE FROM bodies;").await;
     let queue = Queue::open(&database).await.unwrap();
-    assert!(queue.accept(event(&key(1), "42", b"{}")).await.unwrap().id > id);
+    assert!(queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id > id);
 }
 
 #[tokio::test]
@@ -331,7 +331,7 @@ async fn without_handles_the_writer_lets_go_of_the_file() {
     let mut arrivals = queue.arrivals();
     let clone = queue.clone();
     drop(queue);
-    clone.accept(event(&key(1), "42", b"{}")).await.unwrap();
+    clone.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap();
     drop(clone);
     assert!(soon(arrivals.recv()).await.is_some());
     assert!(soon(arrivals.recv()).await.is_none());
@@ -343,9 +343,9 @@ async fn without_handles_the_writer_lets_go_of_the_file() {
 async fn closing_commits_what_was_sent() {
     let (database, queue) = open().await;
     queue.reader().overview().await.unwrap();
-    let (accepted, closed) = soon(join(queue.accept(event(&key(1), "42", b"{}")), queue.close())).await;
+    let (accepted, closed) = soon(join(queue.enqueue_event(event(&key(1), "42", b"{}")), queue.close())).await;
     closed.unwrap();
-    let late = queue.accept(event(&key(1), "43", b"{}")).await;
+    let late = queue.enqueue_event(event(&key(1), "43", b"{}")).await;
     assert!(matches!(late, Err(QueueError::Closed)), "{late:?}");
     assert!(matches!(queue.reader().overview().await, Err(QueueError::Closed)));
     assert!(matches!(queue.close().await, Err(QueueError::Closed)));

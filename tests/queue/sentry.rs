@@ -43,7 +43,7 @@ async fn open() -> (TestDatabase, Queue) {
 
 /// Takes an event and settles it so at `seconds`.
 async fn settle(queue: &Queue, event: Envelope, disposition: Disposition, seconds: i64) {
-    let id = queue.accept(event).await.unwrap().id;
+    let id = queue.enqueue_event(event).await.unwrap().id;
     queue.begin(id, at(seconds)).await.unwrap();
     queue.settle(id, disposition, at(seconds)).await.unwrap();
 }
@@ -55,8 +55,8 @@ fn delivered() -> Disposition {
 #[tokio::test]
 async fn the_newest_alert_of_an_incident_is_known_whatever_became_of_it() {
     let (_database, queue) = open().await;
-    queue.accept(event(EventType::Trigger, "waits", 10)).await.unwrap();
-    queue.accept(event(EventType::Trigger, "waits", 20)).await.unwrap();
+    queue.enqueue_event(event(EventType::Trigger, "waits", 10)).await.unwrap();
+    queue.enqueue_event(event(EventType::Trigger, "waits", 20)).await.unwrap();
     settle(&queue, event(EventType::Trigger, "dead", 30), Disposition::Dead { reason: "no".to_owned() }, 31).await;
     settle(&queue, event(EventType::Trigger, "open", 40), delivered(), 45).await;
     settle(&queue, event(EventType::Trigger, "closed", 50), delivered(), 51).await;
@@ -125,7 +125,7 @@ async fn what_sentry_told_is_kept_by_incident_and_forgotten_after_half_a_year() 
 #[tokio::test]
 async fn what_is_found_beside_a_bridge_is_enqueued_like_any_event() {
     let (database, queue) = open().await;
-    let first = queue.accept(event(EventType::Trigger, "1", 10)).await.unwrap();
+    let first = queue.enqueue_event(event(EventType::Trigger, "1", 10)).await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
     for (name, expected) in [("1", (first.id, 2)), ("2", (sentry_pagerduty_bridge::queue::EventId::new(2), 1))] {
         let admitted = editor.admit(Enqueue::event(event(EventType::Trigger, name, 20))).await.unwrap();
@@ -227,7 +227,7 @@ async fn an_incident_is_known_once_its_trigger_waits_and_open_again_once_a_perso
     let (_database, queue) = open().await;
     let knows = async |name: &str| queue.reader().knows_incident(&incident(name)).await.unwrap();
     assert!(!knows("42").await);
-    queue.accept(event(EventType::Trigger, "waits", 10)).await.unwrap();
+    queue.enqueue_event(event(EventType::Trigger, "waits", 10)).await.unwrap();
     assert!(knows("waits").await);
     settle(&queue, event(EventType::Trigger, "42", 20), delivered(), 21).await;
     settle(&queue, event(EventType::Resolve, "42", 30), delivered(), 31).await;
@@ -321,7 +321,8 @@ async fn canaries_of_a_clock_that_was_ahead_hide_none_that_is_sent_since() {
 #[tokio::test]
 async fn catch_up_has_dealt_with_the_alert_of_a_discarded_trigger() {
     let (database, queue) = open().await;
-    let wait = async |event_type, name, seconds| queue.accept(event(event_type, name, seconds)).await.unwrap().id;
+    let wait =
+        async |event_type, name, seconds| queue.enqueue_event(event(event_type, name, seconds)).await.unwrap().id;
     let earlier = SentryNotes {
         at: at(90),
         run: None,

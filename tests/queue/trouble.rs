@@ -57,10 +57,10 @@ async fn a_second_bridge_is_refused_and_a_reader_is_not() {
     assert!(matches!(error, QueueError::InUse { .. }), "{error:?}");
     assert!(sentence.contains("another bridge is running"), "{sentence}");
 
-    let id = queue.accept(event("{}")).await.unwrap().id;
+    let id = queue.enqueue_event(event("{}")).await.unwrap().id;
     let reader = Reader::open(&path).await.unwrap();
     assert!(reader.get(id).await.unwrap().is_some());
-    let later = queue.accept(event("[]")).await.unwrap().id;
+    let later = queue.enqueue_event(event("[]")).await.unwrap().id;
     assert!(reader.get(later).await.unwrap().is_some());
 
     queue.close().await.unwrap();
@@ -85,7 +85,7 @@ async fn nobody_but_its_owner_can_read_a_new_database() {
     use std::os::unix::fs::PermissionsExt;
     let (directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
-    queue.accept(event("{}")).await.unwrap();
+    queue.enqueue_event(event("{}")).await.unwrap();
     for file in ["bridge.db", "bridge.db-wal"] {
         let mode = std::fs::metadata(directory.path().join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{file}");
@@ -132,7 +132,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 async fn a_damaged_page_is_an_answer_and_no_panic() {
     let (_directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
-    let id = queue.accept(event("{}")).await.unwrap().id;
+    let id = queue.enqueue_event(event("{}")).await.unwrap().id;
     queue.close().await.unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[4096..].fill(0xa5);
@@ -177,7 +177,7 @@ async fn a_reader_creates_and_changes_nothing() {
 async fn a_row_that_the_bridge_did_not_write_is_named() {
     let (_directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
-    let id = queue.accept(event("{}")).await.unwrap().id;
+    let id = queue.enqueue_event(event("{}")).await.unwrap().id;
     meddle(&path, "UPDATE events SET service_key = 'short'").await;
     let error = queue.reader().get(id).await.expect_err("it was read");
     assert!(
@@ -203,7 +203,7 @@ async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_c
     let (_directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
     let large = |number: u8| Envelope { body: vec![b'x'; 3000], ..event(&format!("{number}")) };
-    let ids: Vec<_> = join_all((1..=5).map(|number| queue.accept(large(number)))).await;
+    let ids: Vec<_> = join_all((1..=5).map(|number| queue.enqueue_event(large(number)))).await;
     let ids: Vec<_> = ids.into_iter().map(|accepted| accepted.unwrap().id).collect();
     queue.close().await.unwrap();
     damage(&path, "bodies", 3).await;
@@ -213,8 +213,8 @@ async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_c
     // They are in one commit.
     let together = join3(
         join_all(ids.iter().map(|&id| queue.begin(id, at))),
-        join_all((10..60).map(|number| queue.accept(event(&number.to_string())))),
-        queue.accept(event("3")),
+        join_all((10..60).map(|number| queue.enqueue_event(event(&number.to_string())))),
+        queue.enqueue_event(event("3")),
     );
     let ((begun, accepted, folded), _) = at_once(&queue, together).await;
     let failed: Vec<_> = begun.iter().zip(&ids).filter(|(begun, _)| begun.is_err()).map(|(_, id)| id.get()).collect();
@@ -222,7 +222,7 @@ async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_c
     assert!(matches!(&begun[2], Err(error) if error.is_damage()), "{begun:?}");
     assert!(accepted.iter().all(Result::is_ok), "{accepted:?}");
     assert!(!folded.unwrap().is_folded(), "it is an event of its own");
-    assert!(queue.is_well());
+    assert!(queue.can_commit());
     for id in [1, 2, 4, 5] {
         assert_eq!(queue.reader().get(EventId::new(id)).await.unwrap().unwrap().summary.attempts, 1);
     }
@@ -233,7 +233,7 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     let (_directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
     let mut arrivals = queue.arrivals();
-    let kept = queue.accept(event("kept")).await.unwrap().id;
+    let kept = queue.enqueue_event(event("kept")).await.unwrap().id;
     arrivals.recv().await.unwrap();
     meddle(
         &path,
@@ -243,7 +243,7 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     .await;
     let together = join(
         queue.begin(kept, DateTime::from_timestamp(1_800_000_001, 0).unwrap()),
-        join_all(["good", "good", "good", "bad"].map(|body| queue.accept(event(body)))),
+        join_all(["good", "good", "good", "bad"].map(|body| queue.enqueue_event(event(body)))),
     );
     let ((begun, accepted), commits) = at_once(&queue, together).await;
     let before = queue.commits();
@@ -251,7 +251,7 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
         let error = answer.expect_err("part of a failed commit was answered with success");
         assert!(error.to_string().contains("a body too bad"), "{error}");
     }
-    assert!(!queue.is_well());
+    assert!(!queue.can_commit());
     assert_eq!(commits, 0);
     assert!(arrivals.try_recv().is_none());
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
@@ -260,10 +260,10 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().summary.attempts, 0);
 
     queue.probe().await.unwrap();
-    assert!(queue.is_well());
+    assert!(queue.can_commit());
     assert_eq!(queue.commits(), before + 1);
     assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().summary.attempts, 1);
-    let id = queue.accept(event("good")).await.unwrap().id;
+    let id = queue.enqueue_event(event("good")).await.unwrap().id;
     assert_eq!(queue.reader().get(id).await.unwrap().unwrap().body, b"good");
 }
 
@@ -274,7 +274,7 @@ async fn a_probe_is_a_real_commit() {
     meddle(&path, "CREATE TRIGGER refuse BEFORE UPDATE ON heartbeat BEGIN SELECT RAISE(ABORT, 'no heart'); END").await;
     let error = queue.probe().await.expect_err("nothing was written");
     assert!(error.to_string().contains("no heart"), "{error}");
-    assert!(!queue.is_well());
+    assert!(!queue.can_commit());
 }
 
 /// Has `incidents` events delivered.
@@ -283,7 +283,7 @@ async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: u
     for chunk in incidents.collect::<Vec<_>>().chunks(1000) {
         let accepted = join_all(chunk.iter().map(|incident| {
             let incident_key = IncidentKey::parse(&incident.to_string()).unwrap();
-            queue.accept(Envelope { incident_key, body: vec![b'x'; bytes], ..event("0") })
+            queue.enqueue_event(Envelope { incident_key, body: vec![b'x'; bytes], ..event("0") })
         }));
         ids.extend(accepted.await.into_iter().map(|accepted| accepted.unwrap().id));
     }
@@ -326,14 +326,14 @@ async fn alerts_are_accepted_while_history_that_is_damaged_cannot_be_pruned() {
     let queue = Queue::open(&path).await.unwrap();
     for round in 0..20 {
         let incidents = (0..20).map(|number| format!("{round}-{number}")).collect::<Vec<_>>();
-        let alerts = join_all(incidents.iter().map(|incident| queue.accept(event(incident))));
+        let alerts = join_all(incidents.iter().map(|incident| queue.enqueue_event(event(incident))));
         let (pruned, alerts) = tokio::join!(prune(&queue), alerts);
         let error = pruned.expect_err("what is damaged was pruned");
         assert!(matches!(error, QueueError::Damaged { .. }), "{error:?}");
         for alert in alerts {
             alert.expect("an alert was refused, because history could not be pruned");
         }
-        assert!(queue.is_well());
+        assert!(queue.can_commit());
     }
 }
 
@@ -344,7 +344,7 @@ async fn shrinks_below(size: u64, queue: &Queue, path: &Path) {
         queue.keep_pruned(Retention { age: Duration::ZERO, rows: 0 }, Duration::from_millis(50), || now, || true);
     let is_small = async {
         for alert in 0.. {
-            queue.accept(event(&format!("alert {alert}"))).await.unwrap();
+            queue.enqueue_event(event(&format!("alert {alert}"))).await.unwrap();
             if size_of(path).await < size {
                 return;
             }

@@ -49,7 +49,7 @@ async fn what_came_while_the_worker_stalled_is_read_from_the_queue() {
     let client = EventsClient::new(&sandbox.url().parse().unwrap(), Duration::from_secs(10), None).unwrap();
     let worker = Worker::new(queue.clone(), client, DeliveryLimits::new(100_000, Duration::from_hours(1)));
     // It learns of nothing before it runs.
-    let accepted = join_all((1..=EVENTS).map(|number| queue.accept(event(number)))).await;
+    let accepted = join_all((1..=EVENTS).map(|number| queue.enqueue_event(event(number)))).await;
     assert!(accepted.iter().all(Result::is_ok));
 
     let (stop, stopped) = oneshot::channel();

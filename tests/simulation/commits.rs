@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use sentry_pagerduty_bridge::delivery::Moment;
 use sentry_pagerduty_bridge::queue::Answers;
-use sentry_pagerduty_bridge::queue::{Accepted, Begin, Begun, Disposition, EventId, QueueError, Settle};
+use sentry_pagerduty_bridge::queue::{
+    AttemptPayload, BeginRequest, Disposition, EnqueuedEvent, EventId, QueueError, SettleRequest,
+};
 
 use rand::RngExt;
 
@@ -88,8 +90,8 @@ impl World {
                         unreadable.push(*id);
                         continue;
                     }
-                    let past = self.bridge().unreadable.iter().copied().collect();
-                    round.begins.push(Begin { id: *id, at: self.plan.wall_clock(*asked), past, fence: None });
+                    let skipped = self.bridge().unreadable.iter().copied().collect();
+                    round.begins.push(BeginRequest { id: *id, at: self.plan.wall_clock(*asked), skipped, fence: None });
                 }
                 Operation::Settle { id, disposition } => {
                     if let Disposition::RetryNow { .. } = disposition {
@@ -97,7 +99,7 @@ impl World {
                     }
                     // When it is tried again is for people to see.
                     let disposition = disposition.clone().by_clock(|_| at);
-                    round.settles.push(Settle { id: *id, disposition, at, fence: None });
+                    round.settles.push(SettleRequest { id: *id, disposition, at, fence: None });
                 }
             }
         }
@@ -107,7 +109,7 @@ impl World {
     fn answer(
         &mut self,
         operations: Vec<Operation>,
-        accepted: &HashMap<usize, Accepted>,
+        accepted: &HashMap<usize, EnqueuedEvent>,
         answers: Answers,
         unreadable: &[EventId],
     ) {
@@ -178,7 +180,7 @@ impl World {
         self.decide();
     }
 
-    fn begun(&mut self, id: EventId, asked: Duration, begun: Result<Begun, QueueError>) {
+    fn begun(&mut self, id: EventId, asked: Duration, begun: Result<AttemptPayload, QueueError>) {
         let key = self.key_of(id);
         let error = match begun {
             Ok(begun) => return self.send(id, &begun.body),

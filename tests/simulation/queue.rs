@@ -7,7 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
-use sentry_pagerduty_bridge::queue::{Accepted, Answers, Begin, Enqueue, Enqueued, EventId, Settle, WaitingEvent};
+use sentry_pagerduty_bridge::queue::{
+    Answers, BeginRequest, Enqueue, Enqueued, EnqueuedEvent, EventId, SettleRequest, WaitingEvent,
+};
 
 use crate::fault::Content;
 use crate::plan::Alert;
@@ -54,8 +56,8 @@ pub(crate) struct Row {
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) alerts: Vec<Alert>,
-    pub(crate) begins: Vec<Begin>,
-    pub(crate) settles: Vec<Settle>,
+    pub(crate) begins: Vec<BeginRequest>,
+    pub(crate) settles: Vec<SettleRequest>,
 }
 
 /// The queue; the number of an event is the place of its row, counted from 1.
@@ -74,7 +76,7 @@ impl Queue {
 
     /// Commits a round. An alert whose incident queue holds what cannot be read is committed by itself and folded into
     /// nothing, as the writer does. The answers to alerts are by their numbers.
-    pub(crate) fn commit(&mut self, round: Round, now: Duration) -> (HashMap<usize, Accepted>, Answers) {
+    pub(crate) fn commit(&mut self, round: Round, now: Duration) -> (HashMap<usize, EnqueuedEvent>, Answers) {
         let Round { alerts, begins, settles } = round;
         let (damaged, intact): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|alert| self.is_damaged(alert, now));
         let settled: Vec<_> = settles.iter().map(|settle| settle.id).collect();
@@ -101,7 +103,7 @@ impl Queue {
     }
 
     /// Keeps what the world knows of an alert that was enqueued.
-    fn note(&mut self, alert: &Alert, enqueued: &Enqueued, now: Duration) -> (usize, Accepted) {
+    fn note(&mut self, alert: &Alert, enqueued: &Enqueued, now: Duration) -> (usize, EnqueuedEvent) {
         let Enqueued::Queued(accepted) = enqueued else { panic!("an alert was not queued: {enqueued:?}") };
         let [accepted] = accepted[..] else { panic!("an alert became several events: {accepted:?}") };
         let unreadable_until = self.unreadable.get(&alert.number).copied().unwrap_or_default();

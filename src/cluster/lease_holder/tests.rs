@@ -76,14 +76,14 @@ impl World {
     fn shares(&self, second: u64) -> Vec<usize> {
         let keys = |member: &LeaseHolder| {
             let now = Duration::from_secs(second);
-            let sends = |name: &LeaseName| *name != LeaseName::Periodic && member.right(name, now).is_some();
+            let sends = |name: &LeaseName| *name != LeaseName::Leader && member.right(name, now).is_some();
             member.active(now).filter(|(name, _)| sends(name)).count()
         };
         self.bridges.values().map(|(_, member)| keys(member)).collect()
     }
 
     fn leaders(&self, second: u64) -> usize {
-        let leads = |member: &LeaseHolder| member.right(&LeaseName::Periodic, Duration::from_secs(second)).is_some();
+        let leads = |member: &LeaseHolder| member.right(&LeaseName::Leader, Duration::from_secs(second)).is_some();
         self.bridges.values().filter(|(_, member)| leads(member)).count()
     }
 }
@@ -131,7 +131,7 @@ fn the_keys_of_a_dead_bridge_are_taken_when_their_leases_end_and_sent_for_an_att
     world.bridges.remove(&2);
     // The last renewal was at second 18 at the latest.
     world.run(20..47);
-    assert_eq!(world.member(1).held().filter(|(name, _)| **name != LeaseName::Periodic).count(), 4);
+    assert_eq!(world.member(1).held().filter(|(name, _)| **name != LeaseName::Leader).count(), 4);
     let taken = (47..70).find(|second| {
         world.run(*second..second + 1);
         world.shares(*second) == [4]
@@ -168,7 +168,7 @@ fn a_lease_that_is_given_up_before_the_wait_is_over_is_ended_and_not_released() 
     world.run(27..29);
     world.member(2).leave();
     let changes = world.turn(2, 30);
-    assert_eq!((changes.release.len(), changes.end), (0, vec![(lease(0), 2), (LeaseName::Periodic, 2)]));
+    assert_eq!((changes.release.len(), changes.end), (0, vec![(lease(0), 2), (LeaseName::Leader, 2)]));
 }
 
 #[test]
@@ -227,9 +227,9 @@ fn changes_whose_answer_was_lost_are_asked_for_again() {
     world.turn(1, 0);
     let (info, member) = world.bridges.get_mut(&1).unwrap();
     let changes = member.changes(Duration::from_secs(1), |_| false);
-    assert_eq!(changes.create, [lease(0), LeaseName::Periodic]);
+    assert_eq!(changes.create, [lease(0), LeaseName::Leader]);
     world.table.exchange(info, &changes, member.timing.lease, &world.keys, DateTime::<Utc>::UNIX_EPOCH);
-    assert_eq!(world.turn(1, 2).create, [lease(0), LeaseName::Periodic]);
+    assert_eq!(world.turn(1, 2).create, [lease(0), LeaseName::Leader]);
     assert_eq!(world.shares(2), [1], "nobody had it before");
 }
 
@@ -256,7 +256,7 @@ fn one_bridge_does_what_is_done_for_all() {
     world.member(2).leave();
     world.run(60..64);
     assert_eq!(world.leaders(63), 1);
-    assert!(world.member(3).right(&LeaseName::Periodic, Duration::from_secs(63)).is_some());
+    assert!(world.member(3).right(&LeaseName::Leader, Duration::from_secs(63)).is_some());
 }
 
 fn at(seconds: u64) -> Duration {

@@ -15,8 +15,8 @@ use crate::cli::{ItemState, QueueCommand, QueueDiscardArgs, QueueExportArgs, Que
 use crate::exit_code::ExitCode;
 use crate::ingest::Ingest;
 use crate::printable::line;
-use crate::queue::admin::retry::{remap, revive};
-use crate::queue::admin::{Deletion, Resolved, Retried, sorted};
+use crate::queue::admin::retry::{reprocess, revive};
+use crate::queue::admin::{Deletion, ResolvedTriggers, Retried, sorted};
 use crate::queue::{Editor, ItemId, State, transfer};
 
 /// The setting without which a rejected webhook has no service key to go to.
@@ -57,7 +57,7 @@ async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
 
     let mut out = out();
     let mut all_done = true;
-    let resolved = if args.force { Resolved::Sent } else { Resolved::Kept };
+    let resolved = if args.force { ResolvedTriggers::Sent } else { ResolvedTriggers::Kept };
     for (id, outcome) in revive(&mut editor, &events, resolved).await? {
         all_done &= outcome.is_well();
         print_retried(ItemId::Event(id), &outcome, &mut out)?;
@@ -65,7 +65,7 @@ async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
     let ingest = Ingest::from(&config);
     for id in webhooks {
         // Printed one by one, so that what was done before an error is known.
-        let outcome = remap(&mut editor, &ingest, id).await?;
+        let outcome = reprocess(&mut editor, &ingest, id).await?;
         all_done &= outcome.is_well();
         print_retried(ItemId::Rejected(id), &outcome, &mut out)?;
     }

@@ -179,11 +179,10 @@ impl Editor {
     ) -> Result<Option<Vec<Enqueued>>, QueueError> {
         let batch = Batch { edit, enqueues, is_late: true, ..Batch::default() };
         let known = self.edits.load(&decide::dependencies(&batch)).await?;
-        let decision = decide::decide(&batch, &known, &DedupWindow::default());
-        let committed = self.edits.apply(&decision.plan).await?;
-        let is_void =
-            edit.is_some() && decision.plan.forget_held.is_empty() && decision.plan.forget_rejected.is_empty();
-        Ok((!is_void).then(|| decision.answers(committed).enqueued))
+        let decided = decide::decide(&batch, &known, &DedupWindow::default());
+        let committed = self.edits.apply(&decided.plan).await?;
+        let is_void = edit.is_some() && decided.plan.forget_held.is_empty() && decided.plan.forget_rejected.is_empty();
+        Ok((!is_void).then(|| decided.answers(committed).enqueued))
     }
 
     /// Commits a change, and returns what `answer` derives from its plan.

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 pub use admission::Admitted;
 pub use discard::{Deletion, Discarded};
 pub use editor::Editor;
-pub use retry::{Resolved, Retried};
+pub use retry::{ResolvedTriggers, Retried};
 
 use super::{EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
 use crate::config::SigningSecret;
@@ -110,7 +110,11 @@ impl QueueAdmin {
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn retry(&self, ids: &[ItemId], resolved: Resolved) -> Result<Vec<(ItemId, Retried)>, QueueError> {
+    pub async fn retry(
+        &self,
+        ids: &[ItemId],
+        resolved: ResolvedTriggers,
+    ) -> Result<Vec<(ItemId, Retried)>, QueueError> {
         self.edit(async |editor| retry::retry(editor, &self.ingest, ids, resolved).await).await
     }
 
@@ -123,7 +127,7 @@ impl QueueAdmin {
     pub async fn retry_all(
         &self,
         kinds: &[BulkKind],
-        resolved: Resolved,
+        resolved: ResolvedTriggers,
     ) -> Result<Vec<(ItemId, Retried)>, QueueError> {
         self.edit(async |editor| {
             let ids = of(kinds, editor.reader()).await?;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Editor, sorted};
 use crate::ingest::{Decision, IgnoreReason, Ingest, Rejection, Webhook};
 use crate::pagerduty::{EventType, IncidentKey, SentryOrigin};
-use crate::queue::decide::dedup_window::WINDOW;
+use crate::queue::decide::dedup_window::DEDUP_WINDOW;
 use crate::queue::{Enqueue, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, State};
 
 /// The outcome of retrying a dead letter or a rejected webhook.
@@ -53,7 +53,7 @@ impl Retried {
 
 /// Whether to send dead triggers whose incident was resolved since.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Resolved {
+pub enum ResolvedTriggers {
     /// No: they would open it again.
     Kept,
     /// Yes, because it was explicitly requested.
@@ -69,7 +69,7 @@ pub async fn retry(
     editor: &mut Editor,
     ingest: &Ingest,
     ids: &[ItemId],
-    resolved: Resolved,
+    resolved: ResolvedTriggers,
 ) -> Result<Vec<(ItemId, Retried)>, QueueError> {
     let (events, webhooks) = sorted(ids);
     let mut outcomes: Vec<_> = revive(editor, &events, resolved)
@@ -78,7 +78,7 @@ pub async fn retry(
         .map(|(id, outcome)| (ItemId::Event(id), outcome))
         .collect();
     for id in webhooks {
-        outcomes.push((ItemId::Rejected(id), remap(editor, ingest, id).await?));
+        outcomes.push((ItemId::Rejected(id), reprocess(editor, ingest, id).await?));
     }
     Ok(outcomes)
 }
@@ -91,11 +91,11 @@ pub async fn retry(
 pub async fn revive(
     editor: &mut Editor,
     events: &[EventId],
-    resolved: Resolved,
+    resolved: ResolvedTriggers,
 ) -> Result<Vec<(EventId, Retried)>, QueueError> {
     let revived = match resolved {
-        Resolved::Kept => editor.revive(events).await?,
-        Resolved::Sent => editor.revive_resolved(events).await?,
+        ResolvedTriggers::Kept => editor.revive(events).await?,
+        ResolvedTriggers::Sent => editor.revive_resolved(events).await?,
     };
     let revived: HashSet<_> = revived.into_iter().collect();
     let others: Vec<_> = events.iter().copied().filter(|id| !revived.contains(id)).collect();
@@ -117,7 +117,7 @@ pub async fn revive(
 /// # Errors
 ///
 /// When it could not be committed.
-pub async fn remap(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Result<Retried, QueueError> {
+pub async fn reprocess(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Result<Retried, QueueError> {
     let Some(webhook) = editor.reader().rejected(id).await? else {
         return Ok(Retried::NotThere);
     };
@@ -173,7 +173,7 @@ pub(super) async fn decide(reader: &Reader, ingest: &Ingest, webhook: &Webhook<'
 async fn is_in_queue(reader: &Reader, trigger: &Envelope) -> Result<bool, QueueError> {
     let Envelope { service_key, incident_key, body, received_at, .. } = trigger;
     let Some(event_id) = event_id_of(body) else { return Ok(false) };
-    let bodies = reader.triggers_around(service_key, incident_key, *received_at, WINDOW).await?;
+    let bodies = reader.triggers_around(service_key, incident_key, *received_at, DEDUP_WINDOW).await?;
     Ok(bodies.iter().any(|body| event_id_of(body).is_some_and(|other| other == event_id)))
 }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Decider, Settle};
+use super::{Decider, SettleRequest};
 use crate::pagerduty::{ApiSet, ApiVersion, EventType};
 use crate::queue::event::with_counts_of;
 use crate::queue::leases::Fence;
-use crate::queue::store::{AttemptUpdate, Begin, Editable, IncidentUpdate, Plan, QueueKey, Settled, Settling};
-use crate::queue::{Begun, Disposition, EventId, QueueError, State};
+use crate::queue::store::{
+    AttemptUpdate, BeginRequest, Editable, EventStateUpdate, EventToSettle, IncidentQueueKey, IncidentUpdate, Plan,
+};
+use crate::queue::{AttemptPayload, Disposition, EventId, QueueError, State};
 
 /// What a batch has done to stored events so far.
 #[derive(Debug, Default)]
@@ -18,10 +20,10 @@ pub(super) struct EventChanges<'b> {
     attempts: BTreeMap<EventId, AttemptUpdate>,
     /// The bodies of events whose counts are inserted by this batch.
     bodies: BTreeMap<EventId, Vec<u8>>,
-    settled: BTreeMap<EventId, Settled<'b>>,
+    settled: BTreeMap<EventId, EventStateUpdate<'b>>,
     /// The settled events that no longer wait.
     ended: BTreeSet<EventId>,
-    incidents: BTreeMap<&'b QueueKey, IncidentUpdate<'b>>,
+    incidents: BTreeMap<&'b IncidentQueueKey, IncidentUpdate<'b>>,
 }
 
 impl<'b> EventChanges<'b> {
@@ -33,8 +35,8 @@ impl<'b> EventChanges<'b> {
     }
 
     fn add_attempt(&mut self, id: EventId, at: DateTime<Utc>) {
-        let attempted = self.attempts.entry(id).or_insert(AttemptUpdate { id, attempts: 0, last_at: at });
-        attempted.attempts += 1;
+        let attempted = self.attempts.entry(id).or_insert(AttemptUpdate { id, added_attempts: 0, last_at: at });
+        attempted.added_attempts += 1;
         attempted.last_at = at;
     }
 }
@@ -58,7 +60,7 @@ impl<'b> Decider<'b> {
 
     /// Begins an attempt, unless an earlier event of its incident waits: an event that was put back meanwhile goes
     /// first, whether or not the deliveries know of it. Every later attempt sends the bytes of the first one.
-    pub(super) fn begin(&mut self, begin: &Begin) -> Result<Begun, QueueError> {
+    pub(super) fn begin(&mut self, begin: &BeginRequest) -> Result<AttemptPayload, QueueError> {
         let id = begin.id;
         if self.is_fenced(id, begin.fence) {
             return Err(QueueError::Fenced(id));
@@ -76,7 +78,7 @@ impl<'b> Decider<'b> {
                 let body = std::mem::take(&mut envelope.body);
                 envelope.body = with_counts_of(body, envelope.counts_at.take(), row.count, row.first_seen);
             }
-            Begun { api: envelope.api, body: envelope.body.clone(), received_at: envelope.received_at }
+            AttemptPayload { api: envelope.api, body: envelope.body.clone(), received_at: envelope.received_at }
         } else if let Some(body) = self.changes.bodies.get(&id) {
             event.begun(body.clone())
         } else if is_first {
@@ -98,13 +100,13 @@ impl<'b> Decider<'b> {
     }
 
     /// Records what happens to an event after an attempt, if the event still waits.
-    pub(super) fn settle(&mut self, settle: &'b Settle) -> Result<(), QueueError> {
-        let Settle { id, disposition, at, fence } = settle;
+    pub(super) fn settle(&mut self, settle: &'b SettleRequest) -> Result<(), QueueError> {
+        let SettleRequest { id, disposition, at, fence } = settle;
         let is_fenced = self.is_fenced(*id, *fence);
         let event = self.known.settling.get(id).filter(|_| !is_fenced && !self.changes.ended.contains(id));
         let event = event.ok_or(QueueError::NotWaiting(*id))?;
         let was_retried = self.changes.settled.contains_key(id);
-        let ended = |state, reason| Settled {
+        let ended = |state, reason| EventStateUpdate {
             id: *id,
             state,
             reason,
@@ -112,7 +114,7 @@ impl<'b> Decider<'b> {
             next_attempt_at: None,
             blamed_ms: None,
         };
-        let waits = |reason, next_attempt_at, blamed| Settled {
+        let waits = |reason, next_attempt_at, blamed| EventStateUpdate {
             id: *id,
             state: State::Waiting,
             reason: Some(reason),
@@ -122,12 +124,12 @@ impl<'b> Decider<'b> {
         };
         let settled = match disposition {
             Disposition::Delivered { note } => {
-                self.is_accepted(event, *id, *at);
+                self.record_accepted(event, *id, *at);
                 ended(State::Delivered, note.as_deref())
             }
             Disposition::Dead { reason } => {
                 if event.was_in_doubt || was_retried {
-                    self.is_perhaps_accepted(event, *id, *at);
+                    self.record_possibly_accepted(event, *id, *at);
                 }
                 ended(State::Dead, Some(reason))
             }
@@ -139,12 +141,12 @@ impl<'b> Decider<'b> {
         }
         let blamed_before = self.changes.settled.get(id).and_then(|before| before.blamed_ms);
         let blamed_ms = settled.blamed_ms.or(blamed_before);
-        self.changes.settled.insert(*id, Settled { blamed_ms, ..settled });
+        self.changes.settled.insert(*id, EventStateUpdate { blamed_ms, ..settled });
         Ok(())
     }
 
     /// Records that PagerDuty has accepted an event, which opens its incident or closes one that was opened before.
-    fn is_accepted(&mut self, event: &'b Settling, id: EventId, at: DateTime<Utc>) {
+    fn record_accepted(&mut self, event: &'b EventToSettle, id: EventId, at: DateTime<Utc>) {
         let is_known = event.is_known || self.changes.incidents.contains_key(&event.queue);
         match event.event_type {
             EventType::Trigger => self.update(event, true, id, at),
@@ -156,13 +158,13 @@ impl<'b> Decider<'b> {
     /// Counts a trigger that becomes a dead letter as accepted, because PagerDuty may have accepted it: an attempt
     /// before the last one ended without a final answer. Its resolve is then still sent; if nothing is open, PagerDuty
     /// drops it.
-    fn is_perhaps_accepted(&mut self, event: &'b Settling, id: EventId, at: DateTime<Utc>) {
+    fn record_possibly_accepted(&mut self, event: &'b EventToSettle, id: EventId, at: DateTime<Utc>) {
         if event.event_type == EventType::Trigger {
             self.update(event, true, id, at);
         }
     }
 
-    fn update(&mut self, event: &'b Settling, is_open: bool, id: EventId, changed_at: DateTime<Utc>) {
+    fn update(&mut self, event: &'b EventToSettle, is_open: bool, id: EventId, changed_at: DateTime<Utc>) {
         let folded = self.replaced.get(&id).and_then(|row| self.plan.rows[*row].sentry_at);
         let sentry_at = event.sentry_at.max(folded).filter(|_| event.event_type == EventType::Trigger);
         let apis = self.apis_since(&event.queue, event.open_apis, event.api, is_open);
@@ -174,7 +176,7 @@ impl<'b> Decider<'b> {
 
     /// The APIs by which an incident was triggered since it was opened, with `api` if the event `opens` it. `stored`
     /// are the APIs before this batch, if the incident was open.
-    fn apis_since(&self, queue: &QueueKey, stored: ApiSet, api: ApiVersion, opens: bool) -> ApiSet {
+    fn apis_since(&self, queue: &IncidentQueueKey, stored: ApiSet, api: ApiVersion, opens: bool) -> ApiSet {
         let before = match self.changes.incidents.get(queue) {
             Some(update) if update.is_open => update.apis,
             Some(_) => ApiSet::default(),
@@ -184,7 +186,13 @@ impl<'b> Decider<'b> {
     }
 
     /// Counts a trigger that was last attempted at `last_at` as accepted, although it no longer exists to be settled.
-    pub(super) fn opened(&mut self, queue: &'b QueueKey, id: EventId, last_at: DateTime<Utc>, event: &Editable) {
+    pub(super) fn record_opened(
+        &mut self,
+        queue: &'b IncidentQueueKey,
+        id: EventId,
+        last_at: DateTime<Utc>,
+        event: &Editable,
+    ) {
         let apis = self.apis_since(queue, event.open_apis, event.api, true);
         let before = self.changes.incidents.get(queue);
         let changed_at = before.map_or(last_at, |update| update.changed_at.max(last_at));

@@ -12,10 +12,10 @@ use crate::envelope::{Dedup, DedupKey};
 use crate::queue::store::Known;
 
 /// The length of the window. Sentry repeats a delivery three times, five minutes apart.
-pub(in crate::queue) const WINDOW: TimeDelta = TimeDelta::minutes(20);
+pub(in crate::queue) const DEDUP_WINDOW: TimeDelta = TimeDelta::minutes(20);
 
 /// How many keys the window holds at most; about 20 MB.
-const MOST: usize = 200_000;
+const MAX_KEYS: usize = 200_000;
 
 /// The keys of the window, each with the time it was last received.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl DedupWindow {
             self.order.push_back((now, key.clone()));
         }
         while let Some((came, _)) = self.order.front()
-            && (!is_recent(*came, now) || self.order.len() > MOST)
+            && (!is_recent(*came, now) || self.order.len() > MAX_KEYS)
             && let Some((came, key)) = self.order.pop_front()
         {
             // A key that was received again has a later place in the order.
@@ -51,7 +51,7 @@ impl DedupWindow {
 /// Whether `came` is within the window around `now`. A time later than `now` was recorded before the clock was set
 /// back, so its true age is unknown.
 fn is_recent(came: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    (now - came).abs() < WINDOW
+    (now - came).abs() < DEDUP_WINDOW
 }
 
 /// For each webhook, whether it repeats one within the dedup window or one before it in the batch.
@@ -122,11 +122,11 @@ mod tests {
     #[test]
     fn the_oldest_go_first_when_there_are_too_many() {
         let mut window = DedupWindow::default();
-        for number in 0..=MOST {
+        for number in 0..=MAX_KEYS {
             window.remember(&keyed(&number.to_string()), at(0));
         }
         assert!(!window.knows(&keyed("0"), at(0)));
         assert!(window.knows(&keyed("1"), at(0)));
-        assert_eq!((window.times.len(), window.order.len()), (MOST, MOST));
+        assert_eq!((window.times.len(), window.order.len()), (MAX_KEYS, MAX_KEYS));
     }
 }

@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Batch, Edit, Settle};
+use super::{Batch, Edit, SettleRequest};
 use crate::envelope::{Enqueue, Envelope};
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::store::{Begin, Dependencies, QueueKey};
+use crate::queue::store::{BeginRequest, Dependencies, IncidentQueueKey};
 use crate::queue::{Disposition, EventId, Fence};
 
 /// The keys that identify an incident queue.
-pub(super) type QueueRef<'b> = (&'b IncidentKey, &'b ServiceKey);
+pub(super) type IncidentQueueRef<'b> = (&'b IncidentKey, &'b ServiceKey);
 
-pub(super) fn queue_of(envelope: &Envelope) -> QueueRef<'_> {
+pub(super) fn queue_of(envelope: &Envelope) -> IncidentQueueRef<'_> {
     (&envelope.incident_key, &envelope.service_key)
 }
 
-pub(super) fn owned((incident_key, service_key): QueueRef<'_>) -> QueueKey {
-    QueueKey { incident_key: incident_key.clone(), service_key: service_key.clone() }
+pub(super) fn owned((incident_key, service_key): IncidentQueueRef<'_>) -> IncidentQueueKey {
+    IncidentQueueKey { incident_key: incident_key.clone(), service_key: service_key.clone() }
 }
 
 /// What has to be loaded to decide a batch.
@@ -44,27 +44,28 @@ pub(in crate::queue) fn dependencies(batch: &Batch<'_>) -> Dependencies {
         seen.extend(&dedup.replay_key);
         if batch.is_late {
             seen.extend(&dedup.lookup_keys);
-        } else if batch.is_shared {
+        } else if batch.is_shared_by_bridges {
             dedup_keys.extend(&dedup.lookup_keys);
         }
     }
     let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
-    let ends =
-        |settle: &&&Settle| !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. });
-    let ended: Vec<_> = batch.settles.iter().filter(ends).collect();
+    let fold_targets = |settle: &&&SettleRequest| {
+        !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. })
+    };
+    let ended: Vec<_> = batch.settles.iter().filter(fold_targets).collect();
     // An attempt does not wait for an event that ends in this batch under the same fence. Under another fence, the
     // event may not end.
-    let past = |begin: &Begin| {
+    let skipped = |begin: &BeginRequest| {
         let ended = ended.iter().filter(|settle| settle.fence == begin.fence).map(|settle| settle.id);
-        begin.past.iter().copied().chain(ended).collect::<Vec<_>>()
+        begin.skipped.iter().copied().chain(ended).collect::<Vec<_>>()
     };
-    let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, past(begin))).collect();
+    let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, skipped(begin))).collect();
     let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
     Dependencies {
         queues: queues.into_iter().map(owned).collect(),
         incidents: incidents.into_iter().cloned().collect(),
         issues: issues.into_iter().cloned().collect(),
-        shared: shared.into_iter().map(owned).collect(),
+        shared_incidents: shared.into_iter().map(owned).collect(),
         seen: seen.into_iter().cloned().collect(),
         dedup_keys: dedup_keys.into_iter().cloned().collect(),
         settling: settling.into_iter().collect(),

@@ -94,7 +94,7 @@ impl<'b> Decider<'b> {
         let (Some(queue), Some(last_at)) = (&event.queue, event.last_attempt_at) else { return };
         self.plan.discarded_attempts.push((&queue.service_key, last_at, event.attempts));
         if event.state == State::Waiting && event.event_type == Some(EventType::Trigger) {
-            self.opened(queue, id, last_at, event);
+            self.record_opened(queue, id, last_at, event);
         }
     }
 }
@@ -122,7 +122,7 @@ mod tests {
     use crate::queue::decide::dedup_window::DedupWindow;
     use crate::queue::decide::tests::{KEY, at, enqueue, incident, key};
     use crate::queue::decide::{Batch, decide, dependencies};
-    use crate::queue::store::{Known, QueueKey};
+    use crate::queue::store::{IncidentQueueKey, Known};
 
     fn id(number: i64) -> EventId {
         EventId::new(number)
@@ -132,7 +132,7 @@ mod tests {
     fn dead(event_type: EventType) -> Editable {
         Editable {
             state: State::Dead,
-            queue: Some(QueueKey { incident_key: incident("1"), service_key: key(KEY) }),
+            queue: Some(IncidentQueueKey { incident_key: incident("1"), service_key: key(KEY) }),
             api: ApiVersion::V1,
             event_type: Some(event_type),
             sentry_at: Some(at(1)),
@@ -234,12 +234,12 @@ mod tests {
         let batch = Batch { edit, enqueues: vec![&enqueue], is_late: true, ..Batch::default() };
         assert_eq!(dependencies(&batch).rejected, [webhook]);
         let gone = Known::default();
-        let decision = decide(&batch, &gone, &DedupWindow::default());
-        assert_eq!((decision.enqueued.len(), decision.plan.rows.len(), decision.plan.forget_rejected.len()), (0, 0, 0));
+        let decided = decide(&batch, &gone, &DedupWindow::default());
+        assert_eq!((decided.enqueued.len(), decided.plan.rows.len(), decided.plan.forget_rejected.len()), (0, 0, 0));
         let there = Known { rejected: [webhook].into(), ..Known::default() };
-        let decision = decide(&batch, &there, &DedupWindow::default());
-        assert_eq!((decision.enqueued.len(), decision.plan.rows.len()), (1, 1));
-        assert_eq!(decision.plan.forget_rejected, [webhook]);
+        let decided = decide(&batch, &there, &DedupWindow::default());
+        assert_eq!((decided.enqueued.len(), decided.plan.rows.len()), (1, 1));
+        assert_eq!(decided.plan.forget_rejected, [webhook]);
 
         let batch = Batch { edit: Some(Edit::RejectAgain(webhook, "no issue")), ..Batch::default() };
         assert_eq!(decide(&batch, &there, &DedupWindow::default()).plan.reasons, [(webhook, "no issue")]);
@@ -255,9 +255,9 @@ mod tests {
         assert_eq!(dependencies(&batch).held, [first, second]);
         for (there, admitted) in [(vec![], 0), (vec![first], 0), (vec![first, second], 1)] {
             let known = Known { held: there.into_iter().collect(), ..Known::default() };
-            let decision = decide(&batch, &known, &DedupWindow::default());
-            assert_eq!((decision.enqueued.len(), decision.plan.rows.len()), (admitted, admitted), "{known:?}");
-            assert_eq!(decision.plan.forget_held.len(), 2 * admitted, "{known:?}");
+            let decided = decide(&batch, &known, &DedupWindow::default());
+            assert_eq!((decided.enqueued.len(), decided.plan.rows.len()), (admitted, admitted), "{known:?}");
+            assert_eq!(decided.plan.forget_held.len(), 2 * admitted, "{known:?}");
         }
     }
 }

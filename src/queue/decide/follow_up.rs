@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
-use super::{Decider, QueueRef, owned, times};
+use super::{Decider, IncidentQueueRef, owned, times};
 use crate::envelope::{DedupKey, Envelope, FollowUp, Reopening};
 use crate::ingest::IgnoreReason;
 use crate::pagerduty::{ApiSet, ApiVersion, Destination, Event, EventType, IncidentKey, ServiceKey};
 use crate::queue::Enqueued;
-use crate::queue::store::{IncidentChange, Known, QueueKey, Resolve, SharedIssue};
+use crate::queue::store::{IncidentChange, IncidentQueueKey, Known, Resolve, SharedIssue};
 
 /// The incident queues that a follow-up goes to, each with the APIs to use.
 struct Recipients<'b> {
-    queues: Vec<(QueueRef<'b>, ApiSet)>,
+    queues: Vec<(IncidentQueueRef<'b>, ApiSet)>,
     /// Whether it is a resolve that is older than a trigger of an open incident.
     is_outdated: bool,
     /// Whether it is a resolve of an issue that shares an incident with others, which keep it open.
@@ -54,7 +54,7 @@ impl<'b> Decider<'b> {
                 (false, false) => IgnoreReason::NothingOpen(follow_up.event_type()),
             });
         }
-        let mut accepted = Vec::with_capacity(recipients.len());
+        let mut events = Vec::with_capacity(recipients.len());
         let destinations = recipients.into_iter().flat_map(|(queue, apis)| apis.iter().map(move |api| (queue, api)));
         for (queue, api) in destinations {
             let event = Event {
@@ -64,9 +64,9 @@ impl<'b> Decider<'b> {
             let envelope = Envelope::new(&event, follow_up.received_at);
             let is_trigger = follow_up.event_type() == EventType::Trigger;
             let issue_key = Some(&follow_up.incident_key).filter(|key| is_trigger && *key != queue.0);
-            self.queue(queue, issue_key, Cow::Owned(envelope), follow_up.sentry_at, &mut accepted);
+            self.enqueue_envelope(queue, issue_key, Cow::Owned(envelope), follow_up.sentry_at, &mut events);
         }
-        Enqueued::Queued(accepted)
+        Enqueued::Queued(events)
     }
 
     /// Returns the integrations that a follow-up goes to, each with the APIs to use: those where its incident is open
@@ -99,11 +99,11 @@ impl<'b> Decider<'b> {
 
     /// Returns the incidents of an issue that is back: those that are or were open, as far as the settings have not
     /// replaced them.
-    fn reopened(&self, follow_up: &'b FollowUp) -> Vec<QueueRef<'b>> {
+    fn reopened(&self, follow_up: &'b FollowUp) -> Vec<IncidentQueueRef<'b>> {
         let issue_key = &follow_up.incident_key;
         let own = self.incidents.get(issue_key).into_iter().flatten();
         let own = own.map(|(key, incident)| ((issue_key, *key), incident.is_open));
-        let shared = self.members.of(issue_key).into_iter().map(|(queue, member)| (queue, member.is_open));
+        let shared = self.shared_issues.of(issue_key).into_iter().map(|(queue, member)| (queue, member.is_open));
         let known: Vec<_> = own.chain(shared).collect();
         match &follow_up.reopening {
             Some(reopening) => current(&known, follow_up, reopening),
@@ -115,7 +115,7 @@ impl<'b> Decider<'b> {
     /// open any more.
     fn add_shared(&mut self, follow_up: &'b FollowUp, now: DateTime<Utc>, found: &mut Recipients<'b>) {
         let issue_key = &follow_up.incident_key;
-        for (queue, member) in self.members.of(issue_key) {
+        for (queue, member) in self.shared_issues.of(issue_key) {
             match follow_up.event_type() {
                 EventType::Acknowledge if member.is_open => {
                     found.queues.push((queue, self.open_apis(follow_up, queue)));
@@ -125,8 +125,8 @@ impl<'b> Decider<'b> {
                         found.is_outdated = true;
                         continue;
                     }
-                    self.members.close(issue_key, queue);
-                    if self.members.keep_open(queue) {
+                    self.shared_issues.close(issue_key, queue);
+                    if self.shared_issues.keep_open(queue) {
                         found.stays_open = true;
                     } else {
                         found.queues.push((queue, self.open_apis(follow_up, queue)));
@@ -139,7 +139,7 @@ impl<'b> Decider<'b> {
     }
 
     /// The APIs by which an incident was triggered since it was opened, or the configured API if none is known.
-    fn open_apis(&self, follow_up: &FollowUp, queue: QueueRef<'b>) -> ApiSet {
+    fn open_apis(&self, follow_up: &FollowUp, queue: IncidentQueueRef<'b>) -> ApiSet {
         let incident = self.incidents.get(queue.0).and_then(|incidents| incidents.get(queue.1));
         let open = incident.filter(|incident| incident.is_open && incident.apis != ApiSet::default());
         open.map_or_else(|| ApiSet::only(api(follow_up, queue.1)), |incident| incident.apis)
@@ -186,7 +186,7 @@ impl<'b> Decider<'b> {
             self.resolves.insert(incident_key, None);
         }
         self.plan.changes.push(IncidentChange::Reopened { incident_key, service_key: None });
-        let shared = self.members.of(incident_key).into_iter().map(|((incident_key, service_key), _)| {
+        let shared = self.shared_issues.of(incident_key).into_iter().map(|((incident_key, service_key), _)| {
             IncidentChange::Reopened { incident_key, service_key: Some(service_key) }
         });
         self.plan.changes.extend(shared);
@@ -228,15 +228,20 @@ impl<'b> Decider<'b> {
 /// - its integration is configured no more, and nobody might see it there: the alert goes where it is routed now instead;
 /// - `BRIDGE_INCIDENT_KEY` was changed since, and the same integration has an incident that is open or of the kind that is
 ///   set now: one problem is one page.
-fn current<'b>(known: &[(QueueRef<'b>, bool)], follow_up: &'b FollowUp, reopening: &'b Reopening) -> Vec<QueueRef<'b>> {
-    let is_configured = |queue: QueueRef<'b>| reopening.configured.contains(queue.1);
-    let is_current = |queue: QueueRef<'b>| match &reopening.shared_prefix {
+fn current<'b>(
+    known: &[(IncidentQueueRef<'b>, bool)],
+    follow_up: &'b FollowUp,
+    reopening: &'b Reopening,
+) -> Vec<IncidentQueueRef<'b>> {
+    let is_configured = |queue: IncidentQueueRef<'b>| reopening.configured.contains(queue.1);
+    let is_current = |queue: IncidentQueueRef<'b>| match &reopening.shared_prefix {
         Some(prefix) => queue.0.as_str().starts_with(prefix),
         None => *queue.0 == follow_up.incident_key,
     };
     let preferred = known.iter().filter(|(queue, is_open)| *is_open || is_current(*queue));
     let preferred: BTreeSet<_> = preferred.map(|(queue, _)| queue.1).collect();
-    let stays = |queue: QueueRef<'b>| is_configured(queue) && (is_current(queue) || !preferred.contains(queue.1));
+    let stays =
+        |queue: IncidentQueueRef<'b>| is_configured(queue) && (is_current(queue) || !preferred.contains(queue.1));
     let mut queues: Vec<_> =
         known.iter().filter(|(queue, is_open)| *is_open || stays(*queue)).map(|(queue, _)| *queue).collect();
     let moves = known.iter().any(|(queue, is_open)| !is_open && !is_configured(*queue));
@@ -253,24 +258,24 @@ fn api(follow_up: &FollowUp, key: &ServiceKey) -> ApiVersion {
 
 /// The issues of shared incidents while a batch is decided.
 pub(super) struct SharedIssues<'b> {
-    states: BTreeMap<(&'b IncidentKey, QueueRef<'b>), SharedIssue>,
+    states: BTreeMap<(&'b IncidentKey, IncidentQueueRef<'b>), SharedIssue>,
     /// The issues that this batch changes.
-    changed: BTreeSet<(&'b IncidentKey, QueueRef<'b>)>,
+    changed: BTreeSet<(&'b IncidentKey, IncidentQueueRef<'b>)>,
     /// The shared incidents in which other issues than those in `states` are open.
-    open_otherwise: &'b BTreeSet<QueueKey>,
+    open_otherwise: &'b BTreeSet<IncidentQueueKey>,
 }
 
 impl<'b> SharedIssues<'b> {
     pub(super) fn new(known: &'b Known) -> Self {
         let states = known
-            .members
+            .shared_issues
             .iter()
             .map(|((issue_key, queue), member)| ((issue_key, (&queue.incident_key, &queue.service_key)), *member));
         Self { states: states.collect(), changed: BTreeSet::new(), open_otherwise: &known.open_otherwise }
     }
 
     /// The shared incidents that an issue is or was open in.
-    pub(super) fn of(&self, issue_key: &IncidentKey) -> Vec<(QueueRef<'b>, SharedIssue)> {
+    pub(super) fn of(&self, issue_key: &IncidentKey) -> Vec<(IncidentQueueRef<'b>, SharedIssue)> {
         let of_issue = self.states.iter().filter(|((key, _), _)| *key == issue_key);
         of_issue.map(|((_, queue), member)| (*queue, *member)).collect()
     }
@@ -279,7 +284,7 @@ impl<'b> SharedIssues<'b> {
     pub(super) fn open(
         &mut self,
         issue_key: &'b IncidentKey,
-        queue: QueueRef<'b>,
+        queue: IncidentQueueRef<'b>,
         received_at: DateTime<Utc>,
         sentry_at: Option<DateTime<Utc>>,
     ) {
@@ -292,7 +297,7 @@ impl<'b> SharedIssues<'b> {
     }
 
     /// Marks an issue as resolved.
-    pub(super) fn close(&mut self, issue_key: &'b IncidentKey, queue: QueueRef<'b>) {
+    pub(super) fn close(&mut self, issue_key: &'b IncidentKey, queue: IncidentQueueRef<'b>) {
         let member = (issue_key, queue);
         if let Some(state) = self.states.get_mut(&member)
             && state.is_open
@@ -303,12 +308,12 @@ impl<'b> SharedIssues<'b> {
     }
 
     /// Whether any issue is open in an incident.
-    pub(super) fn keep_open(&self, queue: QueueRef<'b>) -> bool {
+    pub(super) fn keep_open(&self, queue: IncidentQueueRef<'b>) -> bool {
         self.states.iter().any(|((_, other), member)| *other == queue && member.is_open)
             || self.open_otherwise.contains(&owned(queue))
     }
 
-    pub(super) fn into_changes(self) -> Vec<(&'b IncidentKey, QueueKey, SharedIssue)> {
+    pub(super) fn into_changes(self) -> Vec<(&'b IncidentKey, IncidentQueueKey, SharedIssue)> {
         let states = &self.states;
         let changes = self.changed.iter().filter_map(|member| Some((member.0, owned(member.1), *states.get(member)?)));
         changes.collect()

@@ -26,19 +26,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::event::{Accepted, Begun, Disposition, Enqueued, EventId};
+use super::event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId};
 use super::held::Held;
 use super::item::{RejectedId, RejectedWebhook};
-use super::store::{Begin, Committed, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row, Tail};
+use super::store::{BeginRequest, Committed, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row, Tail};
 use super::{Fence, QueueError};
 use crate::envelope::{Dedup, DedupKey, Enqueue, Envelope};
 use crate::ingest::IgnoreReason;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use dedup_window::{DedupWindow, dedup_keys, repeated};
 pub(super) use dependencies::dependencies;
-use dependencies::{QueueRef, fences, owned, queue_of};
+use dependencies::{IncidentQueueRef, fences, owned, queue_of};
 pub(super) use edit::Edit;
-use times::Window;
+use times::OvertakingWindow;
 
 /// What one transaction does. It borrows the operations, so that they can be tried again when it fails.
 #[derive(Debug, Default)]
@@ -57,10 +57,10 @@ pub(super) struct Batch<'b> {
     pub(super) is_late: bool,
     /// Whether nothing is folded into stored events, because they may be damaged.
     pub(super) unfolded: bool,
-    /// Whether other bridges write to the same store.
-    pub(super) is_shared: bool,
-    pub(super) settles: Vec<&'b Settle>,
-    pub(super) begins: Vec<&'b Begin>,
+    /// Whether bridges share the store, so that others write to it, too.
+    pub(super) is_shared_by_bridges: bool,
+    pub(super) settles: Vec<&'b SettleRequest>,
+    pub(super) begins: Vec<&'b BeginRequest>,
     pub(super) rejects: Vec<&'b RejectedWebhook>,
     pub(super) holds: Vec<&'b Held>,
     pub(super) probe: bool,
@@ -68,7 +68,7 @@ pub(super) struct Batch<'b> {
 
 /// What happens to an event after an attempt.
 #[derive(Clone, Debug)]
-pub struct Settle {
+pub struct SettleRequest {
     /// The event.
     pub id: EventId,
     /// What becomes of it.
@@ -85,7 +85,7 @@ pub(super) struct Decided<'b> {
     pub(super) plan: Plan<'b>,
     pub(super) enqueued: Vec<Enqueued<usize>>,
     pub(super) settled: Vec<Result<(), QueueError>>,
-    pub(super) begun: Vec<Result<Begun, QueueError>>,
+    pub(super) begun: Vec<Result<AttemptPayload, QueueError>>,
     /// What to add to the dedup window once the plan is committed.
     pub(super) remembered: Vec<(&'b Dedup, DateTime<Utc>)>,
 }
@@ -98,7 +98,7 @@ pub struct Answers {
     /// An error for each event that no longer waited.
     pub settled: Vec<Result<(), QueueError>>,
     /// What to send, or why the attempt may not begin.
-    pub begun: Vec<Result<Begun, QueueError>>,
+    pub begun: Vec<Result<AttemptPayload, QueueError>>,
     /// The numbers of the rejected webhooks.
     pub rejected: Vec<RejectedId>,
 }
@@ -106,8 +106,8 @@ pub struct Answers {
 impl Decided<'_> {
     /// The answers, now that the plan is committed.
     pub(super) fn answers(self, committed: Committed) -> Answers {
-        let Committed { rows, rejected } = committed;
-        let enqueued = self.enqueued.into_iter().map(|enqueued| enqueued.numbered(&rows)).collect();
+        let Committed { event_ids, rejected } = committed;
+        let enqueued = self.enqueued.into_iter().map(|enqueued| enqueued.numbered(&event_ids)).collect();
         Answers { enqueued, settled: self.settled, begun: self.begun, rejected }
     }
 }
@@ -118,37 +118,37 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     let fresh =
         || batch.enqueues.iter().zip(&repeated).filter(|(_, repeated)| !**repeated).map(|(enqueue, _)| *enqueue);
     let newest = fresh().map(Enqueue::received_at).max().unwrap_or_default();
-    let times = if batch.is_late { Window::since(newest) } else { Window::around(newest) };
+    let times = if batch.is_late { OvertakingWindow::since(newest) } else { OvertakingWindow::around(newest) };
     let mut decider = Decider::new(batch, known, times);
     if !batch.is_late && fresh().any(resolves_something) {
         decider.plan.forget_resolves = Some(times);
     }
-    let mut decision = Decided::default();
+    let mut decided = Decided::default();
     if batch.edit.is_some_and(|edit| !decider.edit(edit)) {
-        return decision;
+        return decided;
     }
     decider.record(batch.unrecorded);
     for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
         let dedup = enqueue.dedup();
         if !is_repeated && !batch.is_late && !dedup.recorded_keys.is_empty() {
-            decision.remembered.push((dedup, enqueue.received_at()));
+            decided.remembered.push((dedup, enqueue.received_at()));
         }
-        decision.enqueued.push(if *is_repeated {
+        decided.enqueued.push(if *is_repeated {
             Enqueued::Ignored(IgnoreReason::Repeated)
         } else {
             decider.enqueue(enqueue, batch.is_late)
         });
     }
-    decision.settled = batch.settles.iter().map(|settle| decider.settle(settle)).collect();
-    decision.begun = batch.begins.iter().map(|begin| decider.begin(begin)).collect();
-    decision.plan = decider.into_plan();
-    decision.plan.probe = batch.probe;
-    if batch.is_shared {
-        decision.plan.dedup_keys = dedup_keys(&decision.remembered);
+    decided.settled = batch.settles.iter().map(|settle| decider.settle(settle)).collect();
+    decided.begun = batch.begins.iter().map(|begin| decider.begin(begin)).collect();
+    decided.plan = decider.into_plan();
+    decided.plan.probe = batch.probe;
+    if batch.is_shared_by_bridges {
+        decided.plan.dedup_keys = dedup_keys(&decided.remembered);
     }
-    decision.plan.rejected.clone_from(&batch.rejects);
-    decision.plan.held.clone_from(&batch.holds);
-    decision
+    decided.plan.rejected.clone_from(&batch.rejects);
+    decided.plan.held.clone_from(&batch.holds);
+    decided
 }
 
 fn resolves_something(enqueue: &Enqueue) -> bool {
@@ -156,7 +156,7 @@ fn resolves_something(enqueue: &Enqueue) -> bool {
 }
 
 /// Applies to `incidents` what a waiting event does to its incident once it is delivered.
-pub(super) fn wait<K: Ord>(
+pub(super) fn apply_waiting_event<K: Ord>(
     incidents: &mut BTreeMap<K, IntegrationIncident>,
     key: K,
     event_type: EventType,
@@ -180,17 +180,17 @@ pub(super) fn wait<K: Ord>(
 impl KnownIncident {
     /// The integrations where the incident was opened, with its state there once the waiting events are delivered.
     pub(super) fn after_delivery(&self) -> BTreeMap<&ServiceKey, IntegrationIncident> {
-        let mut incidents: BTreeMap<_, _> = self.accepted.iter().map(|(key, incident)| (key, *incident)).collect();
+        let mut incidents: BTreeMap<_, _> = self.delivered.iter().map(|(key, incident)| (key, *incident)).collect();
         for row in &self.waiting {
-            wait(&mut incidents, &row.service_key, row.event_type, row.api, row.sentry_at);
+            apply_waiting_event(&mut incidents, &row.service_key, row.event_type, row.api, row.sentry_at);
         }
         incidents
     }
 }
 
-/// The last event of an incident queue, if alerts can be folded into it.
+/// The trigger at the end of an incident queue, into which alerts can be folded.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum FoldTarget {
     Stored(Tail),
     Row(usize),
 }
@@ -200,10 +200,10 @@ struct Decider<'b> {
     known: &'b Known,
     /// The fence under which each event is begun or settled.
     fences: BTreeMap<EventId, Fence>,
-    times: Window,
-    ends: HashMap<QueueRef<'b>, End>,
+    times: OvertakingWindow,
+    fold_targets: HashMap<IncidentQueueRef<'b>, FoldTarget>,
     incidents: HashMap<&'b IncidentKey, BTreeMap<&'b ServiceKey, IntegrationIncident>>,
-    members: follow_up::SharedIssues<'b>,
+    shared_issues: follow_up::SharedIssues<'b>,
     /// The resolves that this batch changes; `None` for one that is no longer kept.
     resolves: BTreeMap<&'b IncidentKey, Option<Resolve>>,
     /// The seen webhooks of `known` that this batch forgets.
@@ -215,21 +215,21 @@ struct Decider<'b> {
 }
 
 impl<'b> Decider<'b> {
-    fn new(batch: &'b Batch<'b>, known: &'b Known, times: Window) -> Self {
-        let mut ends = HashMap::new();
+    fn new(batch: &'b Batch<'b>, known: &'b Known, times: OvertakingWindow) -> Self {
+        let mut fold_targets = HashMap::new();
         if !batch.unfolded {
             let unrecorded = batch.unrecorded.iter().map(|(id, _)| *id);
             let attempted: HashSet<_> = unrecorded.chain(batch.unrecordable.iter().copied()).collect();
             let stored = known.tails.iter().map(|(queue, tail)| ((&queue.incident_key, &queue.service_key), *tail));
-            ends.extend(
-                stored.filter(|(_, tail)| !attempted.contains(&tail.id)).map(|(q, tail)| (q, End::Stored(tail))),
+            fold_targets.extend(
+                stored.filter(|(_, tail)| !attempted.contains(&tail.id)).map(|(q, tail)| (q, FoldTarget::Stored(tail))),
             );
             for (incident_key, incident) in &known.incidents {
                 for row in &incident.waiting {
                     let queue = (incident_key, &row.service_key);
                     match row.tail.filter(|tail| !attempted.contains(&tail.id)) {
-                        Some(tail) => ends.insert(queue, End::Stored(tail)),
-                        None => ends.remove(&queue),
+                        Some(tail) => fold_targets.insert(queue, FoldTarget::Stored(tail)),
+                        None => fold_targets.remove(&queue),
                     };
                 }
             }
@@ -245,9 +245,9 @@ impl<'b> Decider<'b> {
             known,
             fences: fences(batch),
             times,
-            ends,
+            fold_targets,
             incidents,
-            members: follow_up::SharedIssues::new(known),
+            shared_issues: follow_up::SharedIssues::new(known),
             resolves: BTreeMap::new(),
             forgotten: HashSet::new(),
             replaced: HashMap::new(),
@@ -268,10 +268,10 @@ impl<'b> Decider<'b> {
         }
         match enqueue {
             Enqueue::Event { envelope, sentry_at, .. } => {
-                let mut accepted = Vec::with_capacity(1);
+                let mut events = Vec::with_capacity(1);
                 let issue_key = envelope.issue_key.as_ref();
-                self.queue(queue_of(envelope), issue_key, Cow::Borrowed(envelope), *sentry_at, &mut accepted);
-                Enqueued::Queued(accepted)
+                self.enqueue_envelope(queue_of(envelope), issue_key, Cow::Borrowed(envelope), *sentry_at, &mut events);
+                Enqueued::Queued(events)
             }
             Enqueue::FollowUp(follow_up) => self.follow_up(follow_up, is_late),
         }
@@ -280,29 +280,29 @@ impl<'b> Decider<'b> {
     /// Queues an event. A trigger that a resolve has overtaken is followed by a resolve of its own, unless other issues
     /// keep the incident open. For a trigger whose issue shares the incident with others, `issue_key` is the key of
     /// that issue.
-    fn queue(
+    fn enqueue_envelope(
         &mut self,
-        queue: QueueRef<'b>,
+        queue: IncidentQueueRef<'b>,
         issue_key: Option<&'b IncidentKey>,
         envelope: Cow<'b, Envelope>,
         sentry_at: Option<DateTime<Utc>>,
-        accepted: &mut Vec<Accepted<usize>>,
+        events: &mut Vec<EnqueuedEvent<usize>>,
     ) {
         let is_overtaken = self.is_overtaken(issue_key.unwrap_or(queue.0), envelope.is_trigger(), sentry_at);
         if let Some(issue_key) = issue_key {
             // An issue is recorded even if it is resolved already, so that it can be opened again there.
-            self.members.open(issue_key, queue, envelope.received_at, sentry_at);
+            self.shared_issues.open(issue_key, queue, envelope.received_at, sentry_at);
             if is_overtaken {
-                self.members.close(issue_key, queue);
+                self.shared_issues.close(issue_key, queue);
             }
         }
-        let stays_open = issue_key.is_some() && self.members.keep_open(queue);
+        let stays_open = issue_key.is_some() && self.shared_issues.keep_open(queue);
         let resolve = (is_overtaken && !stays_open).then(|| envelope.following_resolve());
         let trigger = self.place(queue, envelope, sentry_at);
-        accepted.push(trigger);
+        events.push(trigger);
         if let Some(resolve) = resolve {
             self.plan.rows[trigger.id].resolved_at = Some(self.times.now);
-            accepted.push(self.place(queue, Cow::Owned(resolve), sentry_at));
+            events.push(self.place(queue, Cow::Owned(resolve), sentry_at));
         }
     }
 
@@ -312,18 +312,18 @@ impl<'b> Decider<'b> {
     /// number of incidents instead of the number of alerts.
     fn place(
         &mut self,
-        queue: QueueRef<'b>,
+        queue: IncidentQueueRef<'b>,
         envelope: Cow<'b, Envelope>,
         sentry_at: Option<DateTime<Utc>>,
-    ) -> Accepted<usize> {
+    ) -> EnqueuedEvent<usize> {
         let (event_type, api, is_trigger) = (envelope.event_type, envelope.api, envelope.is_trigger());
         let rows = &mut self.plan.rows;
-        let row = match self.ends.remove(&queue).filter(|_| is_trigger) {
-            Some(End::Row(row)) => {
+        let row = match self.fold_targets.remove(&queue).filter(|_| is_trigger) {
+            Some(FoldTarget::Row(row)) => {
                 rows[row].fold(envelope, sentry_at);
                 row
             }
-            Some(End::Stored(tail)) => {
+            Some(FoldTarget::Stored(tail)) => {
                 self.replaced.insert(tail.id, rows.len());
                 rows.push(Row::replacing(tail, envelope, sentry_at));
                 rows.len() - 1
@@ -335,12 +335,12 @@ impl<'b> Decider<'b> {
         };
         let (count, row_sentry_at) = (rows[row].count, rows[row].sentry_at);
         if is_trigger {
-            self.ends.insert(queue, End::Row(row));
+            self.fold_targets.insert(queue, FoldTarget::Row(row));
         }
         if let Some(incidents) = self.incidents.get_mut(queue.0) {
-            wait(incidents, queue.1, event_type, api, row_sentry_at);
+            apply_waiting_event(incidents, queue.1, event_type, api, row_sentry_at);
         }
-        Accepted { id: row, count, event_type }
+        EnqueuedEvent { id: row, count, event_type }
     }
 
     /// The last resolve of an incident, if it still counts.
@@ -377,7 +377,7 @@ impl<'b> Decider<'b> {
     fn into_plan(mut self) -> Plan<'b> {
         self.changes.write(&mut self.plan);
         self.plan.resolves = self.resolves.into_iter().collect();
-        self.plan.members = self.members.into_changes();
+        self.plan.shared_issues = self.shared_issues.into_changes();
         self.plan
     }
 }

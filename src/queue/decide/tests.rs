@@ -10,7 +10,7 @@ use crate::envelope::{FollowUp, dedup};
 use crate::pagerduty::event::{AlertSource, Details, EventAction, Trigger};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
-use crate::queue::store::{Attemptable, QueueKey, Settling, SharedIssue, WaitingRow};
+use crate::queue::store::{Attemptable, EventToSettle, IncidentQueueKey, SharedIssue, WaitingRow};
 
 pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
@@ -99,7 +99,7 @@ fn rows(plan: &Plan<'_>) -> String {
 /// The outcome of each word: its rows, or why there are none.
 fn outcomes(enqueued: &[Enqueued<usize>]) -> String {
     let outcome = |enqueued: &Enqueued<usize>| match enqueued {
-        Enqueued::Queued(accepted) => accepted.iter().map(|event| event.id.to_string()).collect::<Vec<_>>().join("+"),
+        Enqueued::Queued(events) => events.iter().map(|event| event.id.to_string()).collect::<Vec<_>>().join("+"),
         Enqueued::Ignored(IgnoreReason::NothingOpen(_)) => "nothingopen".to_owned(),
         Enqueued::Ignored(reason) => format!("{reason:?}").to_lowercase(),
     };
@@ -110,20 +110,20 @@ fn outcomes(enqueued: &[Enqueued<usize>]) -> String {
 fn decided(known: &Known, words: &str) -> (String, String) {
     let enqueues = enqueues(words);
     let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
-    let decision = decide(&batch, known, &DedupWindow::default());
-    (rows(&decision.plan), outcomes(&decision.enqueued))
+    let decided = decide(&batch, known, &DedupWindow::default());
+    (rows(&decided.plan), outcomes(&decided.enqueued))
 }
 
 /// A trigger that waits at the end of the queue of an incident.
-fn tail(name: &str, id: i64, count: u32) -> (QueueKey, Tail) {
-    let queue = QueueKey { incident_key: incident(name), service_key: key(KEY) };
+fn tail(name: &str, id: i64, count: u32) -> (IncidentQueueKey, Tail) {
+    let queue = IncidentQueueKey { incident_key: incident(name), service_key: key(KEY) };
     (queue, Tail { id: EventId::new(id), count, first_seen: at(-9), sentry_at: None })
 }
 
 /// Incident 1 as PagerDuty has accepted it at some integrations, open or closed at each, with the second at which
 /// Sentry received its latest trigger.
-fn accepted(at_keys: &[(&str, bool, i64)]) -> Known {
-    let accepted = at_keys.iter().map(|(text, is_open, second)| {
+fn delivered(at_keys: &[(&str, bool, i64)]) -> Known {
+    let delivered = at_keys.iter().map(|(text, is_open, second)| {
         (
             key(text),
             IntegrationIncident {
@@ -133,7 +133,7 @@ fn accepted(at_keys: &[(&str, bool, i64)]) -> Known {
             },
         )
     });
-    let known = KnownIncident { accepted: accepted.collect(), waiting: Vec::new() };
+    let known = KnownIncident { delivered: delivered.collect(), waiting: Vec::new() };
     Known { incidents: HashMap::from([(incident("1"), known)]), ..Known::default() }
 }
 
@@ -154,12 +154,12 @@ fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
     let known = Known { tails: HashMap::from([tail("1", 7, 40), tail("2", 8, 1)]), ..Known::default() };
     let enqueues = enqueues("r1 t2 t2 t1");
     let mut batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
-    let decision = decide(&batch, &known, &DedupWindow::default());
+    let decided = decide(&batch, &known, &DedupWindow::default());
     // Nothing is folded into the stored event at the end of the first queue: a resolve comes before the trigger.
-    assert_eq!(rows(&decision.plan), "r1 t2x3=8 t1");
-    assert_eq!(decision.plan.rows[1].first_seen, at(-9));
-    let counts = decision.enqueued.iter().map(|planned| match planned {
-        Enqueued::Queued(accepted) => accepted[0].count,
+    assert_eq!(rows(&decided.plan), "r1 t2x3=8 t1");
+    assert_eq!(decided.plan.rows[1].first_seen, at(-9));
+    let counts = decided.enqueued.iter().map(|planned| match planned {
+        Enqueued::Queued(events) => events[0].count,
         Enqueued::Ignored(_) => 0,
     });
     assert_eq!(counts.collect::<Vec<_>>(), [1, 2, 3, 1]);
@@ -188,7 +188,7 @@ fn the_same_incident_at_another_integration_is_another_one() {
 #[test]
 fn a_webhook_about_an_incident_goes_wherever_it_is_open_also_by_this_batch() {
     let nowhere = Known::default();
-    let there = accepted(&[(KEY, true, -9), (OTHER, false, -9)]);
+    let there = delivered(&[(KEY, true, -9), (OTHER, false, -9)]);
     let table = [
         (&nowhere, "R1 A1 U1", "", "nothingopen nothingopen nothingopen"),
         (&there, "A1 R1 A1 R1@4", "a1 r1", "0 1 nothingopen nothingopen"),
@@ -206,7 +206,7 @@ fn what_waits_counts_as_delivered() {
         let api = ApiVersion::V1;
         WaitingRow { service_key, api, event_type, sentry_at: None, tail: None }
     };
-    let mut known = accepted(&[(KEY, true, -9)]);
+    let mut known = delivered(&[(KEY, true, -9)]);
     let incident = known.incidents.get_mut(&incident("1")).unwrap();
     incident.waiting.push(waiting(EventType::Resolve, key(KEY)));
     incident.waiting.push(waiting(EventType::Resolve, key(OTHER)));
@@ -229,15 +229,15 @@ fn a_trigger_and_a_resolve_belong_in_sentrys_order_in_whatever_order_they_come()
         assert_eq!(decided(&Known::default(), words), (expected.to_owned(), outcomes.to_owned()), "{words}");
     }
     // Outdated: Sentry received a trigger after it had sent the resolve.
-    let known = accepted(&[(KEY, true, 1), (OTHER, true, -9)]);
+    let known = delivered(&[(KEY, true, 1), (OTHER, true, -9)]);
     assert_eq!(decided(&known, "t2 t2 R1@0").0, "t2x2 r1'");
-    assert_eq!(decided(&accepted(&[(KEY, true, 1)]), "t2 t2 R1@0").1, "0 0 outdated");
+    assert_eq!(decided(&delivered(&[(KEY, true, 1)]), "t2 t2 R1@0").1, "0 0 outdated");
 }
 
 #[test]
 fn a_copy_of_a_signed_resolve_does_nothing() {
     let seen = (incident("1"), EventType::Resolve);
-    let mut known = accepted(&[(KEY, true, -9)]);
+    let mut known = delivered(&[(KEY, true, -9)]);
     known.seen.insert(dedup::key_of("R1"), seen);
     assert_eq!(decided(&known, "R1").1, "replayed");
     known.seen.clear();
@@ -245,10 +245,10 @@ fn a_copy_of_a_signed_resolve_does_nothing() {
 }
 
 /// A waiting event whose last attempt has ended.
-fn settling(event_type: EventType, was_in_doubt: bool, is_known: bool) -> Settling {
-    let queue = QueueKey { incident_key: incident("1"), service_key: key(KEY) };
+fn settling(event_type: EventType, was_in_doubt: bool, is_known: bool) -> EventToSettle {
+    let queue = IncidentQueueKey { incident_key: incident("1"), service_key: key(KEY) };
     let (api, open_apis) = (ApiVersion::V1, ApiSet::default());
-    Settling { queue, api, event_type, sentry_at: Some(at(3)), was_in_doubt, is_known, open_apis }
+    EventToSettle { queue, api, event_type, sentry_at: Some(at(3)), was_in_doubt, is_known, open_apis }
 }
 
 #[test]
@@ -268,12 +268,12 @@ fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
     ];
     for (event, disposition, expected) in table {
         let known = Known { settling: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
-        let settle = Settle { id: EventId::new(7), disposition: disposition.clone(), at: at(9), fence: None };
+        let settle = SettleRequest { id: EventId::new(7), disposition: disposition.clone(), at: at(9), fence: None };
         let batch = Batch { settles: vec![&settle, &settle], ..Batch::default() };
-        let decision = decide(&batch, &known, &DedupWindow::default());
-        let settled: Vec<_> = decision.settled.iter().map(Result::is_ok).collect();
+        let decided = decide(&batch, &known, &DedupWindow::default());
+        let settled: Vec<_> = decided.settled.iter().map(Result::is_ok).collect();
         assert_eq!(settled, [true, false], "it waits only once");
-        let is_open: Vec<_> = decision.plan.incidents.iter().map(|update| update.is_open).collect();
+        let is_open: Vec<_> = decided.plan.incidents.iter().map(|update| update.is_open).collect();
         assert_eq!(is_open, Vec::from_iter(expected), "{known:?}");
     }
 }
@@ -303,7 +303,7 @@ fn the_counts_are_inserted_when_the_first_attempt_begins_and_stored_for_every_la
     ];
     for (event, sent, stored) in table {
         let known = Known { beginning: HashMap::from([(id, event)]), ..Known::default() };
-        let begin = Begin { id, at: at(9), past: Vec::new(), fence: None };
+        let begin = BeginRequest { id, at: at(9), skipped: Vec::new(), fence: None };
         let batch = Batch { begins: vec![&begin, &begin], ..Batch::default() };
         let Decided { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
         for begun in begun {
@@ -311,12 +311,12 @@ fn the_counts_are_inserted_when_the_first_attempt_begins_and_stored_for_every_la
         }
         let bodies: Vec<_> = plan.bodies.iter().map(|(_, body)| body.as_slice()).collect();
         assert_eq!(bodies, Vec::from_iter(stored.map(str::as_bytes)));
-        assert_eq!((plan.attempts[0].attempts, plan.attempts[0].last_at), (2, at(9)));
+        assert_eq!((plan.attempts[0].added_attempts, plan.attempts[0].last_at), (2, at(9)));
     }
 }
 
 /// The answer to the only attempt of a batch.
-fn begun(batch: &Batch<'_>, known: &Known) -> Result<Begun, QueueError> {
+fn begun(batch: &Batch<'_>, known: &Known) -> Result<AttemptPayload, QueueError> {
     let [begun] = <[_; 1]>::try_from(decide(batch, known, &DedupWindow::default()).begun).unwrap();
     begun
 }
@@ -324,7 +324,7 @@ fn begun(batch: &Batch<'_>, known: &Known) -> Result<Begun, QueueError> {
 #[test]
 fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends_now() {
     let (first, second) = (EventId::new(6), EventId::new(7));
-    let begin = Begin { id: second, at: at(9), past: Vec::new(), fence: None };
+    let begin = BeginRequest { id: second, at: at(9), skipped: Vec::new(), fence: None };
     let behind = Attemptable { earlier: Some(first), ..attemptable(1, true) };
     let known = Known { beginning: HashMap::from([(second, behind)]), ..Known::default() };
     let batch = Batch { begins: vec![&begin], ..Batch::default() };
@@ -333,10 +333,11 @@ fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends
     );
     assert!(matches!(begun(&batch, &Known::default()), Err(QueueError::NotWaiting(id)) if id == second));
 
-    let settle = Settle { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence: None };
+    let settle =
+        SettleRequest { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence: None };
     let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
     assert_eq!(dependencies(&batch).beginning, [(second, vec![first])]);
-    let settle = Settle { id: second, ..settle };
+    let settle = SettleRequest { id: second, ..settle };
     let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
     let known = Known {
         beginning: HashMap::from([(second, attemptable(1, true))]),
@@ -350,19 +351,20 @@ fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends
 fn what_another_bridge_delivers_by_now_is_neither_begun_nor_settled() {
     let fence = |number| Some(Fence { owner: BridgeId::new(1), number });
     let (first, second) = (EventId::new(6), EventId::new(7));
-    let settle = |fence| Settle { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence };
-    let attempt = |id, fence| Begin { id, at: at(9), past: Vec::new(), fence };
+    let settle =
+        |fence| SettleRequest { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence };
+    let attempt = |id, fence| BeginRequest { id, at: at(9), skipped: Vec::new(), fence };
     let known = |fenced: &[EventId]| Known {
         settling: HashMap::from([(first, settling(EventType::Trigger, false, false))]),
         beginning: HashMap::from([(first, attemptable(1, true)), (second, attemptable(1, true))]),
         fenced: fenced.iter().copied().collect(),
         ..Known::default()
     };
-    let outcomes = |settle: &Settle, begin: &Begin, fenced: &[EventId]| {
+    let outcomes = |settle: &SettleRequest, begin: &BeginRequest, fenced: &[EventId]| {
         let batch = Batch { settles: vec![settle], begins: vec![begin], ..Batch::default() };
-        let decision = decide(&batch, &known(fenced), &DedupWindow::default()).begun;
+        let decided = decide(&batch, &known(fenced), &DedupWindow::default()).begun;
         let settled = decide(&batch, &known(fenced), &DedupWindow::default()).settled;
-        (settled[0].is_ok(), decision.into_iter().next().unwrap().map(drop), dependencies(&batch))
+        (settled[0].is_ok(), decided.into_iter().next().unwrap().map(drop), dependencies(&batch))
     };
     let (settled, begun, wanted) = outcomes(&settle(fence(5)), &attempt(second, fence(5)), &[]);
     assert!(settled && begun.is_ok());
@@ -381,7 +383,7 @@ fn what_another_bridge_delivers_by_now_is_neither_begun_nor_settled() {
 #[test]
 fn alerts_that_are_folded_into_an_event_whose_attempt_begins_are_sent_with_it() {
     let enqueues = enqueues("t1");
-    let begin = Begin { id: EventId::new(7), at: at(9), past: Vec::new(), fence: None };
+    let begin = BeginRequest { id: EventId::new(7), at: at(9), skipped: Vec::new(), fence: None };
     let known = Known {
         tails: HashMap::from([tail("1", 7, 1)]),
         beginning: HashMap::from([(EventId::new(7), attemptable(1, true))]),
@@ -407,9 +409,9 @@ fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_
     let enqueues = [keyed("a", 1), keyed("b", 1), keyed("b", 2)];
     let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
     let nothing = Known::default();
-    let decision = decide(&batch, &nothing, &window);
-    assert_eq!(outcomes(&decision.enqueued), "repeated 0 repeated");
-    assert_eq!(decision.remembered.len(), 1);
+    let decided = decide(&batch, &nothing, &window);
+    assert_eq!(outcomes(&decided.enqueued), "repeated 0 repeated");
+    assert_eq!(decided.remembered.len(), 1);
     // A rejected webhook that is retried is compared with all that was ever seen.
     let batch = Batch { enqueues: vec![&enqueues[0], &enqueues[0]], is_late: true, ..Batch::default() };
     assert_eq!(outcomes(&decide(&batch, &Known::default(), &window).enqueued), "0 repeated");
@@ -434,7 +436,7 @@ fn an_incident_is_acknowledged_and_resolved_by_every_api_that_triggered_it_and_t
         plan.rows.iter().map(row).collect()
     };
     // An incident that v1 opened is acknowledged and resolved by v1, whatever is configured now.
-    let open = accepted(&[(KEY, true, -9)]);
+    let open = delivered(&[(KEY, true, -9)]);
     assert_eq!(decided(&open, &by("A1 R1", ApiVersion::V2)), ["acknowledge v1", "resolve v1"]);
     // An incident that v2 triggered, too, is resolved by both, and after that only by the API that triggered it again.
     let words = [by("t1", ApiVersion::V2), by("A1 R1@4 t1@5 R1@9", ApiVersion::V1)].concat();
@@ -442,20 +444,20 @@ fn an_incident_is_acknowledged_and_resolved_by_every_api_that_triggered_it_and_t
         ["trigger v2", "acknowledge v1", "acknowledge v2", "resolve v1", "resolve v2", "trigger v1", "resolve v1"];
     assert_eq!(decided(&open, &words), both);
     // A closed incident is opened again by the configured API.
-    let closed = accepted(&[(KEY, false, -9)]);
+    let closed = delivered(&[(KEY, false, -9)]);
     assert_eq!(decided(&closed, &by("U1 R1@9", ApiVersion::V2)), ["trigger v2", "resolve v2"]);
 }
 
 #[test]
 fn an_open_incident_keeps_the_apis_of_its_triggers_until_it_is_closed() {
     let apis = |before: ApiSet, event_type: EventType, api: ApiVersion| {
-        let event = Settling { api, open_apis: before, is_known: true, ..settling(event_type, false, true) };
+        let event = EventToSettle { api, open_apis: before, is_known: true, ..settling(event_type, false, true) };
         let known = Known { settling: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
         let disposition = Disposition::Delivered { note: None };
-        let settle = Settle { id: EventId::new(7), disposition, at: at(9), fence: None };
+        let settle = SettleRequest { id: EventId::new(7), disposition, at: at(9), fence: None };
         let batch = Batch { settles: vec![&settle], ..Batch::default() };
-        let decision = decide(&batch, &known, &DedupWindow::default());
-        (decision.plan.incidents[0].is_open, decision.plan.incidents[0].apis.number())
+        let decided = decide(&batch, &known, &DedupWindow::default());
+        (decided.plan.incidents[0].is_open, decided.plan.incidents[0].apis.number())
     };
     let (v1, none) = (ApiSet::only(ApiVersion::V1), ApiSet::default());
     assert_eq!(apis(none, EventType::Trigger, ApiVersion::V2), (true, 2));
@@ -470,15 +472,15 @@ fn an_attempt_is_made_by_the_api_of_its_bytes() {
     let stored = Attemptable { api: ApiVersion::V2, ..attemptable(1, true) };
     let known =
         Known { beginning: HashMap::from([(id, stored)]), tails: HashMap::from([tail("1", 7, 1)]), ..Known::default() };
-    let begin = Begin { id, at: at(9), past: Vec::new(), fence: None };
+    let begin = BeginRequest { id, at: at(9), skipped: Vec::new(), fence: None };
     let alone = Batch { begins: vec![&begin], ..Batch::default() };
-    let decision = decide(&alone, &known, &DedupWindow::default());
-    assert_eq!(decision.begun[0].as_ref().unwrap().api, ApiVersion::V2);
+    let decided = decide(&alone, &known, &DedupWindow::default());
+    assert_eq!(decided.begun[0].as_ref().unwrap().api, ApiVersion::V2);
     // A trigger of v1 is folded into it first.
     let enqueues = enqueues("t1");
     let folded = Batch { enqueues: enqueues.iter().collect(), begins: vec![&begin], ..Batch::default() };
-    let decision = decide(&folded, &known, &DedupWindow::default());
-    assert_eq!(decision.begun[0].as_ref().unwrap().api, ApiVersion::V1);
+    let decided = decide(&folded, &known, &DedupWindow::default());
+    assert_eq!(decided.begun[0].as_ref().unwrap().api, ApiVersion::V1);
 }
 
 /// Triggers of issues that share the incident 9: `s1` is one of issue 1.
@@ -501,16 +503,16 @@ fn a_shared_incident_is_resolved_once_none_of_its_issues_is_open_any_more() {
     let decided = |known: &Known, words: &str| {
         let enqueues = sharing(words);
         let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
-        let decision = decide(&batch, known, &DedupWindow::default());
-        (rows(&decision.plan), outcomes(&decision.enqueued))
+        let decided = decide(&batch, known, &DedupWindow::default());
+        (rows(&decided.plan), outcomes(&decided.enqueued))
     };
     let issue = |name: &str, is_open: bool| {
-        let queue = QueueKey { incident_key: incident("9"), service_key: key(KEY) };
+        let queue = IncidentQueueKey { incident_key: incident("9"), service_key: key(KEY) };
         ((incident(name), queue), SharedIssue { is_open, received_at: at(-9), sentry_at: Some(at(-9)) })
     };
-    let queue = QueueKey { incident_key: incident("9"), service_key: key(KEY) };
+    let queue = IncidentQueueKey { incident_key: incident("9"), service_key: key(KEY) };
     let with = |is_open, open_otherwise| Known {
-        members: BTreeMap::from([issue("1", is_open)]),
+        shared_issues: BTreeMap::from([issue("1", is_open)]),
         open_otherwise,
         ..Known::default()
     };

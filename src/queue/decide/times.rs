@@ -11,7 +11,7 @@ const OVERTAKING: TimeDelta = TimeDelta::minutes(1);
 
 /// The resolves that may have overtaken a webhook, by the times at which they were received.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::queue) struct Window {
+pub(in crate::queue) struct OvertakingWindow {
     pub(in crate::queue) now: DateTime<Utc>,
     pub(in crate::queue) since: DateTime<Utc>,
     /// A resolve with a later time was received before the clock was set back. One minute is allowed for small
@@ -19,7 +19,7 @@ pub(in crate::queue) struct Window {
     pub(in crate::queue) until: DateTime<Utc>,
 }
 
-impl Window {
+impl OvertakingWindow {
     pub(super) fn around(now: DateTime<Utc>) -> Self {
         Self { now, since: now - OVERTAKING, until: now + OVERTAKING }
     }

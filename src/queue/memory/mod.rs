@@ -18,8 +18,10 @@ use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Edit};
 use super::event::with_counts_of;
 use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
-use super::store::{IntegrationIncident, QueueKey, Resolve, SharedIssue};
-use super::{Answers, Begin, Enqueue, EventId, EventRecord, HeldId, RejectedId, Settle, State, WaitingEvent};
+use super::store::{IncidentQueueKey, IntegrationIncident, Resolve, SharedIssue};
+use super::{
+    Answers, BeginRequest, Enqueue, EventId, EventRecord, HeldId, RejectedId, SettleRequest, State, WaitingEvent,
+};
 use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 
@@ -28,8 +30,8 @@ use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
 pub struct MemoryQueue {
     events: BTreeMap<EventId, StoredEvent>,
     /// Each incident with the event that changed it last, and when.
-    incidents: BTreeMap<QueueKey, (IntegrationIncident, EventId, DateTime<Utc>)>,
-    members: BTreeMap<(IncidentKey, QueueKey), SharedIssue>,
+    incidents: BTreeMap<IncidentQueueKey, (IntegrationIncident, EventId, DateTime<Utc>)>,
+    shared_issues: BTreeMap<(IncidentKey, IncidentQueueKey), SharedIssue>,
     resolves: BTreeMap<IncidentKey, Resolve>,
     seen: BTreeMap<DedupKey, (IncidentKey, EventType)>,
     dedup_keys: BTreeMap<DedupKey, DateTime<Utc>>,
@@ -60,9 +62,9 @@ pub struct Operations {
     /// What webhooks enqueue.
     pub enqueues: Vec<Enqueue>,
     /// Attempts that have ended.
-    pub settles: Vec<Settle>,
+    pub settles: Vec<SettleRequest>,
     /// Attempts that begin.
-    pub begins: Vec<Begin>,
+    pub begins: Vec<BeginRequest>,
     /// Whether nothing is folded into stored events, because they may be damaged.
     pub unfolded: bool,
     /// Numbers that were taken by [`MemoryQueue::reserve`], for the new events in their order.
@@ -82,9 +84,9 @@ impl MemoryQueue {
             ..Batch::default()
         };
         let known = self.known(&decide::dependencies(&batch));
-        let decision = decide::decide(&batch, &known, &DedupWindow::default());
-        let committed = self.write(&decision.plan);
-        decision.answers(committed)
+        let decided = decide::decide(&batch, &known, &DedupWindow::default());
+        let committed = self.write(&decided.plan);
+        decided.answers(committed)
     }
 
     /// Reserves the number of an event that is committed later, as PostgreSQL does: other events may be committed

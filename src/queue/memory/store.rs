@@ -12,8 +12,8 @@ use crate::queue::decide::times;
 use crate::queue::external::SentryNotes;
 use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::store::{
-    Attemptable, Committed, Dependencies, Editable, IncidentChange, IntegrationIncident, KEEP_DISCARDED_ATTEMPTS,
-    Known, KnownIncident, Plan, Prune, QueueKey, Row, Settling, Store, Tail, WaitingRow,
+    Attemptable, Committed, Dependencies, Editable, EventToSettle, IncidentChange, IncidentQueueKey,
+    IntegrationIncident, KEEP_DISCARDED_ATTEMPTS, Known, KnownIncident, Plan, Prune, Row, Store, Tail, WaitingRow,
 };
 use crate::queue::{
     CanaryChange, EventId, EventRecord, EventSummary, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError,
@@ -25,12 +25,12 @@ impl StoredEvent {
         self.record.summary.id
     }
 
-    fn queue(&self) -> QueueKey {
+    fn queue(&self) -> IncidentQueueKey {
         let EventSummary { incident_key, service_key, .. } = &self.record.summary;
-        QueueKey { incident_key: incident_key.clone(), service_key: service_key.clone() }
+        IncidentQueueKey { incident_key: incident_key.clone(), service_key: service_key.clone() }
     }
 
-    fn is_of(&self, queue: &QueueKey) -> bool {
+    fn is_of(&self, queue: &IncidentQueueKey) -> bool {
         let EventSummary { incident_key, service_key, .. } = &self.record.summary;
         *incident_key == queue.incident_key && *service_key == queue.service_key
     }
@@ -51,32 +51,35 @@ impl StoredEvent {
 }
 
 impl MemoryQueue {
-    pub(super) fn known(&self, wanted: &Dependencies) -> Known {
+    pub(super) fn known(&self, dependencies: &Dependencies) -> Known {
         let mut known = Known::default();
-        let fenced = wanted.fences.iter().filter(|(id, fence)| self.is_fenced(**id, **fence));
+        let fenced = dependencies.fences.iter().filter(|(id, fence)| self.is_fenced(**id, **fence));
         known.fenced.extend(fenced.map(|(id, _)| *id));
-        for queue in wanted.queues.iter().filter(|_| !wanted.unfolded) {
+        for queue in dependencies.queues.iter().filter(|_| !dependencies.unfolded) {
             let end = self.waiting_events().rfind(|event| event.is_of(queue));
             known.tails.extend(end.and_then(|event| Some((queue.clone(), event.tail()?))));
         }
-        let members = self.members.iter().filter(|((issue_key, _), _)| wanted.issues.contains(issue_key));
-        known.members.extend(members.map(|(member, state)| (member.clone(), *state)));
-        let queues: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
-        let is_open_otherwise = |queue: &QueueKey| {
-            let others = self.members.iter().filter(|((issue_key, _), _)| !wanted.issues.contains(issue_key));
+        let shared_issues =
+            self.shared_issues.iter().filter(|((issue_key, _), _)| dependencies.issues.contains(issue_key));
+        known.shared_issues.extend(shared_issues.map(|(member, state)| (member.clone(), *state)));
+        let queues: BTreeSet<_> =
+            dependencies.shared_incidents.iter().chain(known.shared_issues.keys().map(|(_, queue)| queue)).collect();
+        let is_open_otherwise = |queue: &IncidentQueueKey| {
+            let others =
+                self.shared_issues.iter().filter(|((issue_key, _), _)| !dependencies.issues.contains(issue_key));
             others.into_iter().any(|((_, other), member)| other == queue && member.is_open)
         };
         known.open_otherwise = queues.into_iter().filter(|queue| is_open_otherwise(queue)).cloned().collect();
-        let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
-        let all: BTreeSet<_> = wanted.incidents.iter().chain(shared).cloned().collect();
-        let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
-        let incidents: BTreeSet<_> = queues.chain(&wanted.incidents).chain(&wanted.issues).collect();
+        let shared = known.shared_issues.keys().map(|(_, queue)| &queue.incident_key);
+        let all: BTreeSet<_> = dependencies.incidents.iter().chain(shared).cloned().collect();
+        let queues = dependencies.queues.iter().map(|queue| &queue.incident_key);
+        let incidents: BTreeSet<_> = queues.chain(&dependencies.incidents).chain(&dependencies.issues).collect();
         let resolves = incidents.into_iter().filter_map(|key| Some((key.clone(), *self.resolves.get(key)?)));
         known.resolves.extend(resolves);
         for key in &all {
-            let accepted = self.incidents.iter().filter(|(queue, _)| queue.incident_key == *key);
+            let delivered = self.incidents.iter().filter(|(queue, _)| queue.incident_key == *key);
             let incident = KnownIncident {
-                accepted: accepted.map(|(queue, (incident, ..))| (queue.service_key.clone(), *incident)).collect(),
+                delivered: delivered.map(|(queue, (incident, ..))| (queue.service_key.clone(), *incident)).collect(),
                 waiting: self
                     .waiting_events()
                     .filter(|event| event.record.summary.incident_key == *key)
@@ -93,12 +96,12 @@ impl MemoryQueue {
                 known.incidents.insert(key.clone(), incident);
             }
         }
-        known.seen.extend(wanted.seen.iter().filter_map(|key| Some((key.clone(), self.seen.get(key)?.clone()))));
+        known.seen.extend(dependencies.seen.iter().filter_map(|key| Some((key.clone(), self.seen.get(key)?.clone()))));
         known
             .dedup_keys
-            .extend(wanted.dedup_keys.iter().filter_map(|key| Some((key.clone(), *self.dedup_keys.get(key)?))));
-        for event in wanted.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
-            let settling = Settling {
+            .extend(dependencies.dedup_keys.iter().filter_map(|key| Some((key.clone(), *self.dedup_keys.get(key)?))));
+        for event in dependencies.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
+            let settling = EventToSettle {
                 queue: event.queue(),
                 api: event.record.api,
                 event_type: event.record.summary.event_type,
@@ -109,13 +112,13 @@ impl MemoryQueue {
             };
             known.settling.insert(event.id(), settling);
         }
-        known.editing.extend(wanted.editing.iter().filter_map(|id| Some((*id, self.editable(*id)?))));
-        known.rejected.extend(wanted.rejected.iter().filter(|id| self.rejected.contains(id)));
-        known.held.extend(wanted.held.iter().filter(|id| self.held.contains(id)));
-        for (id, past) in &wanted.beginning {
-            known.beginning.extend(self.attemptable(*id, past, true).map(|event| (*id, event)));
+        known.editing.extend(dependencies.editing.iter().filter_map(|id| Some((*id, self.editable(*id)?))));
+        known.rejected.extend(dependencies.rejected.iter().filter(|id| self.rejected.contains(id)));
+        known.held.extend(dependencies.held.iter().filter(|id| self.held.contains(id)));
+        for (id, skipped) in &dependencies.beginning {
+            known.beginning.extend(self.attemptable(*id, skipped, true).map(|event| (*id, event)));
         }
-        for id in &wanted.unrecorded {
+        for id in &dependencies.unrecorded {
             known.beginning.extend(self.attemptable(*id, &[], false).map(|event| (*id, event)));
         }
         known.settling.retain(|id, _| !known.fenced.contains(id));
@@ -151,12 +154,12 @@ impl MemoryQueue {
     }
 
     /// The APIs by which an incident was triggered since it was opened; none where it is not open.
-    fn open_apis(&self, queue: &QueueKey) -> ApiSet {
+    fn open_apis(&self, queue: &IncidentQueueKey) -> ApiSet {
         let open = self.incidents.get(queue).filter(|(incident, ..)| incident.is_open);
         open.map_or_else(ApiSet::default, |(incident, ..)| incident.apis)
     }
 
-    fn attemptable(&self, id: EventId, past: &[EventId], begins: bool) -> Option<Attemptable> {
+    fn attemptable(&self, id: EventId, skipped: &[EventId], begins: bool) -> Option<Attemptable> {
         let event = self.events.get(&id).filter(|event| event.waits())?;
         let queue = event.queue();
         let mut earlier = self.waiting_events().take_while(|earlier| earlier.id() < id);
@@ -165,7 +168,7 @@ impl MemoryQueue {
         let is_needed = begins || summary.count > 1 && is_first;
         Some(Attemptable {
             earlier: earlier
-                .find(|earlier| earlier.is_of(&queue) && !past.contains(&earlier.id()))
+                .find(|earlier| earlier.is_of(&queue) && !skipped.contains(&earlier.id()))
                 .map(StoredEvent::id),
             is_first,
             api: event.record.api,
@@ -181,7 +184,7 @@ impl MemoryQueue {
         self.write_edits(plan);
         for attempted in &plan.attempts {
             if let Some(StoredEvent { record, .. }) = self.events.get_mut(&attempted.id) {
-                record.summary.attempts += attempted.attempts;
+                record.summary.attempts += attempted.added_attempts;
                 record.last_attempt_at = Some(attempted.last_at);
             }
         }
@@ -194,9 +197,9 @@ impl MemoryQueue {
             self.resolves.retain(|_, resolve| (times.since..=times.until).contains(&resolve.received_at));
         }
         plan.changes.iter().for_each(|change| self.change(change));
-        let rows = plan.rows.iter().map(|row| self.write_row(row)).collect();
-        for (issue_key, queue, member) in &plan.members {
-            self.members.insert(((*issue_key).clone(), queue.clone()), *member);
+        let event_ids = plan.rows.iter().map(|row| self.write_row(row)).collect();
+        for (issue_key, queue, member) in &plan.shared_issues {
+            self.shared_issues.insert(((*issue_key).clone(), queue.clone()), *member);
         }
         for (incident_key, resolve) in &plan.resolves {
             match resolve {
@@ -234,7 +237,7 @@ impl MemoryQueue {
             self.last_held += 1;
             self.held.insert(HeldId::new(self.last_held));
         }
-        Committed { rows, rejected }
+        Committed { event_ids, rejected }
     }
 
     fn write_edits(&mut self, plan: &Plan<'_>) {
@@ -310,19 +313,19 @@ impl MemoryQueue {
 }
 
 impl Store for MemoryQueue {
-    const IS_SHARED: bool = true;
+    const IS_SHARED_BY_BRIDGES: bool = true;
     const BLOCKS: bool = false;
 
-    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
-        Ok(self.known(wanted))
+    async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
+        Ok(self.known(dependencies))
     }
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {
         Ok(self.write(plan))
     }
 
-    async fn peek(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
-        Ok(self.known(wanted))
+    async fn peek(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
+        Ok(self.known(dependencies))
     }
 
     async fn prune(&mut self, _prune: Prune) -> Result<u64, QueueError> {

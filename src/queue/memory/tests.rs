@@ -221,13 +221,13 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
         let some = |rng: &mut StdRng| waiting.iter().copied().filter(|_| rng.random_bool(0.3)).collect::<Vec<_>>();
         let settle = |id| {
             let (disposition, fence) = (any_disposition(&mut rng, second), fence(&mut rng, id));
-            Settle { id, disposition, at: at(second), fence }
+            SettleRequest { id, disposition, at: at(second), fence }
         };
         let ids = some(&mut StdRng::seed_from_u64(seed + batch));
         let settles: Vec<_> = ids.into_iter().map(settle).collect();
         let begins = some(&mut rng).into_iter().map(|id| {
-            let (past, fence) = (some(&mut rng), fence(&mut rng, id));
-            Begin { id, at: at(second), past, fence }
+            let (skipped, fence) = (some(&mut rng), fence(&mut rng, id));
+            BeginRequest { id, at: at(second), skipped, fence }
         });
         let begins: Vec<_> = begins.collect();
         let unrecorded: Vec<_> = waiting.iter().filter(|_| rng.random_bool(0.05)).map(|id| (*id, at(second))).collect();
@@ -243,7 +243,13 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
         let batch = if rng.random_bool(0.4) {
             let is_admitted = matches!(edit, Edit::DiscardRejected(_) | Edit::DiscardHeld(_));
             let enqueues = if is_admitted { enqueues.iter().collect() } else { Vec::new() };
-            Batch { edit: Some(edit), enqueues, is_late: true, is_shared: S::IS_SHARED, ..Batch::default() }
+            Batch {
+                edit: Some(edit),
+                enqueues,
+                is_late: true,
+                is_shared_by_bridges: S::IS_SHARED_BY_BRIDGES,
+                ..Batch::default()
+            }
         } else {
             Batch {
                 holds: held.iter().collect(),
@@ -252,7 +258,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
                 enqueues: enqueues.iter().collect(),
                 is_late: rng.random_bool(0.1),
                 unfolded: rng.random_bool(0.1),
-                is_shared: S::IS_SHARED,
+                is_shared_by_bridges: S::IS_SHARED_BY_BRIDGES,
                 settles: settles.iter().collect(),
                 begins: begins.iter().collect(),
                 ..Batch::default()
@@ -262,12 +268,12 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
         let (expected, known) = (memory.load(&wanted).await.unwrap(), engine.load(&wanted).await.unwrap());
         assert_eq!(known, expected, "world {seed}");
         drawn.fenced += known.fenced.len();
-        let decision = decide(&batch, &known, &DedupWindow::default());
-        drawn.revived += decision.plan.revived.len();
-        drawn.admitted += decision.plan.forget_held.len();
-        let expected = memory.apply(&decision.plan).await.unwrap();
-        let committed = engine.apply(&decision.plan).await.unwrap();
-        assert_eq!((committed.rows, committed.rejected), (expected.rows, expected.rejected), "world {seed}");
+        let decided = decide(&batch, &known, &DedupWindow::default());
+        drawn.revived += decided.plan.revived.len();
+        drawn.admitted += decided.plan.forget_held.len();
+        let expected = memory.apply(&decided.plan).await.unwrap();
+        let committed = engine.apply(&decided.plan).await.unwrap();
+        assert_eq!((committed.event_ids, committed.rejected), (expected.event_ids, expected.rejected), "world {seed}");
     }
     let attempts = reader.attempts_since(at(0), at(second), 10_000).await.unwrap();
     assert_eq!(sorted(attempts), sorted(memory.attempts()), "world {seed}");
@@ -284,7 +290,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
     for state in [State::Waiting, State::Dead, State::Delivered] {
         assert!(!memory.ids(state).is_empty(), "world {seed} has nothing that is {state}");
     }
-    drawn.resolved = memory.members.values().filter(|member| !member.is_open).count();
+    drawn.resolved = memory.shared_issues.values().filter(|member| !member.is_open).count();
     drawn.discarded = memory.discarded.len();
     let held: Vec<_> = reader.held_summaries().await.unwrap().into_iter().map(|held| held.id).collect();
     assert_eq!(held, memory.held.iter().copied().collect::<Vec<_>>(), "world {seed}");

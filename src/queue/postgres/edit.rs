@@ -9,7 +9,7 @@ use super::rows::stored;
 use super::rows::{api, apis, event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
 use crate::queue::external::{CLOCK_TOLERANCE, SentryNotes};
 use crate::queue::store::{
-    Committed, Dependencies, Editable, Edits, KEEP_DISCARDED_ATTEMPTS, Known, Plan, QueueKey, Store,
+    Committed, Dependencies, Editable, Edits, IncidentQueueKey, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store,
 };
 use crate::queue::{EventId, HeldId, QueueError, RejectedId, State};
 
@@ -54,27 +54,27 @@ const DISCARDED_ATTEMPTS: &str = "INSERT INTO discarded (service_key, last_attem
 const OLD_ATTEMPTS: &str =
     "DELETE FROM discarded WHERE last_attempt_at < (SELECT MAX(last_attempt_at) FROM discarded) - $1";
 
-/// Loads the rows of `wanted` that people are about to change. Their incidents are already locked.
+/// Loads the rows of `dependencies` that people are about to change. Their incidents are already locked.
 pub(super) async fn load_edited(
     connection: &mut PgConnection,
-    wanted: &Dependencies,
+    dependencies: &Dependencies,
     known: &mut Known,
 ) -> sqlx::Result<()> {
-    if !wanted.editing.is_empty() {
-        for row in rows(sqlx::query(EDITING).bind(numbers(&wanted.editing)), connection).await? {
+    if !dependencies.editing.is_empty() {
+        for row in rows(sqlx::query(EDITING).bind(numbers(&dependencies.editing)), connection).await? {
             if let Some(event) = editable(&row)? {
                 known.editing.insert(id(&row)?, event);
             }
         }
     }
-    if !wanted.rejected.is_empty() {
-        let ids: Vec<_> = wanted.rejected.iter().map(|id| id.get()).collect();
+    if !dependencies.rejected.is_empty() {
+        let ids: Vec<_> = dependencies.rejected.iter().map(|id| id.get()).collect();
         for row in rows(sqlx::query(REJECTED).bind(ids), connection).await? {
             known.rejected.insert(RejectedId::new(row.try_get("id")?));
         }
     }
-    if !wanted.held.is_empty() {
-        let ids: Vec<_> = wanted.held.iter().map(|id| id.get()).collect();
+    if !dependencies.held.is_empty() {
+        let ids: Vec<_> = dependencies.held.iter().map(|id| id.get()).collect();
         for row in rows(sqlx::query(HELD).bind(ids), connection).await? {
             known.held.insert(HeldId::new(row.try_get("id")?));
         }
@@ -85,7 +85,8 @@ pub(super) async fn load_edited(
 /// Parses an event. Columns that cannot be read do not prevent it from being changed.
 fn editable(row: &PgRow) -> sqlx::Result<Option<Editable>> {
     let Some(state) = State::parse(row.try_get("state")?) else { return Ok(None) };
-    let queue = || Some(QueueKey { incident_key: incident_key(row).ok()?, service_key: service_key(row).ok()? });
+    let queue =
+        || Some(IncidentQueueKey { incident_key: incident_key(row).ok()?, service_key: service_key(row).ok()? });
     let opener = row.try_get::<Option<i64>, _>("opener")?.map(EventId::new);
     Ok(Some(Editable {
         state,
@@ -144,8 +145,8 @@ pub(super) async fn write_edited(connection: &mut PgConnection, plan: &Plan<'_>)
 
 #[async_trait]
 impl Edits for PostgresEngine {
-    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
-        Store::load(self, wanted).await
+    async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
+        Store::load(self, dependencies).await
     }
 
     async fn apply(&mut self, plan: &Plan<'_>) -> Result<Committed, QueueError> {

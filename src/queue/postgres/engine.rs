@@ -22,7 +22,7 @@ use crate::queue::store::{Committed, Dependencies, Known, Plan, Prune, Store};
 use crate::queue::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
 /// How many bytes a probe writes; few alerts are larger.
-const BALLAST: usize = 64 * 1024;
+const PROBE_BYTES: usize = 64 * 1024;
 
 /// How many bytes of bodies are written per millisecond at least. The timeout of a large transaction is extended
 /// accordingly.
@@ -249,14 +249,15 @@ impl PostgresEngine {
 }
 
 impl Store for PostgresEngine {
-    const IS_SHARED: bool = true;
+    const IS_SHARED_BY_BRIDGES: bool = true;
     const BLOCKS: bool = false;
 
-    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
+    async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
         // An unfinished transaction is ended by closing its connection.
         drop(self.transaction.take());
         let transaction = self.begin(self.server.timeout()).await?;
-        let (transaction, known) = self.step(transaction, async |connection| load(connection, wanted).await).await?;
+        let (transaction, known) =
+            self.step(transaction, async |connection| load(connection, dependencies).await).await?;
         self.transaction = Some(transaction);
         Ok(known)
     }
@@ -268,7 +269,7 @@ impl Store for PostgresEngine {
         let (transaction, committed) = self
             .step(transaction, async |connection| {
                 if plan.probe {
-                    let (mark, ballast) = (rand::random::<[u8; 16]>(), vec![0_u8; BALLAST]);
+                    let (mark, ballast) = (rand::random::<[u8; 16]>(), vec![0_u8; PROBE_BYTES]);
                     let query = sqlx::query("INSERT INTO commits (id, ballast) VALUES ($1, $2)");
                     query.bind(mark.as_slice()).bind(ballast).execute(&mut *connection).await?;
                 }

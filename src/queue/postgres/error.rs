@@ -84,7 +84,7 @@ impl Server {
             (Error::PoolClosed, _) => QueueError::Closed,
             _ if is_of_tls(&error) => QueueError::NotWritable { database, reason, advice: TLS },
             (Error::Io(_) | Error::Protocol(_), _) => QueueError::Unreachable { database, reason },
-            (Error::ColumnDecode { .. }, _) => QueueError::OddValue { database, source: Arc::new(error) },
+            (Error::ColumnDecode { .. }, _) => QueueError::InvalidValue { database, source: Arc::new(error) },
             _ => QueueError::Database { database, source: Arc::new(error) },
         }
     }

@@ -272,26 +272,26 @@ fn id(text: &str) -> sqlx::Result<BridgeId> {
 }
 
 fn time(row: &PgRow, column: usize) -> sqlx::Result<DateTime<Utc>> {
-    let odd = || sqlx::Error::Decode("a time is out of range".into());
-    DateTime::from_timestamp_micros(row.try_get(column)?).ok_or_else(odd)
+    let invalid = || sqlx::Error::Decode("a time is out of range".into());
+    DateTime::from_timestamp_micros(row.try_get(column)?).ok_or_else(invalid)
 }
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// Finds out which events of `wanted` are fenced. An event that no longer exists is not.
+/// Finds out which events of `dependencies` are fenced. An event that no longer exists is not.
 pub(super) async fn load_fenced(
     connection: &mut PgConnection,
-    wanted: &Dependencies,
+    dependencies: &Dependencies,
     known: &mut Known,
 ) -> sqlx::Result<()> {
-    if wanted.fences.is_empty() {
+    if dependencies.fences.is_empty() {
         return Ok(());
     }
-    let ids: Vec<_> = wanted.fences.keys().map(|id| id.get()).collect();
-    let owners: Vec<_> = wanted.fences.values().map(|fence| fence.owner.to_string()).collect();
-    let numbers: Vec<_> = wanted.fences.values().map(|fence| fence.number).collect();
+    let ids: Vec<_> = dependencies.fences.keys().map(|id| id.get()).collect();
+    let owners: Vec<_> = dependencies.fences.values().map(|fence| fence.owner.to_string()).collect();
+    let numbers: Vec<_> = dependencies.fences.values().map(|fence| fence.number).collect();
     let query = sqlx::query(ALLOWED).bind(&ids).bind(owners).bind(numbers);
     let allowed = event_ids(&query.fetch_all(&mut *connection).await?)?;
     let others: Vec<_> = ids.into_iter().filter(|id| !allowed.contains(&EventId::new(*id))).collect();

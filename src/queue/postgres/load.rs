@@ -19,8 +19,8 @@ use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
 use crate::queue::store::{
-    Attemptable, Dependencies, IntegrationIncident, Known, KnownIncident, QueueKey, Resolve, Settling, SharedIssue,
-    Tail, WaitingRow,
+    Attemptable, Dependencies, EventToSettle, IncidentQueueKey, IntegrationIncident, Known, KnownIncident, Resolve,
+    SharedIssue, Tail, WaitingRow,
 };
 
 /// Locks incidents until the end of the transaction. An existing row is locked without being written, unless it was
@@ -101,7 +101,7 @@ const WAITING: &str = "SELECT line, waiting.*
     ) AS waiting ORDER BY line, id";
 
 /// The shared incidents in which issues are or were open.
-const MEMBERS: &str =
+const SHARED_ISSUES: &str =
     "SELECT issue_key, incident_key, service_key, is_open, received_at, sentry_at FROM incident_issues
     WHERE issue_key = ANY($1::text[])";
 
@@ -121,7 +121,7 @@ const SETTLING: &str =
         is_open IS NOT NULL AS is_known, CASE WHEN is_open THEN apis ELSE 0 END AS open_apis
     FROM events LEFT JOIN incidents USING (incident_key, service_key) WHERE id = ANY($1::bigint[])";
 
-/// `past` is the number of events that an attempt does not wait for: at most that many earlier events, plus one, have
+/// `skipped` is the number of events that an attempt does not wait for: at most that many earlier events, plus one, have
 /// to be looked at. The body of an unrecorded attempt is read only if counts have to be inserted into it.
 const BEGINNING: &str = "SELECT events.id, state, begins, service_key, api, received_at, count, first_seen,
         last_attempt_at IS NULL AS is_first, counts_at,
@@ -137,41 +137,41 @@ const BEGINNING: &str = "SELECT events.id, state, begins, service_key, api, rece
     FROM unnest($1::bigint[], $2::boolean[], $3::bigint[]) AS wanted (id, begins, past)
     JOIN events ON events.id = wanted.id LEFT JOIN bodies ON bodies.id = events.id";
 
-/// Loads `wanted`.
-pub(super) async fn load(connection: &mut PgConnection, wanted: &Dependencies) -> sqlx::Result<Known> {
-    lock(connection, wanted).await?;
+/// Loads `dependencies`.
+pub(super) async fn load(connection: &mut PgConnection, dependencies: &Dependencies) -> sqlx::Result<Known> {
+    lock(connection, dependencies).await?;
     let mut known = Known::default();
-    load_fenced(connection, wanted, &mut known).await?;
-    load_known(connection, wanted, &mut known).await?;
-    if !wanted.issues.is_empty() {
-        load_members(connection, wanted, &mut known).await?;
+    load_fenced(connection, dependencies, &mut known).await?;
+    load_known(connection, dependencies, &mut known).await?;
+    if !dependencies.issues.is_empty() {
+        load_shared_issues(connection, dependencies, &mut known).await?;
     }
-    let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
-    let incidents: BTreeSet<_> = wanted.incidents.iter().chain(shared).cloned().collect();
+    let shared = known.shared_issues.keys().map(|(_, queue)| &queue.incident_key);
+    let incidents: BTreeSet<_> = dependencies.incidents.iter().chain(shared).cloned().collect();
     if !incidents.is_empty() {
         load_incidents(connection, &Vec::from_iter(incidents), &mut known.incidents).await?;
     }
-    if !wanted.settling.is_empty() {
-        for row in waiting(sqlx::query(SETTLING).bind(numbers(&wanted.settling)), connection).await? {
+    if !dependencies.settling.is_empty() {
+        for row in waiting(sqlx::query(SETTLING).bind(numbers(&dependencies.settling)), connection).await? {
             known.settling.insert(id(&row)?, settling(&row)?);
         }
     }
-    if !wanted.beginning.is_empty() || !wanted.unrecorded.is_empty() {
-        load_attempts(connection, wanted, &mut known).await?;
+    if !dependencies.beginning.is_empty() || !dependencies.unrecorded.is_empty() {
+        load_attempts(connection, dependencies, &mut known).await?;
     }
     known.settling.retain(|id, _| !known.fenced.contains(id));
     known.beginning.retain(|id, _| !known.fenced.contains(id));
-    load_edited(connection, wanted, &mut known).await?;
+    load_edited(connection, dependencies, &mut known).await?;
     Ok(known)
 }
 
-async fn lock(connection: &mut PgConnection, wanted: &Dependencies) -> sqlx::Result<()> {
-    let queues = wanted.queues.iter().map(|queue| &queue.incident_key);
-    let keys = queues.chain(&wanted.incidents).chain(&wanted.issues);
+async fn lock(connection: &mut PgConnection, dependencies: &Dependencies) -> sqlx::Result<()> {
+    let queues = dependencies.queues.iter().map(|queue| &queue.incident_key);
+    let keys = queues.chain(&dependencies.incidents).chain(&dependencies.issues);
     let keys: Vec<_> = keys.map(|key| stored(key.as_str())).collect();
-    let issues: Vec<_> = wanted.issues.iter().map(|key| stored(key.as_str())).collect();
-    let begins = wanted.beginning.iter().map(|(id, _)| id);
-    let ids = wanted.settling.iter().chain(begins).chain(&wanted.unrecorded).chain(&wanted.editing);
+    let issues: Vec<_> = dependencies.issues.iter().map(|key| stored(key.as_str())).collect();
+    let begins = dependencies.beginning.iter().map(|(id, _)| id);
+    let ids = dependencies.settling.iter().chain(begins).chain(&dependencies.unrecorded).chain(&dependencies.editing);
     let ids: Vec<_> = ids.map(|id| id.get()).collect();
     let query = match (ids.is_empty(), issues.is_empty()) {
         (true, true) if keys.is_empty() => return Ok(()),
@@ -183,24 +183,25 @@ async fn lock(connection: &mut PgConnection, wanted: &Dependencies) -> sqlx::Res
     query.execute(connection).await.map(drop)
 }
 
-async fn load_known(connection: &mut PgConnection, wanted: &Dependencies, known: &mut Known) -> sqlx::Result<()> {
-    let queues = || wanted.queues.iter();
-    let incidents = queues().map(|queue| &queue.incident_key).chain(&wanted.incidents).chain(&wanted.issues);
+async fn load_known(connection: &mut PgConnection, dependencies: &Dependencies, known: &mut Known) -> sqlx::Result<()> {
+    let queues = || dependencies.queues.iter();
+    let incidents =
+        queues().map(|queue| &queue.incident_key).chain(&dependencies.incidents).chain(&dependencies.issues);
     let resolved: Vec<_> = incidents.map(|key| stored(key.as_str())).collect();
-    if resolved.is_empty() && wanted.seen.is_empty() && wanted.dedup_keys.is_empty() {
+    if resolved.is_empty() && dependencies.seen.is_empty() && dependencies.dedup_keys.is_empty() {
         return Ok(());
     }
-    let folded = || queues().filter(|_| !wanted.unfolded);
+    let folded = || queues().filter(|_| !dependencies.unfolded);
     let query = sqlx::query(KNOWN)
         .bind(folded().map(|queue| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
         .bind(folded().map(|queue| queue.service_key.expose()).collect::<Vec<_>>())
         .bind(resolved)
-        .bind(digests(&wanted.seen))
-        .bind(digests(&wanted.dedup_keys));
+        .bind(digests(&dependencies.seen))
+        .bind(digests(&dependencies.dedup_keys));
     for row in rows(query, connection).await? {
         match row.try_get::<i32, _>("kind")? {
             0 => {
-                if let Some(queue) = wanted.queues.get(line(&row)?) {
+                if let Some(queue) = dependencies.queues.get(line(&row)?) {
                     known.tails.insert(queue.clone(), tail(&row)?);
                 }
             }
@@ -210,11 +211,11 @@ async fn load_known(connection: &mut PgConnection, wanted: &Dependencies, known:
             }
             2 => {
                 let seen = (incident_key(&row)?, event_type(&row)?);
-                known.seen.extend(dedup_key(&wanted.seen, &row)?.map(|key| (key, seen)));
+                known.seen.extend(dedup_key(&dependencies.seen, &row)?.map(|key| (key, seen)));
             }
             _ => {
                 let came_at = time(&row, "received_at")?;
-                known.dedup_keys.extend(dedup_key(&wanted.dedup_keys, &row)?.map(|key| (key, came_at)));
+                known.dedup_keys.extend(dedup_key(&dependencies.dedup_keys, &row)?.map(|key| (key, came_at)));
             }
         }
     }
@@ -222,20 +223,25 @@ async fn load_known(connection: &mut PgConnection, wanted: &Dependencies, known:
 }
 
 /// Loads what is known of issues that share incidents with others.
-async fn load_members(connection: &mut PgConnection, wanted: &Dependencies, known: &mut Known) -> sqlx::Result<()> {
-    let issues: Vec<_> = wanted.issues.iter().map(|key| stored(key.as_str())).collect();
-    for row in rows(sqlx::query(MEMBERS).bind(&issues), connection).await? {
+async fn load_shared_issues(
+    connection: &mut PgConnection,
+    dependencies: &Dependencies,
+    known: &mut Known,
+) -> sqlx::Result<()> {
+    let issues: Vec<_> = dependencies.issues.iter().map(|key| stored(key.as_str())).collect();
+    for row in rows(sqlx::query(SHARED_ISSUES).bind(&issues), connection).await? {
         // Rows with an invalid service key are skipped: they are never delivered.
         let Ok(service_key) = service_key(&row) else { continue };
-        let queue = QueueKey { incident_key: incident_key(&row)?, service_key };
+        let queue = IncidentQueueKey { incident_key: incident_key(&row)?, service_key };
         let member = SharedIssue {
             is_open: row.try_get("is_open")?,
             received_at: time(&row, "received_at")?,
             sentry_at: optional_time(&row, "sentry_at")?,
         };
-        known.members.insert((issue_key(&row)?, queue), member);
+        known.shared_issues.insert((issue_key(&row)?, queue), member);
     }
-    let shared: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
+    let shared: BTreeSet<_> =
+        dependencies.shared_incidents.iter().chain(known.shared_issues.keys().map(|(_, queue)| queue)).collect();
     if shared.is_empty() {
         return Ok(());
     }
@@ -244,7 +250,7 @@ async fn load_members(connection: &mut PgConnection, wanted: &Dependencies, know
         .bind(shared.iter().map(|queue| queue.service_key.expose().to_owned()).collect::<Vec<_>>())
         .bind(issues);
     for row in rows(query, connection).await? {
-        let queue = QueueKey { incident_key: incident_key(&row)?, service_key: service_key(&row)? };
+        let queue = IncidentQueueKey { incident_key: incident_key(&row)?, service_key: service_key(&row)? };
         known.open_otherwise.insert(queue);
     }
     Ok(())
@@ -265,7 +271,7 @@ pub(super) async fn load_incidents(
                 apis: apis(&row, "apis")?,
                 triggered_at: optional_time(&row, "sentry_at")?,
             };
-            known.entry(key.clone()).or_default().accepted.push((service_key, incident));
+            known.entry(key.clone()).or_default().delivered.push((service_key, incident));
         }
     }
     for row in rows(sqlx::query(WAITING).bind(&stored), connection).await? {
@@ -280,11 +286,17 @@ pub(super) async fn load_incidents(
     Ok(())
 }
 
-async fn load_attempts(connection: &mut PgConnection, wanted: &Dependencies, known: &mut Known) -> sqlx::Result<()> {
-    let past: HashMap<_, _> = wanted.beginning.iter().map(|(id, past)| (*id, past)).collect();
-    let begin =
-        wanted.beginning.iter().map(|(id, past)| (id.get(), true, i64::try_from(past.len()).unwrap_or(i64::MAX)));
-    let unrecorded = wanted.unrecorded.iter().map(|id| (id.get(), false, 0));
+async fn load_attempts(
+    connection: &mut PgConnection,
+    dependencies: &Dependencies,
+    known: &mut Known,
+) -> sqlx::Result<()> {
+    let skipped: HashMap<_, _> = dependencies.beginning.iter().map(|(id, skipped)| (*id, skipped)).collect();
+    let begin = dependencies
+        .beginning
+        .iter()
+        .map(|(id, skipped)| (id.get(), true, i64::try_from(skipped.len()).unwrap_or(i64::MAX)));
+    let unrecorded = dependencies.unrecorded.iter().map(|id| (id.get(), false, 0));
     let (mut ids, mut begins, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
     for (id, is_begin, number) in begin.chain(unrecorded) {
         ids.push(id);
@@ -293,9 +305,9 @@ async fn load_attempts(connection: &mut PgConnection, wanted: &Dependencies, kno
     }
     for row in waiting(sqlx::query(BEGINNING).bind(ids).bind(begins).bind(numbers), connection).await? {
         let id = id(&row)?;
-        let is_past = |earlier: &EventId| past.get(&id).is_some_and(|past| past.contains(earlier));
+        let is_skipped = |earlier: &EventId| skipped.get(&id).is_some_and(|skipped| skipped.contains(earlier));
         let earlier: Vec<i64> = row.try_get("earlier")?;
-        let earlier = earlier.into_iter().map(EventId::new).find(|earlier| !is_past(earlier));
+        let earlier = earlier.into_iter().map(EventId::new).find(|earlier| !is_skipped(earlier));
         known.beginning.insert(id, attemptable(&row, earlier)?);
     }
     Ok(())
@@ -316,9 +328,9 @@ fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptabl
     })
 }
 
-fn settling(row: &PgRow) -> sqlx::Result<Settling> {
-    Ok(Settling {
-        queue: QueueKey { incident_key: incident_key(row)?, service_key: service_key(row)? },
+fn settling(row: &PgRow) -> sqlx::Result<EventToSettle> {
+    Ok(EventToSettle {
+        queue: IncidentQueueKey { incident_key: incident_key(row)?, service_key: service_key(row)? },
         api: api(row)?,
         event_type: event_type(row)?,
         sentry_at: optional_time(row, "sentry_at")?,

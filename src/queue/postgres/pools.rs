@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_millis(200);
 
 /// How long a reader waits for a connection that others use.
-const PATIENCE: Duration = Duration::from_secs(3);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a read may take.
 const READ: Duration = Duration::from_secs(5);
@@ -169,7 +169,7 @@ impl Server {
         let (greeted, server) = (self.clone(), self.clone());
         let pool = PgPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(CONNECTION_TIMEOUT)
             .max_lifetime(LIFETIME)
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
@@ -271,7 +271,7 @@ impl ReadPool {
 
     pub(in crate::queue) async fn close(&self) {
         // It waits for connections that are in use, whose server may not respond.
-        let _ = timeout(PATIENCE, self.pool.close()).await;
+        let _ = timeout(CONNECTION_TIMEOUT, self.pool.close()).await;
     }
 
     /// Translates the error of a connection that could not be had. A refusal by `greet` is returned as it is.
@@ -284,7 +284,7 @@ impl ReadPool {
             // The pool has room for more connections, so they are not in use by others: none could be opened.
             sqlx::Error::PoolTimedOut if self.pool.size() < self.connections => QueueError::Unreachable {
                 database: self.server.name(),
-                reason: format!("no connection within {} s", PATIENCE.as_secs()),
+                reason: format!("no connection within {} s", CONNECTION_TIMEOUT.as_secs()),
             },
             error => self.server.error(error),
         }

@@ -40,7 +40,7 @@ const REOPENED: &str = "UPDATE events SET resolved_at = NULL
     AND resolved_at IS NOT NULL";
 
 /// Stores keys of the dedup window. The arguments are the parameters with the digests and with their times.
-macro_rules! said {
+macro_rules! store_dedup_keys {
     ($digests:literal, $times:literal) => {
         concat!(
             "INSERT INTO dedup_window (digest, came_at) SELECT * FROM unnest(",
@@ -52,7 +52,7 @@ macro_rules! said {
     };
 }
 
-const SAID: &str = said!("$1", "$2");
+const STORE_DEDUP_KEYS: &str = store_dedup_keys!("$1", "$2");
 
 /// The numbers are assigned in the order of the rows, and returned with the rows they were assigned to. The dedup keys
 /// of the webhooks are written by the same statement, which saves a round trip.
@@ -71,8 +71,8 @@ const NEW: &str = concat!(
         SELECT id, service_key, incident_key, event_type, description, count, received_at, first_seen, sentry_at,
             resolved_at, api
         FROM numbered
-    ), with_bodies AS (INSERT INTO bodies (id, body, counts_at) SELECT id, body, counts_at FROM numbered), said AS (",
-    said!("$13", "$14"),
+    ), with_bodies AS (INSERT INTO bodies (id, body, counts_at) SELECT id, body, counts_at FROM numbered), dedup_keys AS (",
+    store_dedup_keys!("$13", "$14"),
     ") SELECT line, id FROM numbered ORDER BY line"
 );
 
@@ -91,7 +91,7 @@ const RESOLVES: &str = "INSERT INTO resolves (incident_key, happened_at, receive
     SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
     ON CONFLICT (incident_key) DO UPDATE SET happened_at = excluded.happened_at, received_at = excluded.received_at";
 
-const MEMBERS: &str =
+const SHARED_ISSUES: &str =
     "INSERT INTO incident_issues (issue_key, incident_key, service_key, is_open, received_at, sentry_at)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::bigint[])
     ON CONFLICT (issue_key, incident_key, service_key) DO UPDATE SET is_open = excluded.is_open,
@@ -152,15 +152,15 @@ pub(super) async fn apply(connection: &mut PgConnection, plan: &Plan<'_>) -> sql
     for change in &plan.changes {
         write_change(connection, change).await?;
     }
-    let rows = write_rows(connection, plan).await?;
-    write_members(connection, plan).await?;
+    let event_ids = write_rows(connection, plan).await?;
+    write_shared_issues(connection, plan).await?;
     write_resolves(connection, plan).await?;
     write_dedup(connection, plan).await?;
     write_settled(connection, plan).await?;
     write_incidents(connection, plan).await?;
     let rejected = keep_rejected(connection, &plan.rejected).await?;
     hold(connection, &plan.held).await?;
-    Ok(Committed { rows, rejected })
+    Ok(Committed { event_ids, rejected })
 }
 
 async fn write_attempts(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
@@ -168,7 +168,7 @@ async fn write_attempts(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx:
         let attempts = || plan.attempts.iter();
         sqlx::query(ATTEMPTS)
             .bind(attempts().map(|attempted| attempted.id.get()).collect::<Vec<_>>())
-            .bind(attempts().map(|attempted| i64::from(attempted.attempts)).collect::<Vec<_>>())
+            .bind(attempts().map(|attempted| i64::from(attempted.added_attempts)).collect::<Vec<_>>())
             .bind(attempts().map(|attempted| attempted.last_at.timestamp_millis()).collect::<Vec<_>>())
             .execute(&mut *connection)
             .await?;
@@ -202,7 +202,7 @@ async fn write_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Res
         plan.dedup_keys.iter().map(|(key, at)| (key.as_bytes(), at.timestamp_millis())).unzip();
     let mut numbers = if new.is_empty() {
         if !digests.is_empty() {
-            sqlx::query(SAID).bind(digests).bind(times).execute(&mut *connection).await?;
+            sqlx::query(STORE_DEDUP_KEYS).bind(digests).bind(times).execute(&mut *connection).await?;
         }
         Vec::new().into_iter()
     } else {
@@ -327,18 +327,18 @@ async fn write_settled(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::
         .map(drop)
 }
 
-async fn write_members(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
-    if plan.members.is_empty() {
+async fn write_shared_issues(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
+    if plan.shared_issues.is_empty() {
         return Ok(());
     }
-    let members = || plan.members.iter();
-    sqlx::query(MEMBERS)
-        .bind(members().map(|(issue_key, ..)| stored(issue_key.as_str())).collect::<Vec<_>>())
-        .bind(members().map(|(_, queue, _)| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
-        .bind(members().map(|(_, queue, _)| queue.service_key.expose()).collect::<Vec<_>>())
-        .bind(members().map(|(.., member)| member.is_open).collect::<Vec<_>>())
-        .bind(members().map(|(.., member)| member.received_at.timestamp_millis()).collect::<Vec<_>>())
-        .bind(members().map(|(.., member)| member.sentry_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
+    let shared_issues = || plan.shared_issues.iter();
+    sqlx::query(SHARED_ISSUES)
+        .bind(shared_issues().map(|(issue_key, ..)| stored(issue_key.as_str())).collect::<Vec<_>>())
+        .bind(shared_issues().map(|(_, queue, _)| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
+        .bind(shared_issues().map(|(_, queue, _)| queue.service_key.expose()).collect::<Vec<_>>())
+        .bind(shared_issues().map(|(.., member)| member.is_open).collect::<Vec<_>>())
+        .bind(shared_issues().map(|(.., member)| member.received_at.timestamp_millis()).collect::<Vec<_>>())
+        .bind(shared_issues().map(|(.., member)| member.sentry_at.map(|at| at.timestamp_millis())).collect::<Vec<_>>())
         .execute(connection)
         .await
         .map(drop)

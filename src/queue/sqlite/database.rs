@@ -165,7 +165,7 @@ impl Database {
         known.unwrap_or_else(|| match error {
             sqlx::Error::PoolClosed => QueueError::Closed,
             sqlx::Error::PoolTimedOut => QueueError::Busy { database },
-            error @ sqlx::Error::ColumnDecode { .. } => QueueError::OddValue { database, source: Arc::new(error) },
+            error @ sqlx::Error::ColumnDecode { .. } => QueueError::InvalidValue { database, source: Arc::new(error) },
             error => QueueError::Database { database, source: Arc::new(error) },
         })
     }
@@ -185,7 +185,7 @@ impl Database {
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::Utf8Error(..)
             | rusqlite::Error::FromSqlConversionFailure(..) => {
-                QueueError::OddValue { database, source: Arc::new(error) }
+                QueueError::InvalidValue { database, source: Arc::new(error) }
             }
             _ => QueueError::Database { database, source: Arc::new(error) },
         }

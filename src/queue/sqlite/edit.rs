@@ -64,13 +64,13 @@ impl SqliteEdits {
 
 #[async_trait]
 impl Edits for SqliteEdits {
-    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
+    async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
         self.transaction = None;
-        let wanted = wanted.clone();
+        let dependencies = dependencies.clone();
         let (connection, (known, last)) = self
             .aside(move |connection| {
                 run(connection, "BEGIN IMMEDIATE", [])?;
-                load(connection, &wanted)
+                load(connection, &dependencies)
             })
             .await?;
         self.transaction = Some((connection, last));

@@ -43,7 +43,7 @@ pub(in crate::queue) struct SqliteEngine {
     reads: SqliteReads,
     broken: Option<Broken>,
     /// What was saved of files that were taken away, until others are open.
-    kept: Saved,
+    saved: Saved,
     /// The events that were accepted since the log began.
     recent: VecDeque<EventId>,
     /// The newest number that was assigned to an event.
@@ -84,7 +84,7 @@ impl SqliteEngine {
             files,
             reads,
             broken: None,
-            kept: Saved::Nothing,
+            saved: Saved::Nothing,
             recent: VecDeque::new(),
             last: None,
         })
@@ -253,21 +253,21 @@ impl SqliteEngine {
 
     async fn replace_files(&mut self, change: FileChange) -> Result<(), QueueError> {
         if self.connection.is_some() {
-            self.kept = recovery::save(change, &self.database, &self.files, &mut self.connection)?;
+            self.saved = recovery::save(change, &self.database, &self.files, &mut self.connection)?;
         }
         self.connection = None;
         self.files.forget();
         let is_another = matches!(change, FileChange::DatabaseGone | FileChange::DatabaseReplaced);
-        if is_another || matches!(self.kept, Saved::All) {
+        if is_another || matches!(self.saved, Saved::All) {
             self.database.create()?;
             self.files.open_anew()?;
         }
         let mut connection = schema::open(&self.database).await?;
         let recent: Vec<_> = self.recent.iter().copied().collect();
-        recovery::restore(change, &self.database, &mut connection, &self.kept, self.last, &recent)?;
+        recovery::restore(change, &self.database, &mut connection, &self.saved, self.last, &recent)?;
         self.files.adopt(false);
         self.connection = Some(connection);
-        self.kept = Saved::Nothing;
+        self.saved = Saved::Nothing;
         Ok(())
     }
 }
@@ -278,10 +278,10 @@ fn is_rolled_back(connection: &Connection) -> bool {
 }
 
 impl Store for SqliteEngine {
-    const IS_SHARED: bool = false;
+    const IS_SHARED_BY_BRIDGES: bool = false;
     const BLOCKS: bool = true;
 
-    async fn load(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
+    async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
         if let Some(unfinished) = self.transaction.take() {
             drop(unfinished);
             self.files.forget();
@@ -290,7 +290,7 @@ impl Store for SqliteEngine {
         let connection = self.take_connection()?;
         // The write lock is taken at once: a transaction that starts by reading could lose the race for it later.
         let begun = run(&connection, "BEGIN IMMEDIATE", []);
-        match begun.and_then(|_| load(&connection, wanted)) {
+        match begun.and_then(|_| load(&connection, dependencies)) {
             Ok((known, last)) => {
                 self.transaction = Some(Transaction { connection, last });
                 Ok(known)
@@ -304,14 +304,14 @@ impl Store for SqliteEngine {
         let written = write::apply(&connection, plan, last);
         let committed = written.and_then(|committed| run(&connection, "COMMIT", []).map(|_| committed));
         let committed = self.put_back(connection, committed)?;
-        let rows = plan.rows.iter().zip(&committed.rows);
+        let rows = plan.rows.iter().zip(&committed.event_ids);
         let new: Vec<_> = rows.filter(|(row, _)| row.replaces.is_none()).map(|(_, id)| *id).collect();
         self.confirm(&new)?;
         Ok(committed)
     }
 
-    async fn peek(&mut self, wanted: &Dependencies) -> Result<Known, QueueError> {
-        let loaded = self.database.connect_reading().and_then(|connection| load(&connection, wanted));
+    async fn peek(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
+        let loaded = self.database.connect_reading().and_then(|connection| load(&connection, dependencies));
         loaded.map(|(known, _)| known).map_err(|error| self.database.write_error(error))
     }
 

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::database::is_write_damaged;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::store::{
-    Attemptable, Dependencies, Editable, IntegrationIncident, Known, KnownIncident, QueueKey, Resolve, Settling,
-    SharedIssue, Tail, WaitingRow,
+    Attemptable, Dependencies, Editable, EventToSettle, IncidentQueueKey, IntegrationIncident, Known, KnownIncident,
+    Resolve, SharedIssue, Tail, WaitingRow,
 };
 use crate::queue::{EventId, State};
 
@@ -42,7 +42,7 @@ pub(super) const WAITING_UNREAD: &str = "SELECT id, service_key, 1 AS api, 'trig
     FROM events INDEXED BY events_line WHERE state = 'waiting' AND incident_key = ? ORDER BY id";
 
 /// The shared incidents in which an issue is or was open.
-const MEMBERS: &str = "SELECT incident_key, service_key, is_open, received_at, sentry_at FROM incident_issues
+const SHARED_ISSUES: &str = "SELECT incident_key, service_key, is_open, received_at, sentry_at FROM incident_issues
     WHERE issue_key = ?";
 
 /// Whether issues other than those of `?3`, a JSON array, are open in a shared incident.
@@ -90,14 +90,14 @@ const REJECTED: &str = "SELECT 1 FROM rejected WHERE id = ?";
 
 const HELD: &str = "SELECT 1 FROM held WHERE id = ?";
 
-/// Loads `wanted`. Also returns the last number that was assigned to an event, or 0 if no event is enqueued.
-pub(super) fn load(connection: &Connection, wanted: &Dependencies) -> rusqlite::Result<(Known, i64)> {
+/// Loads `dependencies`. Also returns the last number that was assigned to an event, or 0 if no event is enqueued.
+pub(super) fn load(connection: &Connection, dependencies: &Dependencies) -> rusqlite::Result<(Known, i64)> {
     // No other bridge uses the file, so no fence is needed, and the dedup window is in memory.
     let Dependencies {
         queues,
         incidents,
         issues,
-        shared: _,
+        shared_incidents: _,
         seen,
         dedup_keys: _,
         settling,
@@ -108,10 +108,10 @@ pub(super) fn load(connection: &Connection, wanted: &Dependencies) -> rusqlite::
         held,
         unfolded,
         fences: _,
-    } = wanted;
+    } = dependencies;
     let (mut known, mut last) = (Known::default(), 0);
-    load_members(connection, wanted, &mut known)?;
-    let shared = known.members.keys().map(|(_, queue)| &queue.incident_key);
+    load_shared_issues(connection, dependencies, &mut known)?;
+    let shared = known.shared_issues.keys().map(|(_, queue)| &queue.incident_key);
     let all: BTreeSet<_> = incidents.iter().chain(shared).cloned().collect();
     if !queues.is_empty() || !all.is_empty() {
         last = one(connection, LAST, [], |row| row.get(0))?.unwrap_or_default();
@@ -142,9 +142,9 @@ pub(super) fn load(connection: &Connection, wanted: &Dependencies) -> rusqlite::
     for &id in settling {
         known.settling.extend(one(connection, SETTLING, [id.get()], self::settling)?.map(|event| (id, event)));
     }
-    for (id, past) in beginning {
-        let past: Vec<_> = past.iter().map(|id| id.get()).collect();
-        let values = params![id.get(), true, json!(past).to_string()];
+    for (id, skipped) in beginning {
+        let skipped: Vec<_> = skipped.iter().map(|id| id.get()).collect();
+        let values = params![id.get(), true, json!(skipped).to_string()];
         let event = one(connection, BEGINNING, values, |row| attemptable(row, true))?;
         known.beginning.extend(event.map(|event| (*id, event)));
     }
@@ -172,12 +172,12 @@ fn one<T>(
 }
 
 /// Loads what is known of issues that share incidents with others.
-fn load_members(connection: &Connection, wanted: &Dependencies, known: &mut Known) -> rusqlite::Result<()> {
-    if wanted.issues.is_empty() {
+fn load_shared_issues(connection: &Connection, dependencies: &Dependencies, known: &mut Known) -> rusqlite::Result<()> {
+    if dependencies.issues.is_empty() {
         return Ok(());
     }
-    for issue_key in &wanted.issues {
-        let mut statement = connection.prepare_cached(MEMBERS)?;
+    for issue_key in &dependencies.issues {
+        let mut statement = connection.prepare_cached(SHARED_ISSUES)?;
         let mut rows = statement.query([issue_key.as_str()])?;
         while let Some(row) = rows.next()? {
             // Rows with an invalid service key are skipped: they are never delivered.
@@ -187,11 +187,12 @@ fn load_members(connection: &Connection, wanted: &Dependencies, known: &mut Know
                 received_at: time(row, "received_at")?.unwrap_or_default(),
                 sentry_at: time(row, "sentry_at")?,
             };
-            known.members.insert((issue_key.clone(), queue), member);
+            known.shared_issues.insert((issue_key.clone(), queue), member);
         }
     }
-    let issues = json!(wanted.issues).to_string();
-    let shared: BTreeSet<_> = wanted.shared.iter().chain(known.members.keys().map(|(_, queue)| queue)).collect();
+    let issues = json!(dependencies.issues).to_string();
+    let shared: BTreeSet<_> =
+        dependencies.shared_incidents.iter().chain(known.shared_issues.keys().map(|(_, queue)| queue)).collect();
     for queue in shared {
         let values = [queue.incident_key.as_str(), queue.service_key.expose(), &issues];
         if one(connection, OPEN_OTHERWISE, values, |row| row.get(0))?.unwrap_or_default() {
@@ -210,7 +211,7 @@ fn load_incident(connection: &Connection, incident_key: &IncidentKey) -> rusqlit
     while let Some(row) = rows.next()? {
         let Ok(service_key) = ServiceKey::parse(text(row, "service_key")?) else { continue };
         let (is_open, triggered_at) = (get(row, "is_open")?, time(row, "sentry_at")?);
-        known.accepted.push((service_key, IntegrationIncident { is_open, apis: apis(row, "apis"), triggered_at }));
+        known.delivered.push((service_key, IntegrationIncident { is_open, apis: apis(row, "apis"), triggered_at }));
     }
     known.waiting = match load_waiting(connection, WAITING, incident_key) {
         Err(error) if is_write_damaged(&error) => load_waiting(connection, WAITING_UNREAD, incident_key)?,
@@ -239,7 +240,7 @@ fn load_waiting(connection: &Connection, sql: &str, incident_key: &IncidentKey) 
 }
 
 /// Loads the last events of queues and the last resolves of their incidents.
-fn load_tails(connection: &Connection, queues: &[QueueKey], known: &mut Known) -> rusqlite::Result<()> {
+fn load_tails(connection: &Connection, queues: &[IncidentQueueKey], known: &mut Known) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(TAIL)?;
     for queue in queues {
         let (tail, resolve) =
@@ -277,8 +278,8 @@ fn resolve(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Resolve>> {
     Ok(times.map(|(sentry_at, received_at)| Resolve { sentry_at, received_at }))
 }
 
-fn settling(row: &Row<'_>) -> rusqlite::Result<Settling> {
-    Ok(Settling {
+fn settling(row: &Row<'_>) -> rusqlite::Result<EventToSettle> {
+    Ok(EventToSettle {
         queue: queue(row)?,
         event_type: parsed(row, "event_type", EventType::parse)?,
         sentry_at: time(row, "sentry_at")?,
@@ -324,10 +325,10 @@ fn editable(row: &Row<'_>) -> rusqlite::Result<Option<Editable>> {
     }))
 }
 
-fn queue(row: &Row<'_>) -> rusqlite::Result<QueueKey> {
+fn queue(row: &Row<'_>) -> rusqlite::Result<IncidentQueueKey> {
     let incident_key = parsed(row, "incident_key", IncidentKey::parse)?;
     let service_key = parsed(row, "service_key", |text| ServiceKey::parse(text).ok())?;
-    Ok(QueueKey { incident_key, service_key })
+    Ok(IncidentQueueKey { incident_key, service_key })
 }
 
 /// The API of an event. A number that cannot be read does not prevent the event from being sent.
@@ -359,16 +360,16 @@ fn get<T: FromSql + Default>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::
 fn text<'r>(row: &'r Row<'_>, column: &str) -> rusqlite::Result<&'r str> {
     match row.get_ref(column)?.as_str_or_null() {
         Ok(text) => Ok(text.unwrap_or_default()),
-        Err(_) => Err(odd(row, column)),
+        Err(_) => Err(invalid(row, column)),
     }
 }
 
 /// Parses a text. Returns an error if it cannot be parsed, which means that the row is damaged.
 fn parsed<T>(row: &Row<'_>, column: &str, parse: impl Fn(&str) -> Option<T>) -> rusqlite::Result<T> {
-    parse(text(row, column)?).ok_or_else(|| odd(row, column))
+    parse(text(row, column)?).ok_or_else(|| invalid(row, column))
 }
 
-fn odd(row: &Row<'_>, column: &str) -> rusqlite::Error {
+fn invalid(row: &Row<'_>, column: &str) -> rusqlite::Error {
     let found = row.as_ref().column_index(column).and_then(|index| Ok((index, row.get_ref(index)?.data_type())));
     let reason = format!("its column {column} has an invalid value");
     found.map_or_else(

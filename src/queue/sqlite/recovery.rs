@@ -142,7 +142,7 @@ pub(super) fn restore(
     change: FileChange,
     database: &Database,
     connection: &mut Connection,
-    kept: &Saved,
+    saved: &Saved,
     last: Option<EventId>,
     recent: &[EventId],
 ) -> Result<(), QueueError> {
@@ -156,7 +156,7 @@ pub(super) fn restore(
         }
     }
     number_on(connection, last).map_err(|error| database.write_error(error))?;
-    match (change, kept) {
+    match (change, saved) {
         (_, Saved::Copy(copy)) => match take_over(connection, copy).map_err(|error| database.write_error(error)) {
             Ok(taken) => warn!(
                 "the database {} was replaced: the previous file is kept as {}, and {taken} waiting events and dead letters \

@@ -10,7 +10,7 @@ use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Pl
 use crate::queue::{EventId, Held, HeldSender, RejectedId, RejectedWebhook};
 
 /// How many bytes a probe writes; few alerts are larger.
-const BALLAST: u32 = 64 * 1024;
+const PROBE_BYTES: u32 = 64 * 1024;
 
 /// How many seen webhooks are kept at most; about 20 MB. Sentry would have to send more than two resolves a second all day
 /// for one to be forgotten within a day.
@@ -60,7 +60,7 @@ const INCIDENT: &str =
 const RESOLVE: &str = "INSERT INTO resolves (incident_key, happened_at, received_at) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET happened_at = excluded.happened_at, received_at = excluded.received_at";
 
-const MEMBER: &str =
+const SHARED_ISSUE: &str =
     "INSERT INTO incident_issues (issue_key, incident_key, service_key, is_open, received_at, sentry_at)
     VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET is_open = excluded.is_open, received_at = excluded.received_at,
@@ -85,11 +85,11 @@ const REOPENED: &str = "UPDATE events SET resolved_at = NULL WHERE state = 'dead
 /// assigned to an event.
 pub(super) fn apply(connection: &Connection, plan: &Plan<'_>, last: i64) -> rusqlite::Result<Committed> {
     if plan.probe {
-        run(connection, "UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)", [BALLAST])?;
+        run(connection, "UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)", [PROBE_BYTES])?;
     }
     edit(connection, plan)?;
     for attempted in &plan.attempts {
-        let values = params![attempted.id.get(), attempted.attempts, attempted.last_at.timestamp_millis()];
+        let values = params![attempted.id.get(), attempted.added_attempts, attempted.last_at.timestamp_millis()];
         run(connection, ATTEMPTS, values)?;
     }
     for (id, body) in &plan.bodies {
@@ -102,9 +102,9 @@ pub(super) fn apply(connection: &Connection, plan: &Plan<'_>, last: i64) -> rusq
     for change in &plan.changes {
         self::change(connection, change)?;
     }
-    let rows = write_rows(connection, &plan.rows, last)?;
+    let event_ids = write_rows(connection, &plan.rows, last)?;
     write_seen(connection, plan)?;
-    for (issue_key, queue, member) in &plan.members {
+    for (issue_key, queue, member) in &plan.shared_issues {
         let values = params![
             issue_key.as_str(),
             queue.incident_key.as_str(),
@@ -113,7 +113,7 @@ pub(super) fn apply(connection: &Connection, plan: &Plan<'_>, last: i64) -> rusq
             member.received_at.timestamp_millis(),
             member.sentry_at.map(|at| at.timestamp_millis()),
         ];
-        run(connection, MEMBER, values)?;
+        run(connection, SHARED_ISSUE, values)?;
     }
     for settled in &plan.settled {
         let values = params![
@@ -140,7 +140,7 @@ pub(super) fn apply(connection: &Connection, plan: &Plan<'_>, last: i64) -> rusq
     }
     let rejected = keep_rejected(connection, &plan.rejected)?;
     hold(connection, &plan.held)?;
-    Ok(Committed { rows, rejected })
+    Ok(Committed { event_ids, rejected })
 }
 
 /// Runs a statement that is prepared once for the connection, and returns how many rows it changed.

@@ -24,24 +24,24 @@ use crate::logging::throttle;
 use crate::metrics::PersistedMetrics;
 
 use super::decide::dedup_window::DedupWindow;
-use super::decide::{self, Answers, Batch, Settle};
+use super::decide::{self, Answers, Batch, SettleRequest};
 use super::external::SentryNotes;
 use super::held::Held;
-use super::store::{Begin, Committed, Plan, Prune, Store};
+use super::store::{BeginRequest, Committed, Plan, Prune, Store};
 use super::{
-    Begun, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError, RejectedId,
-    RejectedWebhook, WaitingEvent,
+    AttemptPayload, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError,
+    RejectedId, RejectedWebhook, WaitingEvent,
 };
-use status::{Commit, WriterStatus};
+use status::{CommitOutcome, WriterStatus};
 
 /// How many operations may wait for the writer before senders have to wait.
 const OPERATIONS: usize = 4096;
 
 /// How many operations one commit takes at most.
-const BATCH_OPERATIONS: usize = 512;
+const MAX_BATCH_OPERATIONS: usize = 512;
 
 /// How many bytes of bodies one commit takes at most; the last body may exceed it.
-const BATCH_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// How often a batch is tried at most if its transaction is interrupted.
 const TRIES: u32 = 4;
@@ -68,8 +68,8 @@ pub(super) enum WriterCommand {
 #[derive(Debug)]
 pub(super) enum Operation {
     Enqueue(Box<Enqueue>, Reply<Enqueued>),
-    Begin(Begin, Reply<Begun>),
-    Settle(Settle, Reply<()>),
+    Begin(BeginRequest, Reply<AttemptPayload>),
+    Settle(SettleRequest, Reply<()>),
     Reject(RejectedWebhook, Reply<RejectedId>),
     Hold(Box<Held>, Reply<()>),
     /// Writes something as large as a large alert.
@@ -131,7 +131,7 @@ struct Writer<S> {
 
 /// Operations that are committed together.
 #[derive(Debug, Default)]
-struct Round {
+struct OperationBatch {
     operations: Vec<Operation>,
     bytes: usize,
     /// Whether nothing is folded into stored events, because they may be damaged.
@@ -150,26 +150,26 @@ impl<S: Store> Writer<S> {
                     continue;
                 }
             };
-            let (mut round, mut maintenance, mut is_closing) = (Round::default(), Vec::new(), false);
+            let (mut batch, mut maintenance, mut is_closing) = (OperationBatch::default(), Vec::new(), false);
             let mut next = Some(command);
             while let Some(command) = next {
                 match command {
-                    WriterCommand::Operation(operation) => round.add(operation),
+                    WriterCommand::Operation(operation) => batch.add(operation),
                     WriterCommand::Maintenance(task) => maintenance.push(task),
                     WriterCommand::Close(reply) => {
                         is_closing = true;
                         closing.push(reply);
                     }
                 }
-                next = if round.has_room() { commands.try_recv().ok() } else { None };
+                next = if batch.has_room() { commands.try_recv().ok() } else { None };
             }
             if is_closing {
                 // No more commands are accepted, but those that were sent before are still committed.
                 commands.close();
             }
-            if !round.operations.is_empty() {
+            if !batch.operations.is_empty() {
                 self.status.set_busy(true);
-                self.commit(round).await;
+                self.commit(batch).await;
             }
             for task in maintenance {
                 self.status.set_busy(true);
@@ -189,7 +189,7 @@ impl<S: Store> Writer<S> {
         self.status.set_busy(true);
         if let Err(error) = self.store.check().await {
             // Counted as one failure, however long it lasts.
-            if self.status.is_well() {
+            if self.status.can_commit() {
                 self.status.failed();
             }
             let line = throttle::line("alerts were not accepted", Level::Error);
@@ -205,7 +205,7 @@ impl<S: Store> Writer<S> {
                 let pruned = self.store.prune(prune).await;
                 if pruned.is_ok() {
                     let (took, arrivals) = (begun_at.elapsed(), &[]);
-                    self.status.report(&Commit::Done { took, arrivals, folded: 0, rejected: 0 });
+                    self.status.report(&CommitOutcome::Done { took, arrivals, folded_count: 0, rejected: 0 });
                     self.status.committed(false, iter::empty());
                 }
                 let _ = reply.send(pruned);
@@ -234,33 +234,34 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Commits a round and answers every operation in it. If the commit fails because of damaged content, all
+    /// Commits a batch and answers every operation in it. If the commit fails because of damaged content, all
     /// operations that are not affected are still committed: one damaged page must not cause alerts to be refused that
-    /// share a commit with an operation that needs that page. The round is halved again and again, so one such
+    /// share a commit with an operation that needs that page. The batch is halved again and again, so one such
     /// operation among 512 costs about twenty commits.
-    async fn commit(&mut self, round: Round) {
+    async fn commit(&mut self, batch: OperationBatch) {
         // The last one is committed next.
-        let mut rounds = vec![round];
-        while let Some(mut round) = rounds.pop() {
+        let mut batches = vec![batch];
+        while let Some(mut batch) = batches.pop() {
             let (unrecorded, unrecordable) = (self.unrecorded.clone(), self.unrecordable.clone());
-            let error = match self.try_commit(&round.batch(&unrecorded, &unrecordable, S::IS_SHARED)).await {
-                Ok(answers) => {
-                    round.answer(answers);
-                    continue;
-                }
-                Err(error) => error,
-            };
+            let error =
+                match self.try_commit(&batch.borrowed(&unrecorded, &unrecordable, S::IS_SHARED_BY_BRIDGES)).await {
+                    Ok(answers) => {
+                        batch.answer(answers);
+                        continue;
+                    }
+                    Err(error) => error,
+                };
             let is_of_content = error.is_of_content();
             if is_of_content && !self.unrecorded.is_empty() && self.record_each().await {
-                rounds.push(round);
-            } else if is_of_content && round.operations.len() > 1 {
-                let second = round.operations.split_off(round.operations.len() / 2);
-                rounds.push(Round { operations: second, ..Round::default() });
-                rounds.push(round);
-            } else if is_of_content && !round.unfolded && round.takes_alerts() {
-                rounds.push(Round { unfolded: true, ..round });
+                batches.push(batch);
+            } else if is_of_content && batch.operations.len() > 1 {
+                let second = batch.operations.split_off(batch.operations.len() / 2);
+                batches.push(OperationBatch { operations: second, ..OperationBatch::default() });
+                batches.push(batch);
+            } else if is_of_content && !batch.unfolded && batch.takes_alerts() {
+                batches.push(OperationBatch { unfolded: true, ..batch });
             } else {
-                self.fail(round, &error).await;
+                self.fail(batch, &error).await;
             }
         }
     }
@@ -284,25 +285,25 @@ impl<S: Store> Writer<S> {
 
     async fn commit_once(&mut self, batch: &Batch<'_>, begun_at: Instant) -> Result<Answers, QueueError> {
         let known = self.store.load(&decide::dependencies(batch)).await?;
-        let decision = decide::decide(batch, &known, &self.window);
-        let committed = self.store.apply(&decision.plan).await?;
+        let decided = decide::decide(batch, &known, &self.window);
+        let committed = self.store.apply(&decided.plan).await?;
         self.unrecorded.clear();
         self.unrecordable.retain(|id| !batch.settles.iter().any(|settle| settle.id == *id));
         // Only after the commit: a webhook that was refused may be sent again.
-        for (dedup, received_at) in &decision.remembered {
+        for (dedup, received_at) in &decided.remembered {
             self.window.remember(dedup, *received_at);
         }
         let takes_alerts = batch.probe
-            || decision.enqueued.iter().any(|enqueued| *enqueued != Enqueued::Ignored(IgnoreReason::Repeated));
-        let arrivals = arrivals(&decision.plan, &committed);
-        self.status.report(&Commit::Done {
+            || decided.enqueued.iter().any(|enqueued| *enqueued != Enqueued::Ignored(IgnoreReason::Repeated));
+        let arrivals = arrivals(&decided.plan, &committed);
+        self.status.report(&CommitOutcome::Done {
             took: begun_at.elapsed(),
             arrivals: &arrivals,
-            folded: folded(&decision.enqueued),
+            folded_count: folded_count(&decided.enqueued),
             rejected: committed.rejected.len() as u64,
         });
         self.status.committed(takes_alerts, arrivals.into_iter());
-        Ok(decision.answers(committed))
+        Ok(decided.answers(committed))
     }
 
     /// Records the unrecorded attempts one by one, and gives up those that cannot be recorded because of damage.
@@ -325,17 +326,17 @@ impl<S: Store> Writer<S> {
 
     async fn record(&mut self, batch: &Batch<'_>) -> Result<Committed, QueueError> {
         let known = self.store.load(&decide::dependencies(batch)).await?;
-        let decision = decide::decide(batch, &known, &self.window);
-        self.store.apply(&decision.plan).await
+        let decided = decide::decide(batch, &known, &self.window);
+        self.store.apply(&decided.plan).await
     }
 
-    /// Answers a round that could not be committed.
-    async fn fail(&mut self, round: Round, error: &QueueError) {
+    /// Answers a batch that could not be committed.
+    async fn fail(&mut self, batch: OperationBatch, error: &QueueError) {
         // An event that cannot be read says nothing about whether new alerts can be committed.
-        if round.takes_alerts() || !error.is_of_content() {
+        if batch.takes_alerts() || !error.is_of_content() {
             self.status.failed();
         }
-        for operation in round.operations {
+        for operation in batch.operations {
             match operation {
                 Operation::Enqueue(_, reply) => drop(reply.send(Err(error.clone()))),
                 Operation::Settle(_, reply) | Operation::Hold(_, reply) | Operation::Probe(reply) => {
@@ -353,7 +354,11 @@ impl<S: Store> Writer<S> {
     ///
     /// The next commit records the attempt first, so that nothing is ever folded into an event whose bytes were sent.
     /// The attempt is lost only if the bridge crashes before that: then the event is sent once more.
-    async fn begin_unrecorded(&mut self, begin: &Begin, cause: &QueueError) -> Result<Begun, QueueError> {
+    async fn begin_unrecorded(
+        &mut self,
+        begin: &BeginRequest,
+        cause: &QueueError,
+    ) -> Result<AttemptPayload, QueueError> {
         let batch = Batch { begins: vec![begin], ..Batch::default() };
         let Ok(known) = self.store.peek(&decide::dependencies(&batch)).await else { return Err(cause.clone()) };
         let decided = decide::decide(&batch, &known, &self.window).begun.pop();
@@ -365,9 +370,9 @@ impl<S: Store> Writer<S> {
     }
 }
 
-impl Round {
+impl OperationBatch {
     fn has_room(&self) -> bool {
-        self.operations.len() < BATCH_OPERATIONS && self.bytes < BATCH_BYTES
+        self.operations.len() < MAX_BATCH_OPERATIONS && self.bytes < MAX_BATCH_BYTES
     }
 
     fn add(&mut self, operation: Operation) {
@@ -384,13 +389,14 @@ impl Round {
         self.operations.iter().any(|operation| matches!(operation, Operation::Enqueue(..) | Operation::Probe(_)))
     }
 
-    fn batch<'b>(
+    fn borrowed<'b>(
         &'b self,
         unrecorded: &'b [(EventId, DateTime<Utc>)],
         unrecordable: &'b [EventId],
-        is_shared: bool,
+        is_shared_by_bridges: bool,
     ) -> Batch<'b> {
-        let mut batch = Batch { unrecorded, unrecordable, unfolded: self.unfolded, is_shared, ..Batch::default() };
+        let mut batch =
+            Batch { unrecorded, unrecordable, unfolded: self.unfolded, is_shared_by_bridges, ..Batch::default() };
         for operation in &self.operations {
             match operation {
                 Operation::Enqueue(enqueue, _) => batch.enqueues.push(enqueue),
@@ -423,7 +429,7 @@ impl Round {
 
 /// The events of a plan that are new in the queue, in its order.
 fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<WaitingEvent> {
-    let new = plan.rows.iter().zip(&committed.rows).filter(|(row, _)| row.replaces.is_none());
+    let new = plan.rows.iter().zip(&committed.event_ids).filter(|(row, _)| row.replaces.is_none());
     new.map(|(row, &id)| WaitingEvent {
         id,
         service_key: row.envelope.service_key.clone(),
@@ -438,12 +444,12 @@ fn arrivals(plan: &Plan<'_>, committed: &Committed) -> Vec<WaitingEvent> {
 }
 
 /// How many alerts were folded into waiting events.
-fn folded(enqueued: &[Enqueued<usize>]) -> u64 {
-    let accepted = enqueued.iter().flat_map(|enqueued| match enqueued {
-        Enqueued::Queued(accepted) => accepted.as_slice(),
+fn folded_count(enqueued: &[Enqueued<usize>]) -> u64 {
+    let events = enqueued.iter().flat_map(|enqueued| match enqueued {
+        Enqueued::Queued(events) => events.as_slice(),
         Enqueued::Ignored(_) => &[],
     });
-    accepted.filter(|accepted| accepted.is_folded()).count() as u64
+    events.filter(|event| event.is_folded()).count() as u64
 }
 
 #[cfg(test)]
@@ -467,17 +473,17 @@ mod tests {
         Operation::Enqueue(Box::new(Enqueue::event(envelope)), oneshot::channel().0)
     }
 
-    fn round_of(bytes: usize) -> usize {
-        let mut round = Round::default();
-        while round.has_room() && round.operations.len() < 10_000 {
-            round.add(accept(bytes));
+    fn operations_of_batch(bytes: usize) -> usize {
+        let mut batch = OperationBatch::default();
+        while batch.has_room() && batch.operations.len() < 10_000 {
+            batch.add(accept(bytes));
         }
-        round.operations.len()
+        batch.operations.len()
     }
 
     #[test]
     fn one_commit_is_bounded_by_operations_and_by_bytes() {
-        assert_eq!(round_of(10), 512);
-        assert_eq!(round_of(512_000), 17);
+        assert_eq!(operations_of_batch(10), 512);
+        assert_eq!(operations_of_batch(512_000), 17);
     }
 }

@@ -10,7 +10,7 @@ use crate::queue::arrivals::{self, Announcer, Arrivals};
 
 /// The outcome of a commit, for [`Queue::observe`](crate::queue::Queue::observe).
 #[derive(Clone, Debug)]
-pub enum Commit<'a> {
+pub enum CommitOutcome<'a> {
     /// It succeeded.
     Done {
         /// How long it took.
@@ -18,7 +18,7 @@ pub enum Commit<'a> {
         /// The events that are new in the queue.
         arrivals: &'a [WaitingEvent],
         /// How many alerts were folded into waiting events.
-        folded: u64,
+        folded_count: u64,
         /// How many rejected webhooks were kept.
         rejected: u64,
     },
@@ -26,12 +26,12 @@ pub enum Commit<'a> {
     Failed,
 }
 
-pub(in crate::queue) type Observe = dyn Fn(&Commit<'_>) + Send + Sync;
+pub(in crate::queue) type Observe = dyn Fn(&CommitOutcome<'_>) + Send + Sync;
 
 /// Shared by the writer and all handles of the queue.
 pub(in crate::queue) struct WriterStatus {
     commits: AtomicU64,
-    well: AtomicBool,
+    can_commit: AtomicBool,
     /// When the commit that is in progress began.
     busy_since: Mutex<Option<Instant>>,
     listener: Mutex<Option<Announcer>>,
@@ -42,7 +42,7 @@ impl Default for WriterStatus {
     fn default() -> Self {
         Self {
             commits: AtomicU64::new(0),
-            well: AtomicBool::new(true),
+            can_commit: AtomicBool::new(true),
             busy_since: Mutex::new(None),
             listener: Mutex::new(None),
             observer: OnceLock::new(),
@@ -57,8 +57,8 @@ impl WriterStatus {
 
     /// Whether alerts can be committed, as the last commit showed. A commit that does not end shows nothing, see
     /// [`busy_for`](Self::busy_for).
-    pub(in crate::queue) fn is_well(&self) -> bool {
-        self.well.load(Ordering::Relaxed)
+    pub(in crate::queue) fn can_commit(&self) -> bool {
+        self.can_commit.load(Ordering::Relaxed)
     }
 
     /// How long the commit that is in progress has been running.
@@ -86,7 +86,7 @@ impl WriterStatus {
         let _ = self.observer.set(observe);
     }
 
-    pub(super) fn report(&self, commit: &Commit<'_>) {
+    pub(super) fn report(&self, commit: &CommitOutcome<'_>) {
         if let Some(observe) = self.observer.get() {
             observe(commit);
         }
@@ -97,7 +97,7 @@ impl WriterStatus {
     pub(in crate::queue) fn committed(&self, takes_alerts: bool, arrivals: impl Iterator<Item = WaitingEvent>) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         if takes_alerts {
-            self.well.store(true, Ordering::Relaxed);
+            self.can_commit.store(true, Ordering::Relaxed);
         }
         if let Some(listener) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             listener.announce(arrivals);
@@ -105,14 +105,17 @@ impl WriterStatus {
     }
 
     pub(in crate::queue) fn failed(&self) {
-        self.report(&Commit::Failed);
-        self.well.store(false, Ordering::Relaxed);
+        self.report(&CommitOutcome::Failed);
+        self.can_commit.store(false, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for WriterStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (commits, is_well) = (self.commits(), self.is_well());
-        f.debug_struct("WriterStatus").field("commits", &commits).field("is_well", &is_well).finish_non_exhaustive()
+        let (commits, can_commit) = (self.commits(), self.can_commit());
+        f.debug_struct("WriterStatus")
+            .field("commits", &commits)
+            .field("can_commit", &can_commit)
+            .finish_non_exhaustive()
     }
 }

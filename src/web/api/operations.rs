@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use super::responses::{self, ItemOutcome, ItemOutcomeKind};
 use super::{ApiError, Caller, OPENAPI, done, json_response};
 use crate::monitor::check;
-use crate::queue::admin::{BULK, BulkKind, Resolved};
+use crate::queue::admin::{BULK, BulkKind, ResolvedTriggers};
 use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{EventId, EventSummary, ItemId, QueueError, RejectedId, State};
 use crate::web::AppState;
@@ -181,7 +181,7 @@ async fn discard_many(
 }
 
 async fn retry(state: &AppState, selection: Selection, force: bool) -> Result<Vec<ItemOutcome>, QueueError> {
-    let resolved = if force { Resolved::Sent } else { Resolved::Kept };
+    let resolved = if force { ResolvedTriggers::Sent } else { ResolvedTriggers::Kept };
     let outcomes = match selection {
         Selection::Ids(ids) => state.queue_admin.retry(&ids, resolved).await?,
         Selection::All(kinds) => state.queue_admin.retry_all(&kinds, resolved).await?,

@@ -21,7 +21,7 @@ use super::request::{Form, PageRequest, UiError, own_path, page, redirect};
 use super::{detail, forms, lists, overview, services};
 use crate::monitor::{self, Health};
 use crate::pagerduty::{SentryOrigin, ServiceKey, test_page};
-use crate::queue::admin::{BULK, BulkKind, Discarded, Resolved};
+use crate::queue::admin::{BULK, BulkKind, Discarded, ResolvedTriggers};
 use crate::queue::{
     Enqueue, Enqueued, Envelope, EventId, EventSummary, ItemId, QueueError, Reader, RejectedId, RejectedSummary,
     Search, State,
@@ -206,7 +206,7 @@ pub(super) async fn retry(
     request: HttpRequest,
     state: Data<AppState>,
 ) -> PageResult {
-    let resolved = if user.form(form)?.force { Resolved::Sent } else { Resolved::Kept };
+    let resolved = if user.form(form)?.force { ResolvedTriggers::Sent } else { ResolvedTriggers::Kept };
     let ids: Vec<_> = subject(&request).into_iter().collect();
     done(
         &user,
@@ -223,7 +223,7 @@ pub(super) async fn retry_all(
     state: Data<AppState>,
 ) -> PageResult {
     user.form(form)?;
-    let outcomes = state.queue_admin.retry_all(&[bulk_kind(&request)], Resolved::Kept).await;
+    let outcomes = state.queue_admin.retry_all(&[bulk_kind(&request)], ResolvedTriggers::Kept).await;
     done(&user, &request, outcomes.map(|outcomes| ActionNotice::retried(&outcomes)))
 }
 

@@ -253,7 +253,7 @@ async fn incident(connection: &mut SqliteConnection, incident_key: &IncidentKey)
         let Ok(service_key) = ServiceKey::parse(row.try_get("service_key")?) else { continue };
         let apis = row.try_get("apis").map_or_else(|_| ApiSet::only(ApiVersion::default()), ApiSet::of_number);
         let (is_open, triggered_at) = (row.try_get("is_open")?, sentry_at(&row)?);
-        known.accepted.push((service_key, IntegrationIncident { is_open, apis, triggered_at }));
+        known.delivered.push((service_key, IntegrationIncident { is_open, apis, triggered_at }));
     }
     let waiting = sqlx::query(WAITING).bind(incident_key.as_str()).fetch_all(&mut *connection).await;
     let waiting = match waiting {
