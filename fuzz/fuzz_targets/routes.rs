@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use chrono::DateTime;
 use libfuzzer_sys::fuzz_target;
-use sentry_pagerduty_bridge::alert::{Alert, IncidentAction, SentryId, TriggerKind, Subject};
+use sentry_pagerduty_bridge::alert::{Alert, IncidentAction, SentryId, Subject, TriggerKind};
 use sentry_pagerduty_bridge::config::key_names;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, ServiceKey, Severity, Template};
 use sentry_pagerduty_bridge::redaction::Redaction;

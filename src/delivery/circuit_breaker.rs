@@ -61,7 +61,7 @@ pub(super) struct CircuitBreaker {
     throttled: u32,
     /// Attempts up to this one began before the last failure was known, so their failures have the same cause and their
     /// successes say nothing about it.
-    counted_to: u64,
+    last_before_failure: u64,
     /// No attempt begins before this moment.
     blocked_until: Moment,
     /// No event that failed before is tried again before this moment.
@@ -89,7 +89,7 @@ impl CircuitBreaker {
     /// Returns `Some` while the breaker is half-open: an event may then be tried only while no attempt after this one is
     /// in flight.
     pub(super) fn half_open(&self) -> Option<u64> {
-        (self.failures > 0 || self.throttled > 0).then_some(self.counted_to)
+        (self.failures > 0 || self.throttled > 0).then_some(self.last_before_failure)
     }
 
     /// Whether to probe with the newest event when several are ready. Every other probe is the newest event: if the oldest
@@ -105,8 +105,8 @@ impl CircuitBreaker {
     /// A single event that fails again and again delays only events that failed as well; a new event is tried at once.
     /// Once a second event fails at its first attempt, all events wait.
     pub(super) fn failed(&mut self, end: &AttemptEnd, first: bool, retry_after: Option<Duration>) {
-        if end.number > self.counted_to {
-            self.counted_to = end.latest;
+        if end.number > self.last_before_failure {
+            self.last_before_failure = end.latest;
             self.failures = self.failures.saturating_add(1);
             self.retry_at = end.now + Backoff::TRANSIENT.wait(self.failures, end.chance);
             if first && self.first_failures > 0 {
@@ -129,9 +129,9 @@ impl CircuitBreaker {
     /// Records that PagerDuty throttled an attempt. Returns whether the throttling was not known yet when the attempt
     /// began.
     pub(super) fn throttled(&mut self, end: &AttemptEnd, retry_after: Option<Duration>) -> bool {
-        let is_new = end.number > self.counted_to;
+        let is_new = end.number > self.last_before_failure;
         if is_new {
-            self.counted_to = end.latest;
+            self.last_before_failure = end.latest;
             self.throttled = self.throttled.saturating_add(1);
             self.block_until(end.now + Backoff::THROTTLED.wait(self.throttled, end.chance));
         }
@@ -155,7 +155,7 @@ impl CircuitBreaker {
         if self.dropped.is_some_and(|dropped| end.number > dropped) {
             self.dropped = None;
         }
-        if end.number > self.counted_to {
+        if end.number > self.last_before_failure {
             self.failures = 0;
             self.first_failures = 0;
             self.throttled = 0;
@@ -171,7 +171,7 @@ pub(super) struct TlsBreaker {
     reason: Option<String>,
     blocked_until: Moment,
     /// Attempts up to this one began before the last failure was known.
-    counted_to: u64,
+    last_before_failure: u64,
 }
 
 impl TlsBreaker {
@@ -199,8 +199,8 @@ impl TlsBreaker {
     /// Records that an attempt ended with a TLS error. Attempts that were in flight together fail for the same cause and
     /// count once.
     pub(super) fn failed(&mut self, end: &AttemptEnd, reason: &str) {
-        if end.number > self.counted_to {
-            self.counted_to = end.latest;
+        if end.number > self.last_before_failure {
+            self.last_before_failure = end.latest;
             self.failures += 1;
             self.reason = Some(reason.to_owned());
             self.blocked_until = end.now + Backoff::TRANSIENT.wait(self.failures, end.chance);
@@ -209,7 +209,7 @@ impl TlsBreaker {
 
     /// Records that an attempt ended without a TLS error.
     pub(super) fn trusted(&mut self, end: &AttemptEnd) {
-        if end.number > self.counted_to {
+        if end.number > self.last_before_failure {
             self.failures = 0;
             self.reason = None;
         }

@@ -48,11 +48,11 @@ impl HeldKeys {
     }
 
     /// Begins to take over the other keys of `leases`, and returns them. Each takeover ends with
-    /// [`taken_over`](Self::taken_over) or [`cancel`](Self::cancel).
+    /// [`complete_takeover`](Self::complete_takeover) or [`cancel_takeover`](Self::cancel_takeover).
     ///
     /// A key is not taken over while attempts that began under an earlier lease are in flight, which `is_busy` reports:
     /// otherwise the same event could be sent twice at the same time.
-    pub fn take_over(
+    pub fn begin_takeover(
         &mut self,
         leases: &BTreeMap<ServiceKey, Fence>,
         is_busy: impl Fn(&ServiceKey) -> bool,
@@ -67,7 +67,7 @@ impl HeldKeys {
 
     /// Completes the takeover of a key, once everything that it needs was read. Returns whether the key was still to be
     /// taken over.
-    pub fn taken_over(&mut self, key: &ServiceKey, fence: Fence) -> bool {
+    pub fn complete_takeover(&mut self, key: &ServiceKey, fence: Fence) -> bool {
         let is_wanted = self.taking_over.get(key) == Some(&fence);
         if is_wanted && let Some(held) = &mut self.held {
             self.taking_over.remove(key);
@@ -77,8 +77,8 @@ impl HeldKeys {
     }
 
     /// Cancels the takeover of a key, because what it needs could not be read. It begins again with the next
-    /// [`take_over`](Self::take_over).
-    pub fn cancel(&mut self, key: &ServiceKey, fence: Fence) {
+    /// [`begin_takeover`](Self::begin_takeover).
+    pub fn cancel_takeover(&mut self, key: &ServiceKey, fence: Fence) {
         if self.taking_over.get(key) == Some(&fence) {
             self.taking_over.remove(key);
         }
@@ -104,7 +104,7 @@ mod tests {
 
     /// Follows the leases, while no attempt is in flight. Returns the keys given up and those to take over.
     fn follow(keys: &mut HeldKeys, now: &[(usize, i64)]) -> (Vec<ServiceKey>, BTreeMap<ServiceKey, Fence>) {
-        (keys.give_up(&leases(now)), keys.take_over(&leases(now), |_| false))
+        (keys.give_up(&leases(now)), keys.begin_takeover(&leases(now), |_| false))
     }
 
     #[test]
@@ -118,17 +118,17 @@ mod tests {
     fn a_key_is_had_from_when_it_was_read_until_its_right_is_another_one() {
         let mut keys = HeldKeys::none();
         assert_eq!(keys.give_up(&leases(&[(1, 5), (2, 1)])), []);
-        let new = keys.take_over(&leases(&[(1, 5), (2, 1)]), |key_of| *key_of == key(2));
+        let new = keys.begin_takeover(&leases(&[(1, 5), (2, 1)]), |key_of| *key_of == key(2));
         assert_eq!(new, leases(&[(1, 5)]), "2 is busy");
         assert!(!keys.has(&key(1)));
         assert_eq!(follow(&mut keys, &[(1, 5)]), (Vec::new(), leases(&[])), "it is being read");
-        assert!(keys.taken_over(&key(1), fence(5)));
+        assert!(keys.complete_takeover(&key(1), fence(5)));
         assert!(keys.has_by(&key(1), Some(fence(5))) && !keys.has_by(&key(1), Some(fence(4))));
         assert_eq!(follow(&mut keys, &[(1, 7)]), (vec![key(1)], leases(&[(1, 7)])));
-        assert!(!keys.taken_over(&key(1), fence(5)), "that was for an earlier right");
-        keys.cancel(&key(1), fence(7));
+        assert!(!keys.complete_takeover(&key(1), fence(5)), "that was for an earlier right");
+        keys.cancel_takeover(&key(1), fence(7));
         assert_eq!(follow(&mut keys, &[(1, 7)]), (Vec::new(), leases(&[(1, 7)])), "once more");
         follow(&mut keys, &[]);
-        assert!(!keys.taken_over(&key(1), fence(7)), "it is lost meanwhile");
+        assert!(!keys.complete_takeover(&key(1), fence(7)), "it is lost meanwhile");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::Moment;
-use super::poison::Poison;
+use super::failure_history::FailureHistory;
 use crate::pagerduty::IncidentKey;
 use crate::pagerduty::outcome::FailureCause;
 use crate::queue::{EventId, WaitingEvent};
@@ -46,9 +46,9 @@ struct IncidentQueue {
 struct TrackedEvent {
     incident_key: IncidentKey,
     state: EventState,
-    /// The state of the event after the attempt in flight; if not set, it follows from `poison`.
+    /// The state of the event after the attempt in flight; if not set, it follows from `history`.
     next_state: Option<EventState>,
-    poison: Poison,
+    history: FailureHistory,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -82,7 +82,7 @@ impl IncidentQueues {
 
     /// Adds an event that was just committed.
     pub(super) fn push(&mut self, id: EventId, incident_key: &IncidentKey) {
-        self.insert(id, incident_key, Poison::default());
+        self.insert(id, incident_key, FailureHistory::default());
     }
 
     /// Whether the event is a head, or a blocked event that failed or was a head before.
@@ -92,30 +92,30 @@ impl IncidentQueues {
 
     /// Adds an event that was read from the queue, if it is not known already.
     pub(super) fn push_waiting(&mut self, event: &WaitingEvent) {
-        let poison = Poison::restored(event.blamed, event.attempts);
+        let history = FailureHistory::restored(event.blamed, event.attempts);
         match self.events.get_mut(&event.id) {
             // The event was reset in the queue, to have it tried again.
             Some(known)
                 if event.blamed.is_zero()
-                    && !known.poison.blamed().is_zero()
+                    && !known.history.blamed().is_zero()
                     && matches!(known.state, EventState::Quarantined(_)) =>
             {
-                known.poison = poison;
+                known.history = history;
                 self.set_state(event.id, EventState::Ready);
             }
             Some(_) => {}
-            None => self.insert(event.id, &event.incident_key, poison),
+            None => self.insert(event.id, &event.incident_key, history),
         }
     }
 
-    fn insert(&mut self, id: EventId, incident_key: &IncidentKey, poison: Poison) {
+    fn insert(&mut self, id: EventId, incident_key: &IncidentKey, history: FailureHistory) {
         let queue = self.by_incident.entry(incident_key.clone()).or_default();
         let Err(index) = queue.ids.binary_search(&id) else { return };
         queue.ids.insert(index, id);
         let was_head = if index == 0 { queue.ids.get(1).copied() } else { None };
         let is_head = index == 0 && queue.in_flight.is_none();
-        if is_head || poison != Poison::default() {
-            self.events.insert(id, TrackedEvent::blocked(incident_key, poison));
+        if is_head || history != FailureHistory::default() {
+            self.events.insert(id, TrackedEvent::blocked(incident_key, history));
         }
         if is_head {
             if let Some(head) = was_head {
@@ -171,25 +171,25 @@ impl IncidentQueues {
 
     /// Returns how long the event failed while others were delivered.
     pub(super) fn blamed(&self, id: EventId) -> Duration {
-        self.events.get(&id).map(|event| event.poison.blamed()).unwrap_or_default()
+        self.events.get(&id).map(|event| event.history.blamed()).unwrap_or_default()
     }
 
-    /// The connection of the event's attempt ended before an answer; see [`Poison::dropped`].
+    /// The connection of the event's attempt ended before an answer; see [`FailureHistory::dropped`].
     pub(super) fn dropped(&mut self, id: EventId) -> bool {
-        self.events.get_mut(&id).is_some_and(|event| event.poison.dropped())
+        self.events.get_mut(&id).is_some_and(|event| event.history.dropped())
     }
 
-    /// The event's attempt failed; see [`Poison::failed`].
+    /// The event's attempt failed; see [`FailureHistory::failed`].
     pub(super) fn failed(
         &mut self,
         id: EventId,
         now: Moment,
         last_delivered: Option<Moment>,
         cause: FailureCause,
-    ) -> (Poison, bool) {
+    ) -> (FailureHistory, bool) {
         let Some(event) = self.events.get_mut(&id) else { return Default::default() };
-        let others_delivered = event.poison.failed(now, last_delivered, cause);
-        (event.poison, others_delivered)
+        let others_delivered = event.history.failed(now, last_delivered, cause);
+        (event.history, others_delivered)
     }
 
     /// Sets the state that the event, whose attempt failed, gets once its disposition is committed.
@@ -199,8 +199,8 @@ impl IncidentQueues {
         }
     }
 
-    /// Puts back an event that is no longer in flight and still waits.
-    pub(super) fn put_back(&mut self, id: EventId) {
+    /// The attempt of an event is over, and the event still waits, at its old place.
+    pub(super) fn keep_waiting(&mut self, id: EventId) {
         let Some(event) = self.events.get_mut(&id) else { return };
         let next_state = event.next_state.take();
         let incident_key = event.incident_key.clone();
@@ -241,7 +241,7 @@ impl IncidentQueues {
         for (_, id) in std::mem::take(&mut self.backed_off) {
             self.set_state(id, EventState::Ready);
         }
-        if self.events.get(&id).is_some_and(|event| event.poison.is_quarantined()) {
+        if self.events.get(&id).is_some_and(|event| event.history.is_quarantined()) {
             for (_, id) in self.quarantined.iter().take(RELEASED_AT_ONCE).copied().collect::<Vec<_>>() {
                 self.set_state(id, EventState::Ready);
             }
@@ -249,9 +249,9 @@ impl IncidentQueues {
     }
 
     fn promote(&mut self, head: EventId, incident_key: &IncidentKey) {
-        let new = || TrackedEvent::blocked(incident_key, Poison::default());
+        let new = || TrackedEvent::blocked(incident_key, FailureHistory::default());
         let event = self.events.entry(head).or_insert_with(new);
-        let is_quarantined = event.poison.is_quarantined();
+        let is_quarantined = event.history.is_quarantined();
         self.set_state(head, if is_quarantined { EventState::Quarantined(Moment::ZERO) } else { EventState::Ready });
     }
 
@@ -273,7 +273,7 @@ impl IncidentQueues {
 }
 
 impl TrackedEvent {
-    fn blocked(incident_key: &IncidentKey, poison: Poison) -> Self {
-        Self { incident_key: incident_key.clone(), state: EventState::Blocked, next_state: None, poison }
+    fn blocked(incident_key: &IncidentKey, history: FailureHistory) -> Self {
+        Self { incident_key: incident_key.clone(), state: EventState::Blocked, next_state: None, history }
     }
 }

@@ -3,31 +3,34 @@
 //! Decisions, which are pure:
 //!
 //! - [`scheduler`]: what to send next and when to look again
-//! - `key_queue`: the scheduler's state of one service key, made of
+//! - `service_key_queue`: the scheduler's state of one service key, made of
 //!   - `incident_queue`: its events, in a queue for each incident
-//!   - `poison`: whether an event is the cause of its own failures
+//!   - `failure_history`: whether an event is the cause of its own failures
 //!   - `circuit_breaker`: when to try again after failures
 //!   - [`rate_limiter`]: how many events may be sent per 60 seconds, fewer while PagerDuty throttles
 //!   - `prefetch`: which part of the queue is held in memory
 //! - `connections`: how the keys share the connections, so that slow keys do not delay the others
 //! - [`held_keys`]: for which keys this bridge delivers, where several share the queue
 //!
+//! What the worker keeps and shows, without I/O:
+//!
+//! - `unreadable`: the waiting events that cannot be read
+//! - [`view`]: the deliveries as people and metrics see them
+//!
 //! I/O:
 //!
 //! - [`worker`]: carries out the scheduler's decisions, with the queue and the client
 //! - `steps`: attempts and reads of the queue, which run concurrently
-//! - `unreadable`: the waiting events that cannot be read
-//! - [`view`]: the deliveries as people and metrics see them
 
 mod circuit_breaker;
 mod connections;
+mod failure_history;
 pub mod held_keys;
 mod incident_queue;
-mod key_queue;
-mod poison;
 mod prefetch;
 pub mod rate_limiter;
 pub mod scheduler;
+mod service_key_queue;
 mod steps;
 mod unreadable;
 pub mod view;

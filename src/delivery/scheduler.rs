@@ -8,7 +8,7 @@ use std::ops::{Bound, RangeBounds};
 
 use super::circuit_breaker::{AttemptEnd, TlsBreaker};
 use super::connections::{Connections, Speed};
-use super::key_queue::{KeyQueue, Readiness};
+use super::service_key_queue::{Readiness, ServiceKeyQueue};
 use super::view::DeliveryView;
 use super::{DeliveryLimits, Moment};
 use crate::pagerduty::ServiceKey;
@@ -41,7 +41,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Scheduler {
     limits: DeliveryLimits,
-    queues: BTreeMap<ServiceKey, KeyQueue>,
+    queues: BTreeMap<ServiceKey, ServiceKeyQueue>,
     /// The keys that were served last, one of the quick keys and one of the slow keys; the other keys of their group come
     /// first.
     served: [Option<ServiceKey>; 2],
@@ -88,7 +88,7 @@ impl Scheduler {
     /// Reads the queue of `key` again, because an editor or another bridge changed it: events may be waiting again, at
     /// their old places, and others may be gone. Attempts in flight are not affected. That an event is gone is noticed
     /// when it is about to be sent, see [`gone`](Self::gone). A quarantined event that was reset is tried at once.
-    pub fn rescan(&mut self, key: &ServiceKey) {
+    pub fn reread(&mut self, key: &ServiceKey) {
         self.queue(key).prefetch().reread();
     }
 
@@ -277,12 +277,12 @@ impl Scheduler {
         DeliveryView { keys: keys.collect(), untrusted, ..DeliveryView::default() }
     }
 
-    fn queue(&mut self, key: &ServiceKey) -> &mut KeyQueue {
-        self.queues.entry(key.clone()).or_insert_with(|| KeyQueue::new(self.limits))
+    fn queue(&mut self, key: &ServiceKey) -> &mut ServiceKeyQueue {
+        self.queues.entry(key.clone()).or_insert_with(|| ServiceKeyQueue::new(self.limits))
     }
 
     /// Counts an attempt of `key` as ended, and returns the queue of the key.
-    fn ended(&mut self, key: &ServiceKey) -> &mut KeyQueue {
+    fn ended(&mut self, key: &ServiceKey) -> &mut ServiceKeyQueue {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.queue(key)
     }

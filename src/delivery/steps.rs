@@ -64,7 +64,7 @@ pub(super) enum BackgroundResult {
     /// Keys that this bridge takes over, and the attempts of the last minute. `None`: the attempts could not be read.
     TakenOver(BTreeMap<ServiceKey, Fence>, Option<RecentAttempts>),
     /// The results of rereading events that could not be read before.
-    Reread(Vec<(EventId, Recheck)>),
+    UnreadableRetried(Vec<(EventId, Recheck)>),
 }
 
 /// An attempt whose outcome is known.
@@ -236,14 +236,14 @@ pub(super) async fn take_over(
 }
 
 /// Tries again to read events that could not be read.
-pub(super) async fn reread(reader: Reader, ids: Vec<EventId>) -> BackgroundResult {
+pub(super) async fn retry_unreadable(reader: Reader, ids: Vec<EventId>) -> BackgroundResult {
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {
         // After an error, the rest is left to the next time.
         let Ok(looked) = reader.recheck(id).await else { break };
         found.push((id, looked));
     }
-    BackgroundResult::Reread(found)
+    BackgroundResult::UnreadableRetried(found)
 }
 
 /// Waits before a key's waiting events are read again, after `failures` failures in a row.

@@ -39,7 +39,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often to try again to read events that could not be read, and how many of them.
-const REREAD: (Duration, usize) = (Duration::from_mins(1), 100);
+const RETRY_UNREADABLE: (Duration, usize) = (Duration::from_mins(1), 100);
 
 /// The wait when nothing is due: long, but bounded, so that a mistake in the scheduler cannot stop the worker forever.
 const IDLE: Duration = Duration::from_mins(1);
@@ -61,7 +61,7 @@ pub struct Worker {
     page_turns: Arc<Semaphore>,
     /// Whether a background step checks for changes by an editor.
     is_checking: bool,
-    reread_at: Instant,
+    unreadable_retried_at: Instant,
     /// How often in a row the waiting events of each key could not be read.
     read_failures: HashMap<ServiceKey, u32>,
     unreadable: UnreadableEvents,
@@ -87,7 +87,7 @@ impl Worker {
             background: FuturesUnordered::new(),
             page_turns: Arc::new(Semaphore::new(steps::PAGES)),
             is_checking: false,
-            reread_at: Instant::now(),
+            unreadable_retried_at: Instant::now(),
             read_failures: HashMap::new(),
             unreadable: UnreadableEvents::default(),
             publisher: Publisher::default(),
@@ -218,12 +218,12 @@ impl Worker {
             self.is_checking = true;
             self.background.push(Box::pin(steps::changes(self.queue.reader().clone(), self.known_generation())));
         }
-        let (pause, most) = REREAD;
-        if self.reread_at.elapsed() >= pause {
-            self.reread_at = Instant::now();
+        let (pause, most) = RETRY_UNREADABLE;
+        if self.unreadable_retried_at.elapsed() >= pause {
+            self.unreadable_retried_at = Instant::now();
             let ids = self.unreadable.next_to_try(most);
             if !ids.is_empty() {
-                self.background.push(Box::pin(steps::reread(self.queue.reader().clone(), ids)));
+                self.background.push(Box::pin(steps::retry_unreadable(self.queue.reader().clone(), ids)));
             }
         }
     }
@@ -282,17 +282,17 @@ impl Worker {
                 let Some((generation, keys)) = changes else { return };
                 self.generation = generation;
                 if let Some(keys) = keys {
-                    self.read_keys(&keys, Scheduler::rescan);
+                    self.read_keys(&keys, Scheduler::reread);
                 }
             }
-            BackgroundResult::Reread(found) => {
+            BackgroundResult::UnreadableRetried(found) => {
                 for (id, found) in found {
                     match found {
                         Recheck::Readable(key) => {
                             info!(event = id.get(), service_key:% = key; "the event can be read again and will be delivered");
                             self.unreadable.remove(id);
                             if self.held_keys.has(&key) {
-                                self.scheduler.rescan(&key);
+                                self.scheduler.reread(&key);
                             }
                         }
                         Recheck::Gone => self.unreadable.remove(id),

@@ -50,10 +50,10 @@ pub(super) enum WebhookError {
     NotRead(BodyError),
     /// 400 or 422.
     #[error("{rejection}")]
-    Rejected { sender: WebhookSource, rejection: Rejection },
+    Rejected { webhook_source: WebhookSource, rejection: Rejection },
     /// 503.
     #[error("{error}")]
-    NotCommitted { sender: WebhookSource, error: QueueError },
+    NotCommitted { webhook_source: WebhookSource, error: QueueError },
     /// 404: most likely an alert that is lost because of a typo in the URL.
     #[error("webhooks go to /sentry/{{token}}")]
     WrongPath,
@@ -63,13 +63,13 @@ pub(super) enum WebhookError {
 }
 
 impl WebhookError {
-    fn counted(&self) -> WebhookLabels {
+    fn labels(&self) -> WebhookLabels {
         let (source, answered) = match self {
-            Self::Unauthorized(error) => return error.counted(),
+            Self::Unauthorized(error) => return error.labels(),
             Self::NotRead(BodyError::NoMemory) => (WebhookSource::Unknown, WebhookAnswer::Unavailable),
             Self::NotRead(_) => (WebhookSource::Unknown, WebhookAnswer::Unread),
-            Self::Rejected { sender, .. } => (*sender, WebhookAnswer::Rejected),
-            Self::NotCommitted { sender, .. } => (*sender, WebhookAnswer::Unavailable),
+            Self::Rejected { webhook_source, .. } => (*webhook_source, WebhookAnswer::Rejected),
+            Self::NotCommitted { webhook_source, .. } => (*webhook_source, WebhookAnswer::Unavailable),
             Self::WrongPath => (WebhookSource::Unknown, WebhookAnswer::NotFound),
             Self::WrongMethod => (WebhookSource::Unknown, WebhookAnswer::WrongMethod),
         };
@@ -104,7 +104,7 @@ impl ResponseError for WebhookError {
                 answer::error(&mut response, &self.to_string())
             }
         };
-        self.counted().attach(response)
+        self.labels().attach(response)
     }
 }
 
@@ -194,7 +194,7 @@ async fn receive(
             let rejected = RejectedWebhook { body: Vec::from(body), ..rejected };
             drop(parsing);
             keep(state, rejected, &rejection, reservation).await;
-            return Err(WebhookError::Rejected { sender: source, rejection });
+            return Err(WebhookError::Rejected { webhook_source: source, rejection });
         }
     };
     if is_echo(state, &enqueue).await {
@@ -366,7 +366,7 @@ async fn canary(
             Err(error) => {
                 let line = throttle::line("canaries were not accepted", Level::Error);
                 log!(line.level, canary:% = id; "the canary was not accepted: {error}{line}");
-                return Err(WebhookError::NotCommitted { sender: source, error });
+                return Err(WebhookError::NotCommitted { webhook_source: source, error });
             }
         }
     }
@@ -383,7 +383,7 @@ async fn commit(state: &AppState, enqueue: Box<Enqueue>, source: WebhookSource) 
         Err(error) => {
             let line = throttle::line("alerts were not accepted", Level::Error);
             log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");
-            return Err(WebhookError::NotCommitted { sender: source, error });
+            return Err(WebhookError::NotCommitted { webhook_source: source, error });
         }
     };
     // An event that follows a trigger has another type than the webhook's own event.

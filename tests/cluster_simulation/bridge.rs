@@ -126,10 +126,10 @@ impl Bridge {
             self.scheduler.forget(&key);
         }
         let is_busy = |key: &ServiceKey| self.in_flight.iter().any(|attempt| attempt.key == *key);
-        for (key, fence) in self.held_keys.take_over(&leases, is_busy) {
+        for (key, fence) in self.held_keys.begin_takeover(&leases, is_busy) {
             self.restore_attempts(world, &key, now);
             self.scheduler.read_on(&key);
-            self.held_keys.taken_over(&key, fence);
+            self.held_keys.complete_takeover(&key, fence);
         }
         let is_polled = self.poll_at <= world.now;
         if is_polled {
@@ -138,7 +138,7 @@ impl Bridge {
         for (key, right) in active.iter().filter(|(key, _)| self.held_keys.has(key)) {
             self.scheduler.send_until(key, right.send_until);
             if is_polled {
-                self.scheduler.rescan(key);
+                self.scheduler.reread(key);
             }
         }
     }

@@ -122,7 +122,7 @@ impl World {
             }
             Step::Rescan { run, key } if run == self.run => {
                 self.bridge().outstanding -= 1;
-                self.bridge().scheduler.rescan(&service_key(key));
+                self.bridge().scheduler.reread(&service_key(key));
                 self.decide();
             }
             Step::Wake { run, wake } if run == self.run && wake == self.bridge().wake => {
@@ -251,7 +251,7 @@ impl World {
                 let key = service_key(row.key);
                 row.revived = true;
                 self.bridge().unreadable.remove(&id);
-                self.bridge().scheduler.rescan(&key);
+                self.bridge().scheduler.reread(&key);
             }
         }
         if !self.bridge().unreadable.is_empty() {

@@ -89,10 +89,10 @@ impl Worker {
         // commit.
         for key in self.cluster.take_hints() {
             if self.held_keys.has(&key) {
-                self.scheduler.rescan(&key);
+                self.scheduler.reread(&key);
             }
         }
-        let new = self.held_keys.take_over(&leases, |key| self.cluster.is_busy(key));
+        let new = self.held_keys.begin_takeover(&leases, |key| self.cluster.is_busy(key));
         if !new.is_empty() {
             let until = self.cluster.now();
             let since = until - rate_limiter::lookback(self.client.timeout());
@@ -105,7 +105,7 @@ impl Worker {
     pub(super) fn taken_over(&mut self, keys: BTreeMap<ServiceKey, Fence>, attempts: Option<RecentAttempts>) {
         let Some(attempts) = attempts else {
             for (key, fence) in &keys {
-                self.held_keys.cancel(key, *fence);
+                self.held_keys.cancel_takeover(key, *fence);
             }
             return;
         };
@@ -113,10 +113,10 @@ impl Worker {
         let now = self.now();
         for (key, fence) in keys {
             let Some((_, left)) = rights.get(&key).filter(|(right, _)| *right == fence) else {
-                self.held_keys.cancel(&key, fence);
+                self.held_keys.cancel_takeover(&key, fence);
                 continue;
             };
-            if self.held_keys.taken_over(&key, fence) {
+            if self.held_keys.complete_takeover(&key, fence) {
                 self.metrics.taken_over(&key);
                 info!(service_key:% = key; "this bridge delivers for the service key from now on");
                 self.scheduler.send_until(&key, now + *left);

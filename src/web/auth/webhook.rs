@@ -173,7 +173,7 @@ impl Unauthorized {
 
     /// The labels under which the response is counted.
     #[must_use]
-    pub fn counted(self) -> WebhookLabels {
+    pub fn labels(self) -> WebhookLabels {
         let answered = match self {
             Self::WrongToken => WebhookAnswer::WrongToken,
             Self::Unsigned => WebhookAnswer::Unsigned,
@@ -190,7 +190,7 @@ impl ResponseError for Unauthorized {
 
     fn error_response(&self) -> HttpResponse {
         let response = answer::error(&mut HttpResponse::build(self.status_code()), &self.to_string());
-        self.counted().attach(response)
+        self.labels().attach(response)
     }
 }
 

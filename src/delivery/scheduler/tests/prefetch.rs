@@ -84,7 +84,7 @@ fn failed_events_take_no_room_from_others() {
 }
 
 #[test]
-fn after_a_rescan_an_event_that_was_put_back_leaves_before_the_later_ones_of_its_incident() {
+fn after_a_reread_an_event_that_was_put_back_leaves_before_the_later_ones_of_its_incident() {
     let mut bench = Bench::new(limits());
     bench.arrives(1, "a");
     assert_eq!(bench.sends(), [1]);
@@ -92,7 +92,7 @@ fn after_a_rescan_an_event_that_was_put_back_leaves_before_the_later_ones_of_its
     for (id, incident) in [(2, "b"), (3, "a"), (4, "a")] {
         bench.arrives(id, incident);
     }
-    bench.scheduler.rescan(&service_key(0));
+    bench.scheduler.reread(&service_key(0));
     assert_eq!(bench.loads(), Some(0), "from the beginning");
     bench.loaded(&[waiting(1, "a"), waiting(2, "b"), waiting(3, "a"), waiting(4, "a")], true);
     assert_eq!(bench.sends(), [1, 2]);
@@ -101,7 +101,7 @@ fn after_a_rescan_an_event_that_was_put_back_leaves_before_the_later_ones_of_its
 }
 
 #[test]
-fn a_rescan_does_not_disturb_an_attempt_in_flight() {
+fn a_reread_does_not_disturb_an_attempt_in_flight() {
     let mut bench = Bench::new(limits());
     bench.arrives(1, "a");
     assert_eq!(bench.sends(), [1]);
@@ -109,7 +109,7 @@ fn a_rescan_does_not_disturb_an_attempt_in_flight() {
     bench.arrives(2, "a");
     bench.arrives(3, "a");
     assert_eq!(bench.sends(), [2]);
-    bench.scheduler.rescan(&service_key(0));
+    bench.scheduler.reread(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     bench.loaded(&[waiting(1, "a"), waiting(2, "a"), waiting(3, "a")], true);
     assert_eq!(bench.sends(), [] as [i64; 0], "the incident has an attempt in flight");
@@ -122,11 +122,11 @@ fn a_rescan_does_not_disturb_an_attempt_in_flight() {
 }
 
 #[test]
-fn a_rescan_during_the_reading_of_a_page_begins_again_after_it() {
+fn a_reread_during_the_reading_of_a_page_begins_again_after_it() {
     let mut bench = Bench::new(limits());
     bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
-    bench.scheduler.rescan(&service_key(0));
+    bench.scheduler.reread(&service_key(0));
     bench.loaded(&page(2..=2), true);
     assert_eq!(bench.loads(), Some(0));
     bench.loaded(&page(1..=2), true);
@@ -134,13 +134,13 @@ fn a_rescan_during_the_reading_of_a_page_begins_again_after_it() {
 }
 
 #[test]
-fn a_rescan_reads_what_was_held_before_even_when_there_is_no_room() {
+fn a_reread_reads_what_was_held_before_even_when_there_is_no_room() {
     let mut bench = Bench::new(DeliveryLimits { in_flight: 0, ..small() });
     for id in 2..=9 {
         bench.arrives(id, &id.to_string());
     }
     assert_eq!(bench.waits(), None);
-    bench.scheduler.rescan(&service_key(0));
+    bench.scheduler.reread(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     bench.loaded(&page(1..=4), false);
     assert_eq!(bench.loads(), Some(4));
@@ -149,7 +149,7 @@ fn a_rescan_reads_what_was_held_before_even_when_there_is_no_room() {
 }
 
 #[test]
-fn a_quarantined_event_that_was_reset_is_tried_at_once_after_a_rescan() {
+fn a_quarantined_event_that_was_reset_is_tried_at_once_after_a_reread() {
     let mut bench = Bench::new(limits());
     bench.arrives(1, "1");
     assert_eq!(bench.sends(), [1]);
@@ -158,7 +158,7 @@ fn a_quarantined_event_that_was_reset_is_tried_at_once_after_a_rescan() {
     assert_eq!(bench.sends(), [1]);
     bench.ends(1, &error());
     for (blamed, sent) in [(seconds(1), vec![]), (Duration::ZERO, vec![1])] {
-        bench.scheduler.rescan(&service_key(0));
+        bench.scheduler.reread(&service_key(0));
         assert_eq!(bench.loads(), Some(0));
         bench.loaded(&[WaitingEvent { attempts: 2, blamed, ..waiting(1, "1") }], true);
         assert_eq!(bench.sends(), sent, "{blamed:?}");
@@ -224,7 +224,7 @@ fn a_page_that_is_older_than_a_failure_resets_no_event() {
     bench.ends(1, &error());
     bench.passes(2);
     assert_eq!(bench.sends(), [1]);
-    bench.scheduler.rescan(&service_key(0));
+    bench.scheduler.reread(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
     bench.ends(1, &error());
     bench.loaded(&[WaitingEvent { attempts: 2, ..waiting(1, "1") }], true);

@@ -14,18 +14,18 @@ const MAX_BLAME_PER_FAILURE: Duration = Duration::from_mins(2);
 
 /// The failures of an event so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Poison {
+pub(super) struct FailureHistory {
     failures: u32,
     last_failed: Option<Moment>,
     /// The time before this moment was blamed on the event already, or was not its fault.
-    counted_to: Moment,
+    accounted_until: Moment,
     blamed: Duration,
     quarantined: bool,
     /// Whether a connection ended before PagerDuty answered the event.
     dropped: bool,
 }
 
-impl Poison {
+impl FailureHistory {
     /// Restores what the queue kept of an earlier run: the time the event was blamed for, and the number of its attempts.
     pub(super) fn restored(blamed: Duration, attempts: u32) -> Self {
         if blamed.is_zero() {
@@ -64,12 +64,12 @@ impl Poison {
         self.quarantined |= others_delivered;
         match cause {
             // PagerDuty did not see the event.
-            FailureCause::Network => self.counted_to = now,
+            FailureCause::Network => self.accounted_until = now,
             FailureCause::ServerError | FailureCause::Timeout if others_delivered => {
-                self.blamed += now.saturating_sub(self.counted_to).min(MAX_BLAME_PER_FAILURE);
-                self.counted_to = now;
+                self.blamed += now.saturating_sub(self.accounted_until).min(MAX_BLAME_PER_FAILURE);
+                self.accounted_until = now;
             }
-            FailureCause::ServerError | FailureCause::Timeout if failed_before.is_none() => self.counted_to = now,
+            FailureCause::ServerError | FailureCause::Timeout if failed_before.is_none() => self.accounted_until = now,
             FailureCause::ServerError | FailureCause::Timeout => {}
         }
         others_delivered
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn an_event_that_fails_while_others_pass_is_blamed_for_the_time_between() {
-        let mut event = Poison::default();
+        let mut event = FailureHistory::default();
         event.failed(at(10), Some(at(9)), FailureCause::ServerError);
         assert!(!event.is_quarantined(), "one failure proves nothing");
         event.failed(at(20), Some(at(15)), FailureCause::ServerError);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_long_outage_between_two_failures_is_not_the_events_fault() {
-        let mut event = Poison::default();
+        let mut event = FailureHistory::default();
         event.failed(at(0), None, FailureCause::ServerError);
         event.failed(at(36_000), Some(at(35_999)), FailureCause::ServerError);
         assert_eq!(event.blamed(), MAX_BLAME_PER_FAILURE);
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn network_errors_quarantine_an_event_but_are_never_blamed_on_it() {
-        let mut event = Poison::default();
+        let mut event = FailureHistory::default();
         event.failed(at(0), None, FailureCause::Network);
         event.failed(at(9), Some(at(5)), FailureCause::Network);
         assert!(event.is_quarantined());
@@ -120,18 +120,18 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_before_an_answer_is_excused_once_and_not_after_a_failure() {
-        let mut event = Poison::default();
+        let mut event = FailureHistory::default();
         assert!(event.dropped());
         assert!(!event.dropped());
-        let mut event = Poison::default();
+        let mut event = FailureHistory::default();
         event.failed(at(0), None, FailureCause::Network);
         assert!(!event.dropped());
     }
 
     #[test]
     fn only_what_was_blamed_survives_a_restart() {
-        assert_eq!(Poison::restored(Duration::ZERO, 7), Poison::default());
-        let event = Poison::restored(at(60), 7);
+        assert_eq!(FailureHistory::restored(Duration::ZERO, 7), FailureHistory::default());
+        let event = FailureHistory::restored(at(60), 7);
         assert!(event.is_quarantined());
         assert_eq!((event.failures(), event.blamed()), (7, at(60)));
     }

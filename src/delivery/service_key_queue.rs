@@ -16,7 +16,7 @@ use crate::queue::{Disposition, EventId, WaitingEvent};
 
 /// The incident queues of one service key, with its rate limiter and circuit breaker.
 #[derive(Debug)]
-pub(super) struct KeyQueue {
+pub(super) struct ServiceKeyQueue {
     limits: DeliveryLimits,
     incidents: IncidentQueues,
     rate_limiter: RateLimiter,
@@ -25,7 +25,7 @@ pub(super) struct KeyQueue {
     prefetch: Prefetch,
     in_flight: HashMap<EventId, AttemptInFlight>,
     /// Events that are blocked by earlier events which are still to be read.
-    blocked: Vec<EventId>,
+    awaiting_reread: Vec<EventId>,
     /// Events whose failure was committed after the page that is being read was requested: the page may be older than the
     /// failure.
     failed_meanwhile: HashSet<EventId>,
@@ -59,7 +59,7 @@ pub(super) enum Readiness {
     Idle,
 }
 
-impl KeyQueue {
+impl ServiceKeyQueue {
     pub(super) fn new(limits: DeliveryLimits) -> Self {
         Self {
             limits,
@@ -69,7 +69,7 @@ impl KeyQueue {
             latency: Latency::default(),
             prefetch: Prefetch::default(),
             in_flight: HashMap::new(),
-            blocked: Vec::new(),
+            awaiting_reread: Vec::new(),
             failed_meanwhile: HashSet::new(),
             send_until: None,
             last_failure: None,
@@ -119,8 +119,8 @@ impl KeyQueue {
         }
         self.prefetch.loaded(end, last);
         if !self.prefetch.is_rereading() {
-            for id in std::mem::take(&mut self.blocked) {
-                self.incidents.put_back(id);
+            for id in std::mem::take(&mut self.awaiting_reread) {
+                self.incidents.keep_waiting(id);
             }
         }
     }
@@ -206,14 +206,14 @@ impl KeyQueue {
     pub(super) fn not_begun(&mut self, id: EventId, until: Moment) {
         self.cancel(id);
         self.breaker.block_until(until);
-        self.incidents.put_back(id);
+        self.incidents.keep_waiting(id);
     }
 
     /// Nothing was sent, because an earlier event of the incident waits that is not known here. The incident stops until
     /// that event is read.
     pub(super) fn blocked(&mut self, id: EventId) {
         self.cancel(id);
-        self.blocked.push(id);
+        self.awaiting_reread.push(id);
         self.prefetch.reread();
     }
 
@@ -282,16 +282,16 @@ impl KeyQueue {
         end: &AttemptEnd,
     ) -> Disposition<Moment> {
         let now = end.now;
-        let (poison, others_delivered) = self.incidents.failed(id, now, self.breaker.last_delivered_at(), cause);
-        let blamed = poison.blamed();
+        let (history, others_delivered) = self.incidents.failed(id, now, self.breaker.last_delivered_at(), cause);
+        let blamed = history.blamed();
         if others_delivered && cause.may_be_the_event() && blamed >= self.limits.give_up_after {
             return Disposition::Dead { reason: given_up(reason, blamed) };
         }
         if !others_delivered {
-            self.breaker.failed(end, poison.failures() == 1, retry_after);
+            self.breaker.failed(end, history.failures() == 1, retry_after);
         }
-        let (state, may_at) = if poison.is_quarantined() {
-            let wait = Backoff::QUARANTINE.wait(poison.failures(), end.chance);
+        let (state, may_at) = if history.is_quarantined() {
+            let wait = Backoff::QUARANTINE.wait(history.failures(), end.chance);
             let until = now + wait.max(retry_after.unwrap_or_default());
             (EventState::Quarantined(until), until)
         } else {
@@ -315,7 +315,7 @@ impl KeyQueue {
                 if self.prefetch.is_loading() {
                     self.failed_meanwhile.insert(id);
                 }
-                self.incidents.put_back(id);
+                self.incidents.keep_waiting(id);
             }
             Disposition::Delivered { .. } | Disposition::Dead { .. } => self.incidents.remove(id),
         }
