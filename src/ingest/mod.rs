@@ -1,6 +1,8 @@
-//! From a request to a decision, as a pure function: its only inputs are headers, bytes and a time.
+//! From a request to a decision, as a pure function: its only inputs are headers, bytes, a time and the settings.
 //!
-//! The webhook, `explain` and the retry of a rejected webhook all call [`Ingest::decide`].
+//! [`Ingest::decide`] is called by `explain` and by the retry of a rejected or held webhook, and
+//! [`Ingest::decide_with_format`] by the webhook, which counts by format. What was read from Sentry's API is decided by
+//! [`Ingest::decide_on_fetched`]. `explain` also shows the event of [`Ingest::trigger_of`].
 
 pub mod canary;
 
@@ -225,8 +227,7 @@ impl Ingest {
         self.decide_with_format(webhook).0
     }
 
-    /// Decides what to do with a webhook, and returns the format of its body; `None` when nothing
-    /// shows it.
+    /// Decides what to do with a webhook, and returns the format of its body; `None` when nothing shows it.
     #[must_use]
     pub fn decide_with_format(&self, webhook: &Webhook<'_>) -> (Decision, Option<WebhookFormat>) {
         match webhook.parse() {

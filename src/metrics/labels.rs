@@ -11,7 +11,7 @@ pub(super) fn label(value: impl Into<&'static str>) -> &'static str {
 #[derive(Clone, Copy, Debug, Eq, IntoStaticStr, PartialEq, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum WebhookSource {
-    /// Sentry's legacy plugin `WebHooks`.
+    /// Sentry's legacy plugin `WebHooks`, or a project's service hook.
     Legacy,
     /// Sentry's integration platform.
     Platform,

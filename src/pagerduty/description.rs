@@ -61,7 +61,9 @@ impl Description {
         Self::of_line("<unknown>".to_owned())
     }
 
-    fn of_line(line: String) -> Self {
+    /// Cuts a text that is one visible line to the limit.
+    #[must_use]
+    pub(super) fn of_line(line: String) -> Self {
         // No text has more units of UTF-16 than bytes of UTF-8, and bytes need not be counted.
         if line.len() <= Self::MAX_LENGTH || line.encode_utf16().count() <= Self::MAX_LENGTH {
             return Self { line, whole_length: None };

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -161,6 +162,12 @@ impl IncidentKey {
     #[must_use]
     pub fn shared_prefix(prefix: &str, kind: &str) -> String {
         format!("{prefix}{kind}/")
+    }
+
+    /// The key of the incident of a test page that is sent at `at`.
+    #[must_use]
+    pub(super) fn of_test_page(prefix: &str, name: &str, at: DateTime<Utc>) -> Self {
+        Self::bounded(format!("{prefix}{name}-{}", at.format("%Y%m%dT%H%M%S%.3fZ")))
     }
 
     /// The key of an alarm of the bridge itself.

@@ -8,7 +8,7 @@ use super::destination::Destination;
 use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Link, Severity, Trigger};
 use super::keys::IncidentKey;
 use super::template::Template;
-use crate::alert::{Alert, Exception, IncidentAction, Project, SentryId, StackFrame, Subject, User};
+use crate::alert::{Alert, Exception, IncidentAction, Project, StackFrame, Subject, User};
 
 /// What the alert does to its incident, independent of the destination.
 ///
@@ -159,27 +159,20 @@ fn frame(frame: StackFrame) -> Option<String> {
 const TEST_CLIENT: &str = "sentry-pagerduty-bridge";
 
 /// The trigger and the resolve of a test incident, by which an operator sees whether PagerDuty accepts events and whom it
-/// notifies. Its key consists of `prefix`, `name` and `at`, so that every test page has
-/// an incident of its own; `sender` is shown in its details. `None` is not possible, because no part of them is ever blank.
+/// notifies. Its key consists of `prefix`, `name` and `at`, so that every test page has an incident of its own; `sender` is
+/// shown in its details.
 #[must_use]
-pub fn test_page(
-    destination: &Destination,
-    prefix: &str,
-    name: &str,
-    at: DateTime<Utc>,
-    sender: &str,
-) -> Option<[Event; 2]> {
-    let issue = SentryId::new(&format!("{name}-{}", at.format("%Y%m%dT%H%M%S%.3fZ")))?;
-    let incident_key = IncidentKey::of_issue(prefix, &issue);
+pub fn test_page(destination: &Destination, prefix: &str, name: &str, at: DateTime<Utc>, sender: &str) -> [Event; 2] {
+    let incident_key = IncidentKey::of_test_page(prefix, name, at);
     let trigger = Trigger {
-        description: Description::new("Test page of sentry-pagerduty-bridge: it resolves itself")?,
+        description: Description::of_line("Test page of sentry-pagerduty-bridge: it resolves itself".to_owned()),
         client: TEST_CLIENT,
         client_url: None,
         details: Details::from_iter([("sent by", Detail::Text(sender.to_owned())), (HAPPENED_AT, Detail::Time(at))]),
         links: Vec::new(),
         severity: Severity::Critical,
-        origin: Box::new(AlertSource::of_source(Description::new(TEST_CLIENT)?)),
+        origin: Box::new(AlertSource::of_source(Description::of_line(TEST_CLIENT.to_owned()))),
     };
     let actions = [EventAction::Trigger(trigger), EventAction::Resolve(None)];
-    Some(actions.map(|action| Event { destination: destination.clone(), incident_key: incident_key.clone(), action }))
+    actions.map(|action| Event { destination: destination.clone(), incident_key: incident_key.clone(), action })
 }

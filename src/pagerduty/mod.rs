@@ -1,7 +1,7 @@
 //! PagerDuty: what an alert should do there, how that is sent, and what the response means.
 //!
 //! - [`event`]: an [`Event`], independent of the API, its [`Severity`], and whether it took effect; [`map`]:
-//!   [`Alert`](crate::alert::Alert) → [`Event`]
+//!   [`Alert`](crate::alert::Alert) → [`EventAction`](event::EventAction), of which `ingest` makes the event
 //! - [`keys`]: [`ServiceKey`] and its name for people, [`IncidentKey`]; [`destination`]: through which API an integration
 //!   takes events
 //! - [`description`]: the line that people read first; [`template`]: the operator's own format for that line

@@ -129,7 +129,7 @@ pub(super) async fn send_test(user: PageRequest, form: Form<TestPageForm>, state
     let prefix = state.ingest.incident_key_prefix();
     let events = test_page(&destination, prefix, "bridge-test", user.frame.at, "the status page");
     let mut ids = Vec::new();
-    for event in events.ok_or_else(unknown)? {
+    for event in events {
         let envelope = Envelope::new(&event, user.frame.at);
         let enqueued = state.queue.enqueue(Enqueue::event(envelope)).await.map_err(|error| user.queue_error(&error))?;
         if let Enqueued::Queued(accepted) = enqueued {
