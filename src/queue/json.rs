@@ -41,7 +41,8 @@ pub struct ItemSummary {
     /// The name of the service key; left out where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// What PagerDuty shows of a delivered event; left out where it was not looked up.
+    /// What PagerDuty shows of a delivered event; left out where it was not looked up. Its `state` is `confirmed`,
+    /// `suppressed`, `not_opened`, `resent` or `left_open`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
 }

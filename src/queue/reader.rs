@@ -217,7 +217,8 @@ pub trait ListReads {
     ) -> Result<Vec<Vec<u8>>, QueueError>;
 }
 
-/// What is known from the APIs of Sentry and PagerDuty.
+/// What catch-up, the polling of issues, the updates of issues and the look-up of proofs read: what is known from the APIs of
+/// Sentry and PagerDuty, and the incidents that they are asked about.
 #[async_trait]
 pub trait ExternalReads {
     /// When the newest alert of each of these incidents came. Events that were delivered before `since` do not count,

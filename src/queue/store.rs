@@ -1,7 +1,7 @@
 //! The interface of a storage engine: it reads what a batch depends on, and writes what was decided.
 //!
-//! The writer asks [`decide`](super::decide) for its [`Dependencies`], has them loaded as [`Known`], and applies the [`Plan`] that
-//! is decided from both, all in one transaction. An engine knows no rule about incidents.
+//! The writer asks [`decide`](super::decide) for its [`Dependencies`], has them loaded as [`Known`], and applies the
+//! [`Plan`] that is decided from both, all in one transaction. An engine knows no rule about incidents.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -105,7 +105,8 @@ impl QueueAdmin {
         Self { queue, ingest, turn: Arc::default() }
     }
 
-    /// Retries each of `ids` once, and returns the outcome of each: events first, then webhooks. `resolved` says whether triggers whose incident was resolved since are retried.
+    /// Retries each of `ids` once, and returns the outcome of each: events first, then webhooks. `resolved` says whether
+    /// triggers whose incident was resolved since are retried.
     ///
     /// # Errors
     ///

@@ -119,15 +119,15 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
         || batch.enqueues.iter().zip(&repeated).filter(|(_, repeated)| !**repeated).map(|(enqueue, _)| *enqueue);
     let newest = fresh().map(Enqueue::received_at).max().unwrap_or_default();
     let times = if batch.is_late { OvertakingWindow::since(newest) } else { OvertakingWindow::around(newest) };
-    let mut decider = Decider::new(batch, known, times);
+    let mut state = Decider::new(batch, known, times);
     if !batch.is_late && fresh().any(resolves_something) {
-        decider.plan.forget_resolves = Some(times);
+        state.plan.forget_resolves = Some(times);
     }
     let mut decided = Decided::default();
-    if batch.edit.is_some_and(|edit| !decider.edit(edit)) {
+    if batch.edit.is_some_and(|edit| !state.edit(edit)) {
         return decided;
     }
-    decider.record(batch.unrecorded);
+    state.record(batch.unrecorded);
     for (enqueue, is_repeated) in batch.enqueues.iter().zip(&repeated) {
         let dedup = enqueue.dedup();
         if !is_repeated && !batch.is_late && !dedup.recorded_keys.is_empty() {
@@ -136,12 +136,12 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
         decided.enqueued.push(if *is_repeated {
             Enqueued::Ignored(IgnoreReason::Repeated)
         } else {
-            decider.enqueue(enqueue, batch.is_late)
+            state.enqueue(enqueue, batch.is_late)
         });
     }
-    decided.settled = batch.settles.iter().map(|settle| decider.settle(settle)).collect();
-    decided.begun = batch.begins.iter().map(|begin| decider.begin(begin)).collect();
-    decided.plan = decider.into_plan();
+    decided.settled = batch.settles.iter().map(|settle| state.settle(settle)).collect();
+    decided.begun = batch.begins.iter().map(|begin| state.begin(begin)).collect();
+    decided.plan = state.into_plan();
     decided.plan.probe = batch.probe;
     if batch.is_shared_by_bridges {
         decided.plan.dedup_keys = dedup_keys(&decided.remembered);

@@ -52,7 +52,7 @@ impl DeliveryReads for PostgresReads {
         limit: u32,
     ) -> Result<Vec<WaitingEvent>, QueueError> {
         let query = sqlx::query(WAITING).bind(key.expose()).bind(number(after)).bind(i64::from(limit));
-        self.delivery_query(query, |columns| waiting_event(columns, key)).await
+        self.delivery_query(query, |row| waiting_event(row, key)).await
     }
 
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {

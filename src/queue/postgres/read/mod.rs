@@ -93,7 +93,8 @@ impl PostgresReads {
         read: impl Fn(&PgRow) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, QueueError> {
         let rows = pool.with(async |connection| query.fetch_all(connection).await).await?;
-        rows.iter().map(|row| self.read_row(row, &read)).collect()
+        // Each row is dropped as soon as it is read, because its bytes may be many.
+        rows.into_iter().map(|row| self.read_row(&row, &read)).collect()
     }
 
     /// Reads one row. If it contains a value that the bridge does not write, the error names the number of the row.

@@ -49,7 +49,7 @@ impl DeliveryReads for SqliteReads {
         .bind(key.expose())
         .bind(after.map_or(i64::MIN, EventId::get))
         .bind(limit);
-        self.delivery_query(query, |columns| waiting_event(columns, key)).await
+        self.delivery_query(query, |row| waiting_event(row, key)).await
     }
 
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
@@ -65,10 +65,7 @@ impl DeliveryReads for SqliteReads {
         let ids = self.line(key.expose().as_bytes(), after, limit).await?;
         let mut page = Page { end: ids.last().copied(), last: !full(ids.len()), ..Page::default() };
         for id in ids {
-            match self
-                .one(Pool::Deliveries, sqlx::query(EVENT).bind(id.get()), |columns| waiting_event(columns, key))
-                .await
-            {
+            match self.one(Pool::Deliveries, sqlx::query(EVENT).bind(id.get()), |row| waiting_event(row, key)).await {
                 Ok(event) => page.events.extend(event),
                 Err(error) if error.is_damage() => {
                     let (service_key, reason) = (Some(key.clone()), error.of_one_event());

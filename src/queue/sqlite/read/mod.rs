@@ -203,13 +203,14 @@ impl SqliteReads {
         let pools = self.pools.read().await;
         let rows = query.fetch_all(pools.of(pool)).await.map_err(|error| self.database.error(error))?;
         drop(pools);
-        let read_row = |row: &SqliteRow| {
-            read(row).map_err(|error| match error {
+        let read_row = |row: SqliteRow| {
+            read(&row).map_err(|error| match error {
                 ColumnError::Sqlx(error) => self.database.error(error),
                 ColumnError::Invalid(column) => self.unreadable(row.id().unwrap_or(EventId::new(0)), column),
             })
         };
-        rows.iter().map(read_row).collect()
+        // Each row is dropped as soon as it is read, because its bytes may be many.
+        rows.into_iter().map(read_row).collect()
     }
 
     fn unreadable(&self, id: EventId, column: &'static str) -> QueueError {
