@@ -10,7 +10,8 @@
 //! - [`external`]: what is known from the APIs of Sentry and PagerDuty, and what has to be done there
 //! - [`arrivals`]: announces committed events to the deliveries; bounded
 //! - [`leases`]: which bridge delivers what, where several bridges share the queue
-//! - `writer`: one task that commits together all operations that have piled up (one fsync for many)
+//! - `writer`: a task that commits together all operations that have piled up (one fsync for many). SQLite has one; PostgreSQL
+//!   has two, so that what webhooks bring does not wait for the deliveries and the maintenance
 //! - `decide`: all rules about incidents, folding, repetitions and attempts; pure
 //! - `store`: the interface of a storage engine; `sqlite` and `postgres`: the only modules that contain SQL
 //! - `tables`: the tables of both engines and their columns; `migrations`: how they came to be; `rows`: what is read of them,
@@ -89,16 +90,16 @@ const STUCK: Duration = Duration::from_secs(10);
 
 /// A handle on the queue; clones share it.
 ///
-/// When the last handle is dropped, the writer commits what was sent and closes the database; [`Queue::close`] waits for
+/// When the last handle is dropped, its writers commit what was sent and close the database; [`Queue::close`] waits for
 /// that.
 #[derive(Clone, Debug)]
 pub struct Queue {
     config: Arc<DatabaseConfig>,
-    /// Commits what webhooks bring: alerts, canaries that come back, and updates from PagerDuty.
-    intake: WriterHandle,
-    /// Commits what the deliveries and the maintenance ask for. For SQLite it is the same writer as `intake`; for
+    /// Commits what webhooks bring: alerts, rejected and held webhooks, canaries that come back, and updates from PagerDuty.
+    enqueue_writer: WriterHandle,
+    /// Commits what the deliveries and the maintenance ask for. For SQLite it is the same writer as `enqueue_writer`; for
     /// PostgreSQL it is another one with its own connection, so that no webhook waits for them.
-    delivery: WriterHandle,
+    background_writer: WriterHandle,
     reader: Reader,
     /// `None` for SQLite, which only one bridge uses.
     leases: Option<Arc<dyn LeaseStore>>,
@@ -153,11 +154,11 @@ impl Queue {
             DatabaseUrl::Postgres(url) => {
                 let engine = postgres::PostgresEngine::open(&config, url).await?;
                 let reader = Reader::of(engine.reads());
-                let delivery = WriterHandle::spawn(engine.another());
+                let background_writer = WriterHandle::spawn(engine.another());
                 let leases: Arc<dyn LeaseStore> = Arc::new(postgres::PostgresLeases::new(engine.another()));
-                let intake = WriterHandle::spawn(engine);
+                let enqueue_writer = WriterHandle::spawn(engine);
                 let (leases, held_capacity) = (Some(leases), HeldCapacity::default());
-                Ok(Self { config: Arc::new(config), intake, delivery, reader, leases, held_capacity })
+                Ok(Self { config: Arc::new(config), enqueue_writer, background_writer, reader, leases, held_capacity })
             }
         }
     }
@@ -166,7 +167,14 @@ impl Queue {
         let reader = Reader::of(engine.reads());
         let (leases, held_capacity) = (None, HeldCapacity::default());
         let writer = WriterHandle::spawn(engine);
-        Self { config: Arc::new(config), intake: writer.clone(), delivery: writer, reader, leases, held_capacity }
+        Self {
+            config: Arc::new(config),
+            enqueue_writer: writer.clone(),
+            background_writer: writer,
+            reader,
+            leases,
+            held_capacity,
+        }
     }
 
     /// The store of the leases, which say which bridge delivers what; `None` where no other bridge can use the queue.
@@ -204,7 +212,7 @@ impl Queue {
     /// When it could not be committed; then nothing of it is in the queue.
     pub async fn enqueue(&self, enqueue: impl Into<Box<Enqueue>>) -> Result<Enqueued, QueueError> {
         let enqueue = enqueue.into();
-        self.intake.operate(|reply| Operation::Enqueue(enqueue, reply)).await
+        self.enqueue_writer.operate(|reply| Operation::Enqueue(enqueue, reply)).await
     }
 
     /// Enqueues one event, as [`Queue::enqueue`] does.
@@ -247,7 +255,7 @@ impl Queue {
         skipped: Vec<EventId>,
         fence: Option<Fence>,
     ) -> Result<AttemptPayload, QueueError> {
-        self.delivery.operate(|reply| Operation::Begin(BeginRequest { id, at, skipped, fence }, reply)).await
+        self.background_writer.operate(|reply| Operation::Begin(BeginRequest { id, at, skipped, fence }, reply)).await
     }
 
     /// Stores how an attempt ended. It is committed when this returns.
@@ -272,7 +280,9 @@ impl Queue {
         at: DateTime<Utc>,
         fence: Option<Fence>,
     ) -> Result<(), QueueError> {
-        self.delivery.operate(|reply| Operation::Settle(SettleRequest { id, disposition, at, fence }, reply)).await
+        self.background_writer
+            .operate(|reply| Operation::Settle(SettleRequest { id, disposition, at, fence }, reply))
+            .await
     }
 
     /// Stores a rejected webhook, and deletes the oldest ones if there are too many. It is committed when this returns.
@@ -284,7 +294,7 @@ impl Queue {
         if rejected.body.len() > MAX_REJECTED_BYTES as usize {
             return Err(QueueError::TooLarge);
         }
-        self.intake.operate(|reply| Operation::Reject(rejected, reply)).await
+        self.enqueue_writer.operate(|reply| Operation::Reject(rejected, reply)).await
     }
 
     /// Holds a webhook whose signature no known secret made, if there is room for it. It is committed when this returns
@@ -300,7 +310,7 @@ impl Queue {
         let Some(reservation) = self.held_capacity.reserve(held.sender, held.body.len() as u64).await else {
             return Ok(false);
         };
-        self.intake.operate(|reply| Operation::Hold(Box::new(held), reply)).await?;
+        self.enqueue_writer.operate(|reply| Operation::Hold(Box::new(held), reply)).await?;
         reservation.keep();
         Ok(true)
     }
@@ -325,14 +335,14 @@ impl Queue {
     /// id. While there is no listener, nothing is kept.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {
-        self.intake.status.listen()
+        self.enqueue_writer.status.listen()
     }
 
     /// Calls `observe` for every commit from now on, before the callers whose operations are in it get their answers. It
-    /// is called by the task that writes, so it has to be quick. There is one observer: later calls have no effect.
+    /// is called by the writers, so it has to be quick. There is one observer: later calls have no effect.
     pub fn observe(&self, observe: impl Fn(&CommitOutcome<'_>) + Send + Sync + 'static) {
         let observe: Arc<Observe> = Arc::new(observe);
-        for writer in [&self.intake, &self.delivery] {
+        for writer in [&self.enqueue_writer, &self.background_writer] {
             writer.status.observe(Arc::clone(&observe));
         }
     }
@@ -349,11 +359,11 @@ impl Queue {
 
     async fn probe_within(&self, patience: Duration) -> Result<Duration, QueueError> {
         let stuck = |time: Duration| QueueError::Stuck { database: self.reader.database(), seconds: time.as_secs() };
-        if let Some(time) = self.intake.status.busy_for().filter(|time| *time >= patience) {
+        if let Some(time) = self.enqueue_writer.status.busy_for().filter(|time| *time >= patience) {
             return Err(stuck(time));
         }
         let begun = Instant::now();
-        let probed = timeout(patience, self.intake.operate(Operation::Probe)).await;
+        let probed = timeout(patience, self.enqueue_writer.operate(Operation::Probe)).await;
         probed.map_err(|_| stuck(begun.elapsed()))??;
         Ok(begun.elapsed())
     }
@@ -362,14 +372,18 @@ impl Queue {
     /// After a failure, only the commit of another alert or [`Queue::probe`] shows whether alerts can be committed again.
     #[must_use]
     pub fn can_commit(&self) -> bool {
-        self.intake.status.can_commit() && self.intake.status.busy_for().is_none_or(|time| time < STUCK)
+        self.enqueue_writer.status.can_commit() && self.enqueue_writer.status.busy_for().is_none_or(|time| time < STUCK)
     }
 
     /// How many commits were made since the queue was opened.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        let (intake, delivery) = (&self.intake.status, &self.delivery.status);
-        if Arc::ptr_eq(intake, delivery) { intake.commits() } else { intake.commits() + delivery.commits() }
+        let (enqueuing, background) = (&self.enqueue_writer.status, &self.background_writer.status);
+        if Arc::ptr_eq(enqueuing, background) {
+            enqueuing.commits()
+        } else {
+            enqueuing.commits() + background.commits()
+        }
     }
 
     /// Commits what was sent, writes everything into the single database file, and closes it. This closes every handle.
@@ -380,18 +394,18 @@ impl Queue {
     pub async fn close(&self) -> Result<(), QueueError> {
         // The writer's connection has to be the last one: SQLite then leaves a single file.
         self.reader.close().await;
-        if !self.delivery.commands.same_channel(&self.intake.commands) {
-            self.delivery.ask(WriterCommand::Close).await?;
+        if !self.background_writer.commands.same_channel(&self.enqueue_writer.commands) {
+            self.background_writer.ask(WriterCommand::Close).await?;
         }
-        self.intake.ask(WriterCommand::Close).await
+        self.enqueue_writer.ask(WriterCommand::Close).await
     }
 
-    /// Returns when nothing can be committed any more, because a task that writes has ended: after [`Queue::close`], or when
+    /// Returns when nothing can be committed any more, because a writer has ended: after [`Queue::close`], or when
     /// it failed.
     pub async fn writer_ended(&self) {
         tokio::select! {
-            () = self.intake.commands.closed() => {}
-            () = self.delivery.commands.closed() => {}
+            () = self.enqueue_writer.commands.closed() => {}
+            () = self.background_writer.commands.closed() => {}
         }
     }
 
@@ -401,14 +415,14 @@ impl Queue {
         &self,
         task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
     ) -> Result<T, QueueError> {
-        self.intake.ask(|reply| WriterCommand::Maintenance(task(reply))).await
+        self.enqueue_writer.ask(|reply| WriterCommand::Maintenance(task(reply))).await
     }
 
     async fn maintain<T>(
         &self,
         task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
     ) -> Result<T, QueueError> {
-        self.delivery.ask(|reply| WriterCommand::Maintenance(task(reply))).await
+        self.background_writer.ask(|reply| WriterCommand::Maintenance(task(reply))).await
     }
 }
 

@@ -22,7 +22,7 @@ use crate::envelope::{DedupKey, Envelope};
 use crate::metrics::PersistedMetrics;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 
-/// The storage of a queue. Only one task at a time uses it to write.
+/// The storage of a queue, for one writer: another writer has its own.
 pub(super) trait Store: Send + 'static {
     /// Whether several bridges share this store and write to it. Each of them then learns from it what the others have learned.
     const IS_SHARED_BY_BRIDGES: bool;

@@ -46,7 +46,7 @@ async fn the_webhooks_of_canaries_and_of_pagerduty_go_through_the_writer_that_ta
     let (_directory, path, engine) = engine().await;
     let queue = Queue::on_sqlite((&path).into(), engine);
     let (ended, status) = (tokio::sync::mpsc::channel(1).0, Arc::default());
-    let queue = Queue { delivery: WriterHandle { commands: ended, status }, ..queue };
+    let queue = Queue { background_writer: WriterHandle { commands: ended, status }, ..queue };
     let (id, at) = (
         CanaryId::parse("0123456789abcdef0123456789abcdef").unwrap(),
         DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
@@ -95,10 +95,10 @@ async fn a_commit_that_hangs_is_found_out_and_asked_no_more() {
     let error = queue.probe_within(patience).await.unwrap_err();
     assert!(matches!(error, QueueError::Stuck { .. }), "{error:?}");
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
-    let room = queue.intake.commands.capacity();
+    let room = queue.enqueue_writer.commands.capacity();
     let error = queue.probe_within(patience).await.unwrap_err();
     assert!(matches!(error, QueueError::Stuck { .. }), "{error:?}");
-    assert_eq!(queue.intake.commands.capacity(), room, "what hangs is asked for more");
+    assert_eq!(queue.enqueue_writer.commands.capacity(), room, "what hangs is asked for more");
 
     drop(hang);
     writer.join().unwrap();

@@ -1,4 +1,8 @@
-//! The only task that writes: each commit takes all operations that arrived during the last one.
+//! The task that writes: each commit takes all operations that arrived during the last one.
+//!
+//! SQLite has one writer, which commits everything that this bridge does. PostgreSQL has two, each with a connection of its
+//! own: one commits what webhooks bring, the other what the deliveries and the maintenance ask for. Changes that people make go
+//! through an [`Editor`](super::Editor) instead, with yet another connection.
 //!
 //! So a single operation waits for one fsync, and many share one. The operations of a commit stay in one list, each
 //! with its reply; they are borrowed while they are decided and written, so that a failed commit can be retried in
@@ -34,7 +38,7 @@ use super::{
 };
 use status::{CommitOutcome, WriterStatus};
 
-/// How many operations may wait for the writer before senders have to wait.
+/// How many operations may wait for a writer before senders have to wait.
 const OPERATIONS: usize = 4096;
 
 /// How many operations one commit takes at most.
@@ -54,7 +58,7 @@ const THREAD: &str = "sqlite-writer";
 
 type Reply<T> = oneshot::Sender<Result<T, QueueError>>;
 
-/// A command for the writer. Every reply is sent after the commit.
+/// A command for a writer. Every reply is sent after the commit.
 #[derive(Debug)]
 pub(super) enum WriterCommand {
     /// Committed together with others.
@@ -93,7 +97,7 @@ pub(super) enum Maintenance {
     Shrink(u32, Reply<u64>),
 }
 
-/// Starts the writer. It ends on [`WriterCommand::Close`] or when every sender is dropped, after everything that was sent is
+/// Starts a writer. It ends on [`WriterCommand::Close`] or when every sender is dropped, after everything that was sent is
 /// committed.
 pub(super) fn spawn<S: Store>(store: S, status: Arc<WriterStatus>) -> mpsc::Sender<WriterCommand> {
     let (sender, receiver) = mpsc::channel(OPERATIONS);

@@ -1,4 +1,4 @@
-//! The status of the writer: whether it can commit, and the outcome of each commit.
+//! The status of a writer: whether it can commit, and the outcome of each commit.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +28,7 @@ pub enum CommitOutcome<'a> {
 
 pub(in crate::queue) type Observe = dyn Fn(&CommitOutcome<'_>) + Send + Sync;
 
-/// Shared by the writer and all handles of the queue.
+/// Shared by a writer and all handles on it.
 pub(in crate::queue) struct WriterStatus {
     commits: AtomicU64,
     can_commit: AtomicBool,
