@@ -97,9 +97,10 @@ pub enum Disposition<T = DateTime<Utc>> {
         /// A remark about the delivery, shown in the place of a reason.
         note: Option<String>,
     },
-    /// PagerDuty will never accept it: it is a dead letter, kept until somebody acts.
+    /// It is given up, because PagerDuty will never accept it, or because it has failed for too long: it is a dead letter,
+    /// kept until somebody acts.
     Dead {
-        /// PagerDuty's own reason.
+        /// PagerDuty's own reason, or for how long it has failed, and how.
         reason: String,
     },
     /// It is sent again at once, and does not count as failed: the connection ended before a response came.

@@ -1,7 +1,12 @@
 //! The interface of a storage engine: it reads what a batch depends on, and writes what was decided.
 //!
 //! The writer asks [`decide`](super::decide) for its [`Dependencies`], has them loaded as [`Known`], and applies the
-//! [`Plan`] that is decided from both, all in one transaction. An engine knows no rule about incidents.
+//! [`Plan`] that is decided from both, all in one transaction.
+//!
+//! An engine applies what was decided, and decides nothing about incidents, with two exceptions. They concern stored events
+//! that are not loaded, so their rules are in the SQL of each engine, too: which triggers a resolve resolves, as
+//! `times::is_resolved` says ([`IncidentChange::Resolved`]), and which alerts of discarded triggers catch-up does not count as
+//! missing. The tests of the queue in memory compare each engine with it, which shows a deviation of the first.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -203,7 +208,7 @@ pub(super) struct Known {
     pub(super) held: HashSet<HeldId>,
 }
 
-/// A waiting trigger that was never attempted, at the end of its incident queue.
+/// A waiting trigger that was never attempted. Alerts can be folded into it while it is the last event of its incident queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Tail {
     pub(super) id: EventId,
@@ -248,7 +253,8 @@ pub(super) struct WaitingRow {
     pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
-    /// `Some` if it is a trigger that was never attempted.
+    /// `Some` if it is a trigger that was never attempted, wherever it is in its incident queue. Of one queue only that of
+    /// the last row counts.
     pub(super) tail: Option<Tail>,
 }
 
@@ -317,7 +323,11 @@ pub(super) struct Editable {
     pub(super) open_apis: ApiSet,
 }
 
-/// What one transaction writes, in this order.
+/// What one transaction writes: the result of a whole batch.
+///
+/// Each engine writes the fields in an order that suits it, as nobody sees a part of a transaction. Every one of them writes
+/// what people change first, the `attempts` and `bodies` before the `rows`, the `changes` before the `rows`, and deletes what
+/// is forgotten before it stores new rows in the same table.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'b> {
     /// Whether to write something as large as a large alert.

@@ -9,8 +9,9 @@
 //! - `dedup_window`: the keys of the webhooks of the last minutes
 //! - `times`: the order of triggers and resolves, by the times that Sentry gives
 //!
-//! A batch is decided in the order in which it is written: changes by people, unrecorded attempts, webhooks, settled
-//! events, attempts that begin, rejected and held webhooks. Each of these sees the effects of those before it.
+//! A batch is decided in this order: changes by people, unrecorded attempts, webhooks, settled events, attempts that begin,
+//! rejected and held webhooks. Each of these sees the effects of those before it. The plan holds what results from all of
+//! them, table by table, so it is written in an order of its own.
 
 mod attempts;
 pub(super) mod dedup_window;
