@@ -108,8 +108,8 @@ pub(super) trait Edits: Debug + Send {
     async fn close(self: Box<Self>) -> Result<(), QueueError>;
 }
 
-/// For how long the attempts of discarded events are kept, counted back from the latest of them. The rate limiter looks back over
-/// one minute and the longest time an attempt takes.
+/// For how long the attempts of discarded events are kept, counted back from the latest of them. The rate limiter looks
+/// back over one minute and the longest time an attempt takes.
 pub(super) const KEEP_DISCARDED_ATTEMPTS: TimeDelta = TimeDelta::minutes(30);
 
 /// The events of one incident at one integration, which are delivered in their order.

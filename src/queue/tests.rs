@@ -124,11 +124,8 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     let events = [("2", 100), ("3", 100_000), ("1", 100)];
     let together = async {
         begins.recv().unwrap();
-        join(join_all(events.map(|(incident, bytes)| queue.enqueue_event(event(incident, bytes)))), async {
-            drop(hold)
-        })
-        .await
-        .0
+        let enqueues = events.map(|(incident, bytes)| queue.enqueue_event(event(incident, bytes)));
+        join(join_all(enqueues), async { drop(hold) }).await.0
     };
     for answer in join(nothing, together).await.1 {
         let error = answer.expect_err("it was committed without space");
