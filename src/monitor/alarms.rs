@@ -98,7 +98,7 @@ pub(super) struct Alarms {
     limits: Limits,
     resolve_after: Duration,
     /// Whether the queue is shared with other bridges, which raise the storage alarm as the same incident.
-    is_shared: bool,
+    is_shared_by_bridges: bool,
     by_cause: BTreeMap<Cause, Alarm>,
 }
 
@@ -115,10 +115,10 @@ struct Alarm {
 
 impl Alarms {
     /// Alarms of a bridge that starts now, which are resolved once their trouble has been gone for `resolve_after`.
-    /// `is_shared`: whether other bridges share the queue.
-    pub(super) fn new(limits: Limits, resolve_after: Duration, is_shared: bool) -> Self {
+    /// `is_shared_by_bridges`: whether other bridges share the queue.
+    pub(super) fn new(limits: Limits, resolve_after: Duration, is_shared_by_bridges: bool) -> Self {
         let by_cause = Cause::VARIANTS.iter().map(|cause| (*cause, Alarm::new(Duration::ZERO))).collect();
-        Self { limits, resolve_after, is_shared, by_cause }
+        Self { limits, resolve_after, is_shared_by_bridges, by_cause }
     }
 
     /// Starts over at `now`, because another bridge raises and resolves the alarms, except the storage alarm. When this
@@ -145,7 +145,7 @@ impl Alarms {
         now: Duration,
     ) -> Option<AlarmAction> {
         let (pending_for, resolve_after) = (self.pending_for(cause), self.resolve_after);
-        let is_shared = self.is_shared;
+        let is_shared_by_bridges = self.is_shared_by_bridges;
         let alarm = self.by_cause.get_mut(&cause)?;
         let resolve_after = alarm.resolve_after(cause, resolve_after, now);
         alarm.course.advance(assessment, pending_for, resolve_after, now);
@@ -157,7 +157,7 @@ impl Alarms {
                 Some(AlarmAction::Raise(trouble.clone()))
             }
             // Another bridge for which the storage works again may have resolved the incident, which all share.
-            (Phase::Firing, Assessment::Trouble(trouble)) if is_shared && alarm.is_repeated(now) => {
+            (Phase::Firing, Assessment::Trouble(trouble)) if is_shared_by_bridges && alarm.is_repeated(now) => {
                 Some(AlarmAction::Raise(trouble.clone()))
             }
             (Phase::Firing, Assessment::Trouble(trouble)) if !alarm.is_raised => match incident {

@@ -149,8 +149,8 @@ impl AlarmTask {
     #[must_use]
     pub fn with_intervals(mut self, intervals: Intervals) -> Self {
         (self.monitor.limits.unverified, self.monitor.limits.canary) = (intervals.unverified, intervals.canary);
-        let is_shared = !self.monitor.cluster.is_alone();
-        let alarms = Alarms::new(self.monitor.limits, intervals.resolve_after, is_shared);
+        let is_shared_by_bridges = !self.monitor.cluster.is_alone();
+        let alarms = Alarms::new(self.monitor.limits, intervals.resolve_after, is_shared_by_bridges);
         Self { intervals, alarms, ..self }
     }
 

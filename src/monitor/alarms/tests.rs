@@ -271,8 +271,9 @@ fn the_storage_alarm_goes_on_whoever_leads() {
 }
 
 /// When the storage alarm is sent during 20 minutes of trouble. PagerDuty accepts only what is sent before `accepts_to`.
-fn storage_alarms(is_shared: bool, accepts_to: u64) -> Vec<u64> {
-    let mut bridge = Bridge { alarms: Alarms::new(LIMITS, Duration::from_secs(15), is_shared), ..Bridge::new() };
+fn storage_alarms(is_shared_by_bridges: bool, accepts_to: u64) -> Vec<u64> {
+    let mut bridge =
+        Bridge { alarms: Alarms::new(LIMITS, Duration::from_secs(15), is_shared_by_bridges), ..Bridge::new() };
     let (cause, mut sent) = (Cause::Storage, Vec::new());
     for now in 0..1200 {
         let Some(action) = bridge.update(cause, &trouble(cause), now) else { continue };
