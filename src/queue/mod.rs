@@ -409,24 +409,6 @@ impl Queue {
         }
     }
 
-    /// Has something stored by the writer that takes alerts: what a webhook brings besides alerts, whose answer must not
-    /// wait for the maintenance, and which shows whether alerts can be committed.
-    async fn record<T>(
-        &self,
-        task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
-    ) -> Result<T, QueueError> {
-        self.enqueue_writer.ask(|reply| WriterCommand::Maintenance(task(reply))).await
-    }
-
-    async fn maintain<T>(
-        &self,
-        task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
-    ) -> Result<T, QueueError> {
-        self.background_writer.ask(|reply| WriterCommand::Maintenance(task(reply))).await
-    }
-}
-
-impl Queue {
     /// Stores what was learned from Sentry's API. It has a commit of its own, so that no alert fails with it.
     ///
     /// # Errors
@@ -463,5 +445,22 @@ impl Queue {
     /// When it could not be committed.
     pub async fn record_issue_update(&self, change: IssueUpdateChange) -> Result<bool, QueueError> {
         self.record(|reply| Maintenance::IssueUpdate(Box::new(change), reply)).await
+    }
+
+    /// Has something stored by the writer that takes alerts: what a webhook brings besides alerts, whose answer must not
+    /// wait for the maintenance, and which shows whether alerts can be committed.
+    async fn record<T>(
+        &self,
+        task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
+    ) -> Result<T, QueueError> {
+        self.enqueue_writer.ask(|reply| WriterCommand::Maintenance(task(reply))).await
+    }
+
+    /// Has something stored by the writer of the deliveries and the maintenance.
+    async fn maintain<T>(
+        &self,
+        task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
+    ) -> Result<T, QueueError> {
+        self.background_writer.ask(|reply| WriterCommand::Maintenance(task(reply))).await
     }
 }
