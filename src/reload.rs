@@ -163,8 +163,8 @@ impl Reload {
                 info!("SIGHUP: the files of secrets have the same contents as before, so nothing changed");
             }
             if self.invalid.take().is_some() {
-                info!("the files of secrets have the secrets in use again");
                 self.shared.metrics.unusable_secrets(None);
+                info!("the files of secrets have the secrets in use again");
             }
             self.seen = None;
             return;
@@ -182,8 +182,8 @@ impl Reload {
     fn report_invalid(&mut self, problems: &ConfigError, found: Digests, is_asked: bool) {
         if self.invalid.as_ref() != Some(&found) || is_asked {
             let problems = problems.to_string().replace('\n', "; ");
+            self.shared.metrics.unusable_secrets(Some(problems.clone()));
             error!("a secret was read again and cannot be used, so the old one stays in use: {problems}");
-            self.shared.metrics.unusable_secrets(Some(problems));
         }
         self.invalid = Some(found);
     }
@@ -209,13 +209,13 @@ impl Reload {
         }
         let fingerprint = config.fingerprint().to_string();
         self.live.replace(config);
+        self.cluster.set_fingerprint(fingerprint.clone());
+        state.config_fingerprint.send_replace(Some(fingerprint.clone()));
+        state.metrics.unusable_secrets(None);
         if !changed.is_empty() {
             let changed = changed.join(", ");
             info!(config:% = fingerprint; "{changed} changed and is in use from now on, config {fingerprint}");
         }
-        self.cluster.set_fingerprint(fingerprint.clone());
-        state.config_fingerprint.send_replace(Some(fingerprint));
-        state.metrics.unusable_secrets(None);
         (self.applied, self.seen, self.invalid) = (found, None, None);
         // A webhook may still be about to be held.
         self.admits = true;
