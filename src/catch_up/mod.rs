@@ -134,8 +134,8 @@ impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
                 schedule.ran(began.elapsed(), ran.is_ok());
                 self.metrics.catch_up_ran(ran.is_ok());
                 if let Err(error) = ran {
-                    warn!("catch-up failed, so alerts whose webhooks did not come may be missing: {error}");
                     self.status.send_modify(|status| status.failure = Some((Utc::now(), error.to_string())));
+                    warn!("catch-up failed, so alerts whose webhooks did not come may be missing: {error}");
                 }
             }
             sleep(TICK).await;
