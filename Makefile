@@ -10,7 +10,7 @@ endif
 .DEFAULT_GOAL := help
 
 .NOTPARALLEL:
-.PHONY: help demo test unit bench bench-page lint fmt rustdoc docs container-check fuzz long-tests setup
+.PHONY: help demo test unit bench bench-page lint fmt rustdoc docs container-check fuzz fuzz-lint long-tests setup
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ demo: ## Bridge, sandbox and fixtures on this machine, nothing to configure
 
 # The image is built while the tests wait.
 test: setup lint ## All that a change must pass
-	CARGO=$(CARGO) scripts/test '$(MAKE) container-check' '$(MAKE) rustdoc'
+	CARGO=$(CARGO) scripts/test '$(MAKE) container-check' '$(MAKE) fuzz-lint' '$(MAKE) rustdoc'
 
 unit: ## Unit, integration and documentation tests
 	CARGO=$(CARGO) scripts/test
@@ -47,6 +47,10 @@ docs: ## Build the book of docs/ into target/book
 
 container-check: setup ## Build the container image and try it out
 	scripts/container-engine scripts/container-check
+
+# Nothing is linked, so libFuzzer, which needs a C++ compiler, is not built: its place may be any path.
+fuzz-lint: ## Clippy on the fuzz targets, a workspace of their own
+	cd fuzz && CUSTOM_LIBFUZZER_PATH=./libfuzzer.a $(CARGO) clippy --locked -- -D warnings
 
 fuzz: ## Run each fuzz target for a minute; FUZZ_SECONDS=N for longer
 	scripts/fuzz $(or $(FUZZ_SECONDS),60)
