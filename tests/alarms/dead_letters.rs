@@ -3,9 +3,9 @@
 use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::{EventId, State};
 
-use crate::inside::Inside;
+use crate::in_process::Inside;
+use crate::observation::troubles;
 use crate::support::{KEY, PagerDuty, alert};
-use crate::watched::troubles;
 use crate::{SECRET, incident_key, is_over, is_paged, post_wrong_signatures};
 
 /// PagerDuty refuses what is about this issue.

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use temporary_postgres::PostgresCluster;
 
 use crate::chat::{Chat, Reply, SECRET};
-use crate::inside::{INTERVALS, Inside};
+use crate::in_process::{INTERVALS, Inside};
+use crate::observation::{ADMIN_TOKEN, Said, wait_for};
 use crate::support::{Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, run};
-use crate::tls_front::{Authority, Front};
-use crate::watched::{ADMIN_TOKEN, Said, wait_for};
+use crate::tls_proxy::{Authority, Front};
 
 const ADMIN: (&str, &str) = ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
 

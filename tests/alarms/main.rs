@@ -4,25 +4,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
-mod answers;
-mod causes;
 mod chat;
 mod dead_letters;
 mod fallback;
-mod inside;
+mod in_process;
+mod observation;
+mod pagerduty_failures;
 mod proof;
-mod refused;
+mod rejected_alarms;
 mod restarts;
-mod revived;
+mod retried_dead_letters;
 mod storage;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;
-#[path = "../faults/tls_front.rs"]
+#[path = "../faults/tls_proxy.rs"]
 #[allow(dead_code, reason = "shared with tests/faults, which needs more of it")]
-mod tls_front;
-mod untrusted;
-mod watched;
+mod tls_proxy;
+mod untrusted_certificate;
+mod webhooks;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

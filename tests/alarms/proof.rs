@@ -12,9 +12,9 @@ use sentry_pagerduty_bridge::proof::sample::BUDGET;
 use sentry_pagerduty_bridge::queue::{Envelope, EventId, Proof};
 use serde_json::{Value, json};
 
-use crate::inside::{GIVEN_UP, Inside};
+use crate::in_process::{GIVEN_UP, Inside};
+use crate::observation::{ADMIN_TOKEN, wait_for};
 use crate::support::{Connection, KEY, OTHER_KEY, PagerDuty, TOKEN, alert, post};
-use crate::watched::{ADMIN_TOKEN, wait_for};
 use crate::{OTHER_WAY, causes, is_paged};
 
 const API_TOKEN: &str = "u+3rdPartyRestApiKey";

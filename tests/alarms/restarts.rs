@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use pagerduty_sandbox::{Fault, FaultRule};
 use serde_json::{Value, json};
 
+use crate::observation::{ADMIN_TOKEN, Said, wait_for};
 use crate::support::{Bridge, ClosedPort, OTHER_KEY, PagerDuty, ROUTES, alert};
-use crate::watched::{ADMIN_TOKEN, Said, wait_for};
 
 const ADMIN: (&str, &str) = ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
 

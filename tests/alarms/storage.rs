@@ -5,7 +5,7 @@ use std::fs;
 
 use pagerduty_sandbox::{EventType, Fault, FaultBody, FaultRule, IncidentState};
 
-use crate::inside::Inside;
+use crate::in_process::Inside;
 use crate::support::{Disk, KEY, OTHER_KEY, PagerDuty, alert, get};
 use crate::{OTHER_WAY, is, is_over, is_paged};
 

@@ -6,14 +6,14 @@
 
 #[path = "../bridge/delivery.rs"]
 mod delivery;
-#[path = "../bridge/life.rs"]
-mod life;
+#[path = "../bridge/issue_lifecycle.rs"]
+mod issue_lifecycle;
+#[path = "../bridge/log_throttling.rs"]
+mod log_throttling;
 #[path = "../bridge/retry.rs"]
 mod retry;
 #[path = "../bridge/status_page.rs"]
 mod status_page;
-#[path = "../bridge/storms.rs"]
-mod storms;
 #[path = "../bridge/support/mod.rs"]
 mod support;
 #[path = "../bridge/webhook.rs"]

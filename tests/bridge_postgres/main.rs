@@ -14,14 +14,14 @@ mod delivery;
 mod events_api;
 #[path = "../bridge/incident_scope.rs"]
 mod incident_scope;
-#[path = "../bridge/life.rs"]
-mod life;
+#[path = "../bridge/issue_lifecycle.rs"]
+mod issue_lifecycle;
+#[path = "../bridge/log_throttling.rs"]
+mod log_throttling;
 #[path = "../bridge/logs.rs"]
 mod logs;
 #[path = "../bridge/outages.rs"]
 mod outages;
-#[path = "../bridge/printed.rs"]
-mod printed;
 #[path = "../bridge/queue.rs"]
 mod queue;
 #[path = "../bridge/retry.rs"]
@@ -30,9 +30,9 @@ mod retry;
 mod rotation;
 #[path = "../bridge/status_page.rs"]
 mod status_page;
-#[path = "../bridge/storms.rs"]
-mod storms;
 #[path = "../bridge/support/mod.rs"]
 mod support;
+#[path = "../bridge/terminal_escaping.rs"]
+mod terminal_escaping;
 #[path = "../bridge/webhook.rs"]
 mod webhook;

@@ -7,15 +7,15 @@
 mod alerts;
 mod browser;
 mod driver;
+mod escaping;
+mod headline;
+mod operator_actions;
+mod phone;
 mod refresh;
 mod screenshots;
-mod small;
-mod strangers;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;
-mod truth;
-mod upkeep;
 
 use self::browser::Browser;
 use self::support::{Bridge, PagerDuty};

@@ -10,13 +10,13 @@
 #![allow(clippy::unchecked_time_subtraction, reason = "a test may panic")]
 
 mod bridge;
+#[path = "../simulation/runner.rs"]
+mod runner;
 mod world;
-#[path = "../simulation/worlds.rs"]
-mod worlds;
 
 #[test]
 fn in_any_world_several_bridges_deliver_everything_once_in_order_within_the_rate_and_one_at_a_time() {
-    worlds::in_worlds(2_000, |seed| {
+    runner::in_worlds(2_000, |seed| {
         let end = world::World::new(seed).run();
         end.assert_all_delivered();
         end.assert_order();

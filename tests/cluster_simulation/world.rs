@@ -15,7 +15,7 @@ use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
 use sentry_pagerduty_bridge::queue::{EventId, EventRecord, State};
 
 use crate::bridge::Bridge;
-use crate::worlds::{enqueue, service_key};
+use crate::runner::{enqueue, service_key};
 
 pub(crate) const KEYS: usize = 3;
 pub(crate) const RATE: u32 = 10;

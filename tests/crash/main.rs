@@ -4,9 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
-mod account;
+mod accounting;
 mod faulty_disk;
-mod posters;
+mod load;
 mod power_cut;
 mod random_faults;
 #[path = "../bridge/support/mod.rs"]
@@ -22,8 +22,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sentry_pagerduty_bridge::queue::{Overview, Reader};
 
-use self::account::Account;
-use self::posters::Posters;
+use self::accounting::Account;
+use self::load::Posters;
 use self::support::{Bridge, PATIENCE, PagerDuty};
 
 /// How often it is killed unless `CRASH_KILLS` says otherwise.

@@ -6,7 +6,7 @@ use pagerduty_sandbox::{CloseMode, Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
 
 use super::support::{Bridge, PagerDuty, alert};
-use super::{logged, raw, wait_for_logs};
+use super::{logged, raw_server, wait_for_logs};
 
 #[test]
 fn an_idle_connection_that_was_closed_costs_neither_an_attempt_nor_a_warning() {
@@ -14,9 +14,9 @@ fn an_idle_connection_that_was_closed_costs_neither_an_attempt_nor_a_warning() {
     let bridge = Bridge::start(&format!("http://{}", listener.local_addr().unwrap()));
     for issue in 1..=3 {
         bridge.queue(&alert(issue, "Disk full"));
-        let (mut stream, request) = raw::take_request(&listener);
+        let (mut stream, request) = raw_server::take_request(&listener);
         assert!(request.contains(&format!(r#""incident_key":"{issue}""#)), "{request}");
-        raw::answer_success(&mut stream);
+        raw_server::answer_success(&mut stream);
         wait_for_logs(&bridge, usize::try_from(issue).unwrap(), "\"delivered\"");
         // Here it closes, while the bridge has it in hand for the next event.
     }

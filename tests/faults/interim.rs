@@ -7,8 +7,8 @@ use std::time::Duration;
 use sentry_pagerduty_bridge::queue::State;
 
 use super::support::{Bridge, PATIENCE, alert};
-use super::tls_front::{Authority, Front};
-use super::{logged, raw, wait_for_logs};
+use super::tls_proxy::{Authority, Front};
+use super::{logged, raw_server, wait_for_logs};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const EARLY_HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nServer: nginx\r\n\r\n";
@@ -21,7 +21,7 @@ fn answer(stream: &mut TcpStream, before: &[&[u8]]) {
         // So that it does not arrive together with the next.
         std::thread::sleep(Duration::from_millis(20));
     }
-    raw::answer_success(stream);
+    raw_server::answer_success(stream);
 }
 
 /// Three events by one connection, each taken at its only attempt.
@@ -30,14 +30,14 @@ fn takes_only_the_last_answer(listener: &TcpListener, bridge: Bridge) {
     let (first, rest) = EARLY_HINTS.split_at(9);
     let befores: [&[&[u8]]; 3] = [&[&[CONTINUE, EARLY_HINTS].concat()], &[CONTINUE, first, rest, CONTINUE], &[]];
     bridge.queue(&alert(1, "Disk full"));
-    let (mut stream, mut request) = raw::take_request(listener);
+    let (mut stream, mut request) = raw_server::take_request(listener);
     for (issue, before) in (1..).zip(befores) {
         assert!(request.contains(&format!(r#""incident_key":"{issue}""#)), "{request}");
         answer(&mut stream, before);
         wait_for_logs(&bridge, usize::try_from(issue).unwrap(), "\"delivered\"");
         if issue < 3 {
             bridge.queue(&alert(issue + 1, "Disk full"));
-            request = raw::read_request(&mut stream);
+            request = raw_server::read_request(&mut stream);
         }
     }
     assert_eq!((logged(&bridge, "warn"), logged(&bridge, "error")), (vec![], vec![]));
@@ -66,13 +66,13 @@ fn who_answers_nothing_but_interim_answers_is_left_and_the_event_sent_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let bridge = Bridge::start(&format!("http://{}", listener.local_addr().unwrap()));
     bridge.queue(&alert(1, "Disk full"));
-    let (mut stream, _) = raw::take_request(&listener);
+    let (mut stream, _) = raw_server::take_request(&listener);
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     // It ends when the bridge hangs up.
     while stream.write_all(CONTINUE).is_ok() {}
     bridge.wait_for_log("not delivered yet: answered 100");
-    let (mut stream, _) = raw::take_request(&listener);
-    raw::answer_success(&mut stream);
+    let (mut stream, _) = raw_server::take_request(&listener);
+    raw_server::answer_success(&mut stream);
     wait_for_logs(&bridge, 1, "\"delivered\"");
     assert!(bridge.end().iter().all(|record| (record.summary.state, record.summary.attempts) == (State::Delivered, 2)));
 }

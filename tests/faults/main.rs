@@ -3,25 +3,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
-mod doubt;
 mod idle;
 mod integrations;
 mod interim;
 mod middlebox;
 mod network;
-mod odd_success;
+mod permanent_errors;
 mod poison;
-mod raw;
+mod raw_server;
 mod redirects;
-mod refused;
 mod slow_keys;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;
 mod throttled;
 mod tls;
-mod tls_front;
-mod trouble;
+mod tls_proxy;
+mod transient_errors;
+mod unknown_outcome;
+mod unusual_success;
 
 use std::path::Path;
 

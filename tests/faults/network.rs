@@ -8,7 +8,7 @@ use sentry_pagerduty_bridge::queue::State;
 use socket2::{Domain, Socket, Type};
 
 use super::support::{Bridge, ClosedPort, PagerDuty, alert};
-use super::{logged, raw, wait_for_logs};
+use super::{logged, raw_server, wait_for_logs};
 
 /// Short, so that several attempts fail soon.
 const TIMEOUT: (&str, &str) = ("BRIDGE_PAGERDUTY_TIMEOUT", "1s");
@@ -76,7 +76,7 @@ fn an_answer_whose_head_drips_is_left_after_the_timeout() {
     let dripping = listener.try_clone().unwrap();
     let drip = std::thread::spawn(move || {
         for _ in 0..2 {
-            let (mut stream, _) = raw::take_request(&dripping);
+            let (mut stream, _) = raw_server::take_request(&dripping);
             stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
             // Always something new, but never the end of the head.
             while stream.write_all(b"X-Drip: drop\r\n").is_ok() {

@@ -5,7 +5,7 @@ use std::fs;
 use sentry_pagerduty_bridge::queue::State;
 
 use super::support::{Bridge, KEY, PagerDuty, TOKEN, alert, run};
-use super::tls_front::{Authority, Face, Front};
+use super::tls_proxy::{Authority, Face, Front};
 use super::{logged, wait_for_logs};
 
 /// Where the front is found.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use temporary_postgres::PostgresCluster;
 
-use crate::posters::is_ready;
+use crate::load::is_ready;
 use crate::proxy::Proxy;
 use crate::support::alert_of_level;
 use crate::{LEVELS, PATIENT, by_way_of, loopback, pagerduty, start, wait_until};

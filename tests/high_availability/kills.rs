@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use temporary_postgres::PostgresCluster;
 
-use crate::posters::Posters;
+use crate::load::Posters;
 use crate::support::Bridge;
 use crate::{LEVELS, assert_delivered, deliveries, drain, number, pagerduty, start, wait_until};
 

@@ -5,16 +5,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
-#[path = "../crash/account.rs"]
-mod account;
+#[path = "../crash/accounting.rs"]
+mod accounting;
 mod blackhole;
 #[path = "../cluster/deliveries.rs"]
 #[allow(dead_code, reason = "shared with tests/cluster, which needs more of it")]
 mod deliveries;
 mod kills;
-mod posters;
+mod load;
 mod proxy;
-mod rolling;
+mod rolling_restart;
 mod standby;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
@@ -29,8 +29,8 @@ use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sentry_pagerduty_bridge::queue::Reader;
 use temporary_postgres::PostgresCluster;
 
-use account::Account;
-use posters::Post;
+use accounting::Account;
+use load::Post;
 use support::{Bridge, PagerDuty};
 
 /// Every level goes to a service key of its own; the first one to the default key.

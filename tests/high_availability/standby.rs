@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use temporary_postgres::PostgresCluster;
 
-use crate::account::Account;
-use crate::posters::Posters;
+use crate::accounting::Account;
+use crate::load::Posters;
 use crate::proxy::Proxy;
-use crate::{PATIENT, assert_delivered, by_way_of, drain, loopback, pagerduty, posters, start, support, wait_until};
+use crate::{PATIENT, assert_delivered, by_way_of, drain, load, loopback, pagerduty, start, support, wait_until};
 
 /// Loses the primary while alerts come in, and promotes its standby. Returns what was posted, and who has taken it.
-fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<posters::Post>>) {
+fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<load::Post>>) {
     let primary = PostgresCluster::start(&[]).unwrap();
     let (pagerduty, database) = (pagerduty(), primary.database().unwrap());
     let standby = primary.standby().unwrap();

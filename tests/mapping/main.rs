@@ -6,9 +6,9 @@ mod dedup;
 mod fixtures;
 mod limits;
 mod odd_bodies;
-mod oracle;
 mod platform;
 mod policy;
+mod sentry_plugin;
 
 mod decisions;
 mod public_samples;

@@ -3,16 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 #![allow(clippy::float_cmp, reason = "what is counted are whole numbers, and times are compared with themselves")]
 
+mod database_failures;
 mod deliveries;
 mod deploy;
 mod exposition;
 mod restart;
-mod strangers;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;
-mod trouble;
 mod webhooks;
+mod wrong_signatures;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -2,5 +2,5 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
 
-mod doors;
+mod authentication;
 mod explain;

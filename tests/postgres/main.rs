@@ -2,16 +2,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
-#[path = "../queue/attention.rs"]
-mod attention;
+#[path = "../queue/admin.rs"]
+mod admin;
+#[path = "../queue/background_tasks.rs"]
+mod background_tasks;
+#[path = "../queue/backlog.rs"]
+mod backlog;
 #[path = "../queue/clocks.rs"]
 mod clocks;
 #[path = "../queue/database.rs"]
 mod database;
 #[path = "../queue/delivery_view.rs"]
 mod delivery_view;
-#[path = "../queue/editing.rs"]
-mod editing;
 #[path = "../queue/folding.rs"]
 mod folding;
 #[path = "../queue/incidents.rs"]
@@ -20,13 +22,11 @@ mod incidents;
 mod overview;
 #[path = "../queue/queue.rs"]
 mod queue;
-#[path = "../queue/sentry.rs"]
-mod sentry;
 #[path = "../queue/worker.rs"]
 mod worker;
 
 mod plans;
-mod shared;
+mod server_failures;
+mod several_bridges;
 mod tls;
 mod transfer;
-mod trouble;

@@ -12,7 +12,7 @@ use sentry_pagerduty_bridge::queue::{Disposition, Queue};
 use temporary_postgres::PostgresCluster;
 
 use crate::incidents::{event_alert, issue};
-use crate::shared::{event, key, trigger};
+use crate::several_bridges::{event, key, trigger};
 
 /// The tables that grow with the alerts.
 const LARGE: [&str; 8] =

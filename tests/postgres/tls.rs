@@ -6,7 +6,7 @@ use sentry_pagerduty_bridge::queue::{Queue, QueueError};
 use tempfile::TempDir;
 use temporary_postgres::PostgresCluster;
 
-use crate::shared::trigger;
+use crate::several_bridges::trigger;
 
 /// A certificate authority, and the file that names it.
 struct Authority {

@@ -11,7 +11,7 @@ use temporary_postgres::PostgresCluster;
 
 use crate::database::TestDatabase;
 use crate::incidents::event_alert;
-use crate::shared::{at, event, key, trigger};
+use crate::several_bridges::{at, event, key, trigger};
 
 fn postgres() -> DatabaseConfig {
     DatabaseUrl::parse(&PostgresCluster::shared().database().unwrap()).unwrap().into()

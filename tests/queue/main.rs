@@ -3,16 +3,16 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 
-mod attention;
+mod admin;
+mod background_tasks;
+mod backlog;
 mod clocks;
 mod database;
+mod database_failures;
 mod delivery_view;
-mod editing;
 mod files;
 mod folding;
 mod incidents;
 mod overview;
 mod queue;
-mod sentry;
-mod trouble;
 mod worker;

@@ -6,7 +6,7 @@ use sentry_twin::{SentryGeneration, TOKEN, Twin, TwinFaultKind};
 use serde_json::json;
 
 use crate::support::run as run_alone;
-use crate::tls_front::{Authority, Front};
+use crate::tls_proxy::{Authority, Front};
 use crate::twin::{document, findings, legacy_url, run, run_with, service, twin};
 
 /// A Sentry 9.1 in which everything pages.

@@ -4,7 +4,7 @@ use pagerduty_sandbox::IncidentState;
 use sentry_twin::{SentryGeneration, TwinFaultKind, World};
 use serde_json::{Value, json};
 
-use crate::inside::{Inside, Setup, eventually};
+use crate::in_process::{Inside, Setup, eventually};
 use crate::support::{KEY, PagerDuty, alert};
 
 const ALL: [SentryGeneration; 3] = [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows];

@@ -8,7 +8,7 @@ use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_twin::{AlertFiring, ORGANIZATION, SentryGeneration, TOKEN, Twin, TwinFaultKind, World};
 use serde_json::{Value, json};
 
-use crate::inside::eventually;
+use crate::in_process::eventually;
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, TOKEN as WEBHOOK_TOKEN, alert, get_with};
 use crate::twin::{app_action, document, run_in, service, twin};
 

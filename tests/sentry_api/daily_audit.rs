@@ -3,7 +3,7 @@
 use sentry_twin::{SentryGeneration, TwinFaultKind};
 use serde_json::{Value, json};
 
-use crate::inside::{Inside, Setup, eventually};
+use crate::in_process::{Inside, Setup, eventually};
 
 /// Sentry's API is asked, and no canary is sent.
 fn start(setup: &mut Setup, settings: &[(&str, &str)]) -> Inside {

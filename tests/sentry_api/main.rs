@@ -9,18 +9,18 @@ mod canary_alert;
 mod catch_up;
 mod connect;
 mod daily_audit;
-mod inside;
+mod in_process;
 mod issue_status;
-mod proof;
 #[path = "../bridge/api/spec.rs"]
 #[allow(dead_code, reason = "the tests of the API use all of it")]
 mod spec;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of the bridge use all of it")]
 mod support;
-#[path = "../faults/tls_front.rs"]
+mod test_webhook;
+#[path = "../faults/tls_proxy.rs"]
 #[allow(dead_code, reason = "the tests of faults use all of it")]
-mod tls_front;
+mod tls_proxy;
 mod twin;
 mod two_way;
 mod undo;

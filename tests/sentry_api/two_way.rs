@@ -10,7 +10,7 @@ use sentry_twin::{ORGANIZATION, SentryGeneration, TOKEN as API_TOKEN, Twin, Twin
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::inside::eventually;
+use crate::in_process::eventually;
 use crate::support::{Answer, Bridge, KEY, PATIENCE, PagerDuty, TOKEN, alert, post};
 use crate::twin::twin;
 

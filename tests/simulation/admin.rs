@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::plan::AdminAction;
+use crate::scenario::AdminAction;
 use crate::steps::Step;
 use crate::world::World;
 

@@ -7,8 +7,8 @@ use sentry_pagerduty_bridge::delivery::{Scheduler, rate_limiter};
 use sentry_pagerduty_bridge::queue::EventId;
 
 use crate::pagerduty::WINDOW;
-use crate::plan::{Plan, TIMEOUT};
 use crate::queue::Queue;
+use crate::scenario::{Plan, TIMEOUT};
 
 /// A running bridge.
 #[derive(Debug)]

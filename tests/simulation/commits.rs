@@ -11,11 +11,11 @@ use sentry_pagerduty_bridge::queue::{
 
 use rand::RngExt;
 
-use crate::plan::Alert;
 use crate::queue::{Round, State};
+use crate::runner::service_key;
+use crate::scenario::Alert;
 use crate::steps::Step;
 use crate::world::World;
-use crate::worlds::service_key;
 
 /// As the worker waits before it asks the database again.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);

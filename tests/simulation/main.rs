@@ -17,26 +17,26 @@ mod admin;
 mod bridge;
 mod commits;
 mod decide;
-mod draw;
 mod fault;
+mod generator;
+mod invariants;
 mod pagerduty;
-mod plan;
-mod promises;
 mod queue;
+mod runner;
+mod scenario;
 mod steps;
 mod world;
-mod worlds;
 
-use plan::Plan;
-use worlds::in_worlds;
+use runner::in_worlds;
+use scenario::Plan;
 
 #[test]
 fn in_any_world_everything_accepted_is_delivered_in_order_at_the_pace_or_dead_with_a_reason() {
     in_worlds(10_000, |seed| {
         let end = world::run(Plan::chaos(seed));
-        promises::nothing_is_lost(&end);
-        promises::only_the_guilty_die(&end);
-        promises::the_backlog_drains(&end, promises::AFTER_ANYTHING);
+        invariants::nothing_is_lost(&end);
+        invariants::only_the_guilty_die(&end);
+        invariants::the_backlog_drains(&end, invariants::AFTER_ANYTHING);
     });
 }
 
@@ -44,9 +44,9 @@ fn in_any_world_everything_accepted_is_delivered_in_order_at_the_pace_or_dead_wi
 fn after_an_outage_of_any_length_the_backlog_drains_in_the_least_possible_time_and_nothing_died() {
     in_worlds(500, |seed| {
         let end = world::run(Plan::outage(seed));
-        promises::nothing_is_lost(&end);
-        promises::nobody_dies(&end);
-        promises::the_backlog_drains(&end, promises::AFTER_AN_OUTAGE);
+        invariants::nothing_is_lost(&end);
+        invariants::nobody_dies(&end);
+        invariants::the_backlog_drains(&end, invariants::AFTER_AN_OUTAGE);
     });
 }
 
@@ -54,9 +54,9 @@ fn after_an_outage_of_any_length_the_backlog_drains_in_the_least_possible_time_a
 fn however_long_pagerduty_throttles_nothing_dies_and_the_rate_comes_back() {
     in_worlds(500, |seed| {
         let end = world::run(Plan::throttling(seed));
-        promises::nothing_is_lost(&end);
-        promises::nobody_dies(&end);
-        promises::the_backlog_drains(&end, promises::AFTER_ANYTHING);
+        invariants::nothing_is_lost(&end);
+        invariants::nobody_dies(&end);
+        invariants::the_backlog_drains(&end, invariants::AFTER_ANYTHING);
     });
 }
 
@@ -64,9 +64,9 @@ fn however_long_pagerduty_throttles_nothing_dies_and_the_rate_comes_back() {
 fn an_event_pagerduty_chokes_on_is_given_up_in_time_and_holds_up_no_other_incident() {
     in_worlds(500, |seed| {
         let end = world::run(Plan::poison(seed));
-        promises::nothing_is_lost(&end);
-        promises::the_poisonous_die_in_time(&end);
-        promises::the_others_pass_at_once(&end);
+        invariants::nothing_is_lost(&end);
+        invariants::the_poisonous_die_in_time(&end);
+        invariants::the_others_pass_at_once(&end);
     });
 }
 
@@ -76,8 +76,8 @@ fn a_key_in_trouble_slows_no_other_key_down() {
         let plan = Plan::bad_neighbours(seed);
         let alone = world::run(plan.only_key(0));
         let together = world::run(plan);
-        promises::nothing_is_lost(&together);
-        promises::key_is_as_fast_as_alone(0, &alone, &together);
+        invariants::nothing_is_lost(&together);
+        invariants::key_is_as_fast_as_alone(0, &alone, &together);
     });
 }
 
@@ -85,8 +85,8 @@ fn a_key_in_trouble_slows_no_other_key_down() {
 fn however_many_keys_are_slow_the_events_of_the_others_leave_at_once() {
     in_worlds(200, |seed| {
         let end = world::run(Plan::slow_keys(seed));
-        promises::nothing_is_lost(&end);
-        promises::nobody_dies(&end);
-        promises::healthy_keys_never_wait_for_slow_ones(&end);
+        invariants::nothing_is_lost(&end);
+        invariants::nobody_dies(&end);
+        invariants::healthy_keys_never_wait_for_slow_ones(&end);
     });
 }

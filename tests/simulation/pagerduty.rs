@@ -7,7 +7,7 @@ use chrono::DateTime;
 use sentry_pagerduty_bridge::pagerduty::outcome::{EventsApiResponse, FailureCause, Outcome};
 
 use crate::fault::{Choke, Content, Fault, Kind};
-use crate::worlds::service_key;
+use crate::runner::service_key;
 
 /// The time PagerDuty looks back.
 pub(crate) const WINDOW: Duration = Duration::from_mins(1);

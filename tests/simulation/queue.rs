@@ -12,8 +12,8 @@ use sentry_pagerduty_bridge::queue::{
 };
 
 use crate::fault::Content;
-use crate::plan::Alert;
-use crate::worlds::{self, service_key};
+use crate::runner::{self, service_key};
+use crate::scenario::Alert;
 
 /// Where an event is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -255,7 +255,7 @@ impl Row {
 }
 
 fn enqueue(alert: &Alert) -> Enqueue {
-    worlds::enqueue(alert.number, alert.key, alert.incident, alert.event_type, utc(alert.at))
+    runner::enqueue(alert.number, alert.key, alert.incident, alert.event_type, utc(alert.at))
 }
 
 fn number_in(body: &[u8]) -> usize {

@@ -10,10 +10,10 @@ use sentry_pagerduty_bridge::queue::{Disposition, EventId, WaitingEvent};
 use crate::bridge::Bridge;
 use crate::commits::Operation;
 use crate::pagerduty::{Request, Way, timed_out};
-use crate::plan::{AdminAction, Alert, TIMEOUT};
 use crate::queue::{Read, State, utc};
+use crate::runner::{incident_key, service_key};
+use crate::scenario::{AdminAction, Alert, TIMEOUT};
 use crate::world::World;
-use crate::worlds::{incident_key, service_key};
 
 /// As often as the worker looks again at what could not be read.
 const RECHECK_EVERY: Duration = Duration::from_mins(1);

@@ -10,8 +10,8 @@ use rand::{RngExt, SeedableRng};
 use crate::bridge::Bridge;
 use crate::commits::Operation;
 use crate::pagerduty::PagerDuty;
-use crate::plan::{AdminAction, Crash, Plan, TIMEOUT};
 use crate::queue::Queue;
+use crate::scenario::{AdminAction, Crash, Plan, TIMEOUT};
 use crate::steps::{OnTheWire, Step};
 
 /// What is left when all is over.

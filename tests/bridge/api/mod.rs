@@ -1,7 +1,7 @@
 //! `/api`: who may ask, what is told, and what is done. Every answer is held against `docs/openapi.json`.
 
-mod act;
-mod caller;
-mod doors;
-mod look;
+mod actions;
+mod authentication;
+mod client;
+mod reads;
 mod spec;

@@ -7,7 +7,7 @@ mod disk;
 mod http;
 mod pagerduty;
 mod process;
-mod trouble;
+mod queue_contents;
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) use disk::Disk;
 pub(crate) use http::{Answer, Connection, get, get_with, post};
 pub(crate) use pagerduty::{ClosedPort, PagerDuty};
 pub(crate) use process::{Process, program};
-pub(crate) use trouble::{have_one_refused, hold_up};
+pub(crate) use queue_contents::{have_one_refused, hold_up};
 
 /// How long anything that is waited for may take. Few things need a tenth of it. It is less than the bridge waits for a
 /// body, so that a bridge that waits where it must not is noticed.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::caller::{ADMIN_TOKEN, Caller, ask, start};
+use super::client::{ADMIN_TOKEN, Caller, ask, start};
 use super::spec::Spec;
 use crate::support::{Bridge, PagerDuty, TOKEN};
 

@@ -6,7 +6,7 @@ use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::monitor::Intervals;
 
 use crate::chat::Chat;
-use crate::inside::{INTERVALS, Inside};
+use crate::in_process::{INTERVALS, Inside};
 use crate::support::{KEY, OTHER_KEY, PATIENCE, PagerDuty, TOKEN, alert, get_with};
 use crate::{OTHER_WAY, SECRET, is_over, is_paged, post_signed, post_signed_to, post_wrong_signatures};
 

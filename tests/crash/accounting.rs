@@ -5,7 +5,7 @@ use std::fmt;
 
 use pagerduty_sandbox::{Effect, JournalEntry, Verdict};
 
-use super::posters::Post;
+use super::load::Post;
 
 /// All that is known of each incident.
 pub(crate) struct Account(BTreeMap<String, Incident>);

@@ -6,8 +6,8 @@ use chrono::{TimeDelta, Utc};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Envelope, Queue};
 
+use crate::observation::{ADMIN_TOKEN, Said, wait_for};
 use crate::support::{Bridge, KEY, PagerDuty, run};
-use crate::watched::{ADMIN_TOKEN, Said, wait_for};
 
 /// Leaves dead letters of yesterday in the queue.
 fn leave_dead_letters(database: &Path, number: u64) {

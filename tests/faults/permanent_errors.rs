@@ -10,7 +10,7 @@ use sentry_pagerduty_bridge::queue::State;
 
 use super::integrations::Integrations;
 use super::support::{Bridge, alert};
-use super::{logged, raw, wait_for_logs};
+use super::{logged, raw_server, wait_for_logs};
 
 /// How many characters of PagerDuty's words are kept.
 const REASON: Range<usize> = 1..600;
@@ -62,7 +62,7 @@ fn an_answer_is_read_no_further_than_its_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let bridge = Bridge::start(&format!("http://{}", listener.local_addr().unwrap()));
     bridge.queue(&alert(1, "Disk full"));
-    let (mut stream, _) = raw::take_request(&listener);
+    let (mut stream, _) = raw_server::take_request(&listener);
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 268435456\r\n\r\nNot this time. ").unwrap();
     // Far more than the two sockets' buffers hold: it cannot all be written unless the bridge reads it.
     let megabyte = vec![b'.'; 1 << 20];

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use temporary_postgres::PostgresCluster;
 
-use crate::posters::{Posters, is_ready};
+use crate::load::{Posters, is_ready};
 use crate::proxy::Proxy;
 use crate::{PATIENT, assert_delivered, drain, number, pagerduty, start, wait_until};
 

@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::delivery::DeliveryLimits;
 use sentry_pagerduty_bridge::pagerduty::EventType;
 
 use crate::fault::{Choke, Content, Fault, Kind, MIDDLEBOXES};
-use crate::plan::{AdminAction, Alert, Crash, Plan};
+use crate::scenario::{AdminAction, Alert, Crash, Plan};
 
 impl Plan {
     /// Everything at once.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use pagerduty_sandbox::{Fault, FaultBody, FaultRule, IncidentState};
 
-use crate::inside::Inside;
+use crate::in_process::Inside;
+use crate::observation::{ADMIN_TOKEN, wait_for};
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, alert};
-use crate::watched::{ADMIN_TOKEN, wait_for};
 use crate::{ON, OTHER_WAY, SECRET, causes, incident_key, is, is_over, is_paged, post_wrong_signatures};
 
 /// PagerDuty refuses what is about this incident.

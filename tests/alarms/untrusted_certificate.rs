@@ -1,7 +1,7 @@
 //! Somebody in PagerDuty's place who cannot prove to be PagerDuty.
 
 use crate::support::{Bridge, PagerDuty, alert};
-use crate::tls_front::{Authority, Front};
+use crate::tls_proxy::{Authority, Front};
 use crate::{ON, causes};
 
 #[test]

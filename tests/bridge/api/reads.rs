@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::caller::{Caller, start, texts};
+use super::client::{Caller, start, texts};
 use crate::support::{
     Bridge, IS_POSTGRES, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, have_one_refused, hold_up,
 };

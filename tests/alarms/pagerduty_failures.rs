@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pagerduty_sandbox::{CloseMode, Fault, FaultRule, ThrottleStatus};
 
+use crate::observation::{ADMIN_TOKEN, Said, wait_for};
 use crate::support::{Bridge, ClosedPort, Connection, KEY, OTHER_KEY, PagerDuty, alert, run};
-use crate::watched::{ADMIN_TOKEN, Said, wait_for};
 use crate::{ON, OTHER_WAY, causes, is_over, is_paged};
 
 /// A rule about the alerts; the bridge's own alarms get through.

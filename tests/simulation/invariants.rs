@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::fault::{Choke, Content};
 use crate::pagerduty::{Seen, WINDOW};
-use crate::plan::Plan;
 use crate::queue::{Row, State};
+use crate::scenario::Plan;
 use crate::world::End;
 
 /// How long after the end of an outage the backlog is drained, over the least possible time: the longest pause between

@@ -13,7 +13,7 @@ use sentry_pagerduty_bridge::queue::{Queue, QueueError, Reader, Survives};
 use temporary_postgres::PostgresCluster;
 
 use crate::database::TestDatabase;
-use crate::shared::trigger;
+use crate::several_bridges::trigger;
 
 /// Within this an alert is refused, and a server that is back is used again. Far more than it takes.
 const SOON: Duration = Duration::from_secs(30);

@@ -4,8 +4,8 @@ use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
 use serde_json::{Value, json};
 
-use super::caller::{Caller, start, texts};
-use super::look::troubled;
+use super::client::{Caller, start, texts};
+use super::reads::troubled;
 use crate::support::{Bridge, PagerDuty, alert, meddle};
 
 /// Makes `number` dead letters.
