@@ -1,4 +1,4 @@
-//! A chat tool whose webhook takes messages, or does not.
+//! A server that stands for the webhook of a chat tool: it accepts messages, rejects them, or does not answer.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use crate::support::PATIENCE;
 
-/// What its address holds that nobody may see.
+/// The secret in its address, which must not appear anywhere.
 pub(crate) const SECRET: &str = "T00B00-secret-of-the-chat-tool";
 
 /// How a request is answered.
 pub(crate) enum Reply {
-    /// With this status, and these further lines of the head.
+    /// With this status and these additional header lines.
     Status(u16, String),
-    /// With 200, once it is [released](Chat::release).
+    /// With 200, after it is [released](Chat::release).
     Held,
 }
 
@@ -36,19 +36,19 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// How the next requests are answered; all after them with 200.
+    /// The responses to the next requests; all later requests are answered with 200.
     replies: VecDeque<Reply>,
     requests: Vec<Value>,
     is_released: bool,
 }
 
 impl Chat {
-    /// One that takes every message.
+    /// Starts one that accepts every message.
     pub(crate) fn start() -> Self {
         Self::answering([])
     }
 
-    /// One that answers the first requests like this.
+    /// Starts one that gives these responses to the first requests.
     pub(crate) fn answering(replies: impl IntoIterator<Item = Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -58,7 +58,7 @@ impl Chat {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let served = Arc::clone(&served);
-                // A connection that breaks off is the client's doing, which the tests see by what it sends next.
+                // A connection that breaks off is caused by the client; the tests see it by what the client sends next.
                 thread::spawn(move || serve(&stream.unwrap(), &served));
             }
         });
@@ -74,7 +74,7 @@ impl Chat {
         format!("http://{}/hooks/{SECRET}", self.address)
     }
 
-    /// Waits until so many requests came, however they were answered, and returns all of them.
+    /// Waits until `number` requests came, however they were answered, and returns all of them.
     #[track_caller]
     pub(crate) fn wait_for(&self, number: usize) -> Vec<Value> {
         let deadline = Instant::now() + PATIENCE;
@@ -91,12 +91,12 @@ impl Chat {
         state.requests.clone()
     }
 
-    /// What came so far.
+    /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Value> {
         self.shared.state.lock().unwrap().requests.clone()
     }
 
-    /// Answers what is held.
+    /// Answers the requests that are held.
     pub(crate) fn release(&self) {
         self.shared.state.lock().unwrap().is_released = true;
         self.shared.changed.notify_all();

@@ -1,4 +1,4 @@
-//! Events that reach nobody.
+//! Dead letters raise one alarm, which is resolved when they are gone.
 
 use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::{EventId, State};
@@ -8,7 +8,7 @@ use crate::observation::troubles;
 use crate::support::{KEY, PagerDuty, alert};
 use crate::{SECRET, incident_key, is_over, is_paged, post_wrong_signatures};
 
-/// PagerDuty refuses what is about this issue.
+/// PagerDuty rejects the events of this issue.
 fn refused(issue: &str) -> FaultRule {
     FaultRule { incident_key: Some(issue.to_owned()), ..FaultRule::new(Fault::status(400)) }
 }
@@ -29,7 +29,7 @@ fn dead_letters_are_one_page_however_many_until_they_are_gone_restarts_or_not() 
     bridge.restart();
     bridge.queue(&alert(3, "Disk full"));
     pagerduty.wait_for_requests(4);
-    // That nobody is paged again shows once the bridge has looked: this alarm tells that it has.
+    // This later alarm shows that the bridge has checked since, and did not page again for the dead letters.
     post_wrong_signatures(bridge.address);
     is_paged(&pagerduty, KEY, "signatures");
     bridge.runs_queue(&["discard", "--state", "dead", "--all", "--yes"]);
@@ -42,7 +42,7 @@ fn what_ends_while_the_bridge_is_down_is_resolved_when_it_starts() {
     let mut bridge = Inside::start(&pagerduty.url(), &[]);
     bridge.queue(&alert(1, "Disk full"));
     is_paged(&pagerduty, KEY, "dead_letters");
-    // A kill could come before it is marked as delivered, and then it is sent again, as every event is.
+    // Stopped in order: after a kill the alarm may not be marked as delivered yet, and would be sent again.
     bridge.end();
     bridge.runs_queue(&["discard", "--state", "dead", "--all", "--yes"]);
     bridge.restart();
@@ -54,7 +54,7 @@ fn an_alarm_that_pagerduty_refuses_does_not_feed_itself() {
     let pagerduty = PagerDuty::with_fault(Fault::status(400));
     let mut bridge = Inside::start(&pagerduty.url(), &[("BRIDGE_SILENCE_ALARM", "1s")]);
     bridge.queue(&alert(1, "Disk full"));
-    // The alert, the alarm for it, and many looks later that for silence.
+    // The alert, the alarm for it, and, many checks later, the alarm for silence.
     pagerduty.wait_for_requests(3);
     assert_eq!(troubles(bridge.address), ["dead_letters", "silence"]);
     bridge.end();

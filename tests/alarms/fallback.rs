@@ -1,4 +1,4 @@
-//! The fallback webhook: who is told when PagerDuty itself takes no events.
+//! The fallback webhook is notified when PagerDuty does not accept events.
 
 use std::fs;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn text(message: &Value) -> &str {
     message["text"].as_str().unwrap()
 }
 
-/// A message about an outage of this cause, with this in its sentence.
+/// Asserts that a message reports an outage of this cause, with `part` in its sentence.
 #[track_caller]
 fn is_outage(message: &Value, cause: &str, part: &str) {
     assert_eq!((&message["status"], &message["cause"]), (&json!("outage"), &json!(cause)), "{message:#}");
@@ -34,7 +34,7 @@ fn is_outage(message: &Value, cause: &str, part: &str) {
     assert!(!message.to_string().contains(KEY) && !message.to_string().contains(SECRET), "{message:#}");
 }
 
-/// Waits for the end of the outage, and asserts that those two messages were all.
+/// Waits for the message that the outage is over, and asserts that there were no others than these two.
 #[track_caller]
 fn is_over(chat: &Chat) {
     let messages = chat.wait_for(2);
@@ -80,7 +80,7 @@ fn that_pagerduty_answers_with_errors_is_told_and_every_outage_anew() {
 fn throttling_is_no_outage_before_an_event_has_waited_too_long() {
     let chat = Chat::start();
     let pagerduty = PagerDuty::with_fault(FaultRule::new(Fault::status(403)));
-    // With alarms off, too.
+    // With alarms off, as well.
     let settings = [("BRIDGE_WAITING_ALARM", "1s"), ("BRIDGE_ALARMS", "off")];
     let bridge = Inside::start(&pagerduty.url(), &with(&chat.url(), &settings));
     bridge.queue(&alert(1, "Disk full"));
@@ -135,7 +135,7 @@ fn an_alarm_that_cannot_be_sent_past_postgresql_is_told_to_the_webhook_although_
         let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname =";
         cluster.psql("postgres", &format!("{ended} '{name}'")).unwrap();
     };
-    // A short attempt makes for a short lease, which ends before the outage has lasted long enough.
+    // The shorter the attempts, the shorter the leases: they end before the outage has lasted for `outage_after`.
     let settings = [("BRIDGE_DATABASE_URL", database.as_str()), ("BRIDGE_PAGERDUTY_TIMEOUT", "100ms")];
     let intervals = Intervals { outage_after: Duration::from_secs(5), ..INTERVALS };
     let _bridge = Inside::start_in(intervals, &port.url(), &with(&url, &settings));

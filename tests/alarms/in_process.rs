@@ -1,5 +1,4 @@
-//! A bridge within this process, which looks often and soon believes that a trouble is over. All else is real: its
-//! sockets, its files, its settings.
+//! A bridge in the test process with short check and resolve intervals. Its sockets, files and settings are real.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -20,27 +19,27 @@ use tokio::sync::oneshot;
 use crate::ON;
 use crate::support::{KEY, TOKEN, post, run};
 
-/// Wrong signatures page at once in it.
+/// Short intervals; a wrong signature is an alarm at once.
 pub(crate) const INTERVALS: Intervals = Intervals {
     canary: CanaryLimits::USUAL,
     check: Duration::from_millis(20),
     resolve_after: Duration::from_millis(200),
     unverified: Duration::ZERO,
-    // Longer than the view of the deliveries may be old.
+    // Longer than the view of the deliveries may be out of date.
     outage_after: Duration::from_millis(700),
     fallback_pause: Duration::from_millis(100),
 };
 
-/// After this time an event that opened nothing is given up.
+/// The time after which the proof of an event that opened no incident is given up.
 pub(crate) const GIVEN_UP: Duration = Duration::from_millis(1500);
 
-/// When deliveries are looked up in PagerDuty, where its REST API is set.
+/// When deliveries are looked up in PagerDuty, if its REST API is set.
 fn look_ups() -> ProofSchedule {
     let offsets = [50, 300, 700].map(Duration::from_millis).into_iter().chain([GIVEN_UP]).collect();
     ProofSchedule::new(offsets, Duration::from_millis(600), Duration::from_millis(20))
 }
 
-/// A bridge within this process. Dropping it ends it.
+/// A bridge in the test process. Dropping it stops it.
 pub(crate) struct Inside {
     pub(crate) address: SocketAddr,
     running: Option<Running>,
@@ -55,13 +54,13 @@ struct Running {
 }
 
 impl Inside {
-    /// Starts one that delivers to `pagerduty`, with its alarms on and with further settings, which go before.
+    /// Starts a bridge that delivers to `pagerduty`, with alarms on. `settings` override the default ones.
     #[track_caller]
     pub(crate) fn start(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_in(INTERVALS, pagerduty, settings)
     }
 
-    /// Starts one with other intervals.
+    /// Like [`start`](Self::start), with other intervals.
     #[track_caller]
     pub(crate) fn start_in(intervals: Intervals, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
@@ -81,7 +80,7 @@ impl Inside {
         Self { address, running: Some(running), settings, intervals, home }
     }
 
-    /// Posts a webhook that has to be queued.
+    /// Posts a webhook and asserts that it was queued.
     #[track_caller]
     pub(crate) fn queue(&self, body: &[u8]) {
         let (status, said) = self.post(body);
@@ -94,7 +93,7 @@ impl Inside {
         post(self.address, &format!("/sentry/{TOKEN}"), &[("Content-Type", "application/json")], body).said()
     }
 
-    /// Ends it in order.
+    /// Stops it gracefully.
     #[track_caller]
     pub(crate) fn end(&mut self) {
         let running = self.running.take().unwrap();
@@ -102,14 +101,14 @@ impl Inside {
         running.thread.join().unwrap();
     }
 
-    /// Starts it again on the same queue, at another port.
+    /// Starts it again on the same queue, on another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
         let (address, running) = begin(self.settings.clone(), self.intervals);
         (self.address, self.running) = (address, Some(running));
     }
 
-    /// Runs `queue` with these arguments on its database, whether it runs or not.
+    /// Runs the command `queue` with these arguments on its database, whether the bridge runs or not.
     #[track_caller]
     pub(crate) fn runs_queue(&self, args: &[&str]) {
         let settings = [
@@ -121,7 +120,7 @@ impl Inside {
         assert_eq!(done.code, Some(0), "{done:?}");
     }
 
-    /// Does to its database what somebody with a shell does.
+    /// Executes a statement on its database.
     pub(crate) fn meddles(&self, sql: &'static str) {
         use sqlx::ConnectOptions;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -132,7 +131,7 @@ impl Inside {
         });
     }
 
-    /// Puts something into its queue, while it does not run.
+    /// Writes to its queue while the bridge is stopped.
     pub(crate) fn fills(&self, what: impl AsyncFnOnce(&Queue)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -142,7 +141,7 @@ impl Inside {
         });
     }
 
-    /// Asks its queue something.
+    /// Reads from its queue.
     pub(crate) fn reads<T>(&self, what: impl AsyncFnOnce(Reader) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { what(Reader::open(&self.home.path().join("bridge.db")).await.unwrap()).await })
@@ -153,7 +152,7 @@ impl Drop for Inside {
     fn drop(&mut self) {
         let Some(Running { stop, thread }) = self.running.take() else { return };
         drop(stop);
-        // One that fails after the test has failed says nothing new.
+        // If it fails after the test has failed, that is no additional information.
         let _ = thread.join();
     }
 }

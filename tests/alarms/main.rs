@@ -1,6 +1,6 @@
-//! The bridge's own alarms, as whoever is paged sees them, and what its status and metrics say meanwhile. In PagerDuty's
-//! place is the sandbox; the bridge is the real binary where its word, page and metrics are looked at together, and in
-//! this process, with shorter pauses, where many alarms have to be waited for.
+//! The bridge's own alarms, as they arrive in the sandbox, and what the status and metrics show meanwhile. The bridge is
+//! the real binary where its health, status page and metrics are compared, and runs in the test process, with shorter
+//! intervals, where many alarms have to be awaited.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
@@ -35,7 +35,7 @@ use self::support::{OTHER_KEY, PagerDuty, post};
 
 const ON: (&str, &str) = ("BRIDGE_ALARMS", "on");
 
-/// Alarms go another way than the alerts.
+/// Sends alarms to another service key than alerts.
 const OTHER_WAY: (&str, &str) = ("BRIDGE_ALARM_SERVICE_KEY", OTHER_KEY);
 
 /// The Client Secret of the integration.
@@ -45,13 +45,13 @@ fn incident_key(cause: &str) -> String {
     format!("sentry-pagerduty-bridge/{cause}")
 }
 
-/// Waits until the incident of a cause is open.
+/// Waits until the incident of a cause is triggered, and returns it.
 #[track_caller]
 fn is_paged(pagerduty: &PagerDuty, service_key: &str, cause: &str) -> Incident {
     is(pagerduty, service_key, cause, IncidentState::Triggered)
 }
 
-/// Waits until it is resolved, and asserts that there was one page and nothing more.
+/// Waits until it is resolved, and asserts that it was opened once and that there is no other one of this cause.
 #[track_caller]
 fn is_over(pagerduty: &PagerDuty, service_key: &str, cause: &str) {
     let incident = is(pagerduty, service_key, cause, IncidentState::Resolved);
@@ -72,19 +72,19 @@ fn is(pagerduty: &PagerDuty, service_key: &str, cause: &str, state: IncidentStat
     found.unwrap()
 }
 
-/// The causes of all alarms that PagerDuty knows of.
+/// The causes of all alarms that PagerDuty received.
 fn causes(pagerduty: &PagerDuty) -> Vec<String> {
     let incidents = pagerduty.incidents();
     let names = incidents.iter().filter_map(|incident| incident.incident_key.strip_prefix("sentry-pagerduty-bridge/"));
     names.map(str::to_owned).collect()
 }
 
-/// Posts an issue alert of the integration platform, signed with `secret`, and returns the status of the answer.
+/// Posts an issue alert of the integration platform, signed with `secret`, and returns the status of the response.
 fn post_signed(address: SocketAddr, secret: &str) -> u16 {
     post_signed_to(address, "/sentry", secret)
 }
 
-/// The same to this path.
+/// Like [`post_signed`], to this path.
 fn post_signed_to(address: SocketAddr, path: &str, secret: &str) -> u16 {
     let body = include_bytes!("../../fixtures/platform/event-alert-26.json");
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(body);
@@ -96,7 +96,7 @@ fn post_signed_to(address: SocketAddr, path: &str, secret: &str) -> u16 {
     post(address, path, &headers, body).status
 }
 
-/// Posts what is signed with another secret, as often as it takes to be trouble.
+/// Posts webhooks that are signed with another secret, as many as it takes to raise the alarm.
 #[track_caller]
 fn post_wrong_signatures(address: SocketAddr) {
     for _ in 0..5 {

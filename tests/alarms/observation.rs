@@ -1,4 +1,4 @@
-//! What a bridge says of itself while something happens.
+//! The status and the metrics of a bridge at one moment.
 
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -10,17 +10,17 @@ use crate::support::{Connection, PATIENCE, get};
 
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-for-tests-alone";
 
-/// What a bridge says of itself at one moment.
+/// The status and the metrics of a bridge at one moment.
 #[derive(Debug)]
 pub(crate) struct Said {
-    /// The answer of `GET /api/status`.
+    /// The response of `GET /api/status`.
     pub(crate) status: Value,
-    /// The answer of `GET /metrics`.
+    /// The response of `GET /metrics`.
     metrics: String,
 }
 
 impl Said {
-    /// Asks the bridge at `address`.
+    /// Queries the bridge at `address`.
     #[track_caller]
     pub(crate) fn by(address: SocketAddr) -> Self {
         let mut connection = Connection::open(address);
@@ -37,31 +37,31 @@ impl Said {
         self.status["status"].as_str().unwrap()
     }
 
-    /// The causes of what is wrong, worst first.
+    /// The causes of the current troubles, worst first.
     pub(crate) fn troubles(&self) -> Vec<&str> {
         let troubles = self.status["troubles"].as_array().unwrap();
         troubles.iter().map(|trouble| trouble["cause"].as_str().unwrap()).collect()
     }
 
-    /// One sample.
+    /// The value of one sample.
     #[track_caller]
     pub(crate) fn sample(&self, series: &str) -> u64 {
         let line = self.metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("there is no {series}: {}", self.metrics)).parse().unwrap()
     }
 
-    /// The causes that `/metrics` shows, in the order of their names.
+    /// The causes of the current troubles according to `/metrics`, sorted.
     pub(crate) fn trouble_metrics(&self) -> Vec<&str> {
         trouble(&self.metrics)
     }
 
-    /// How attempts have ended, in the order of the names.
+    /// The outcomes that attempts have had, sorted.
     pub(crate) fn outcomes(&self) -> Vec<&str> {
         labels(&self.metrics, "bridge_delivery_attempts_total{outcome=\"", |value| value != "0")
     }
 }
 
-/// Asks until `condition` holds.
+/// Queries the bridge until `condition` holds.
 #[track_caller]
 pub(crate) fn wait_for(address: SocketAddr, what: &str, condition: impl Fn(&Said) -> bool) -> Said {
     let deadline = Instant::now() + PATIENCE;
@@ -71,12 +71,12 @@ pub(crate) fn wait_for(address: SocketAddr, what: &str, condition: impl Fn(&Said
             return said;
         }
         assert!(Instant::now() < deadline, "{what} did not come: {said:#?}");
-        // Nothing announces that it has changed.
+        // No event announces the change, so it is polled.
         sleep(Duration::from_millis(20));
     }
 }
 
-/// The causes that `/metrics` shows, for a bridge without an admin token.
+/// The causes of the current troubles according to `/metrics`, for a bridge without an admin token.
 #[track_caller]
 pub(crate) fn troubles(address: SocketAddr) -> Vec<String> {
     trouble(&metrics(address)).into_iter().map(str::to_owned).collect()

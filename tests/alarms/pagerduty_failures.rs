@@ -1,5 +1,5 @@
-//! With a PagerDuty that hangs up, refuses, is silent, throttles or is not there: the word, the alarm and the metrics
-//! that tell of it appear, and go when it is well again. With the real binary, whose pauses are those of every day.
+//! When PagerDuty closes connections, rejects events, does not answer, throttles or is unreachable, the right health, alarm
+//! and metrics appear, and they end when PagerDuty works again. The bridge is the real binary with its real intervals.
 
 use std::thread::{self, Builder, Scope};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::observation::{ADMIN_TOKEN, Said, wait_for};
 use crate::support::{Bridge, ClosedPort, Connection, KEY, OTHER_KEY, PagerDuty, alert, run};
 use crate::{ON, OTHER_WAY, causes, is_over, is_paged};
 
-/// A rule about the alerts; the bridge's own alarms get through.
+/// A fault for the alerts only; the bridge's own alarms are accepted.
 fn for_alerts(fault: Fault) -> FaultRule {
     FaultRule { service_key: Some(KEY.to_owned()), ..FaultRule::new(fault) }
 }
@@ -45,7 +45,7 @@ fn is_well(said: &Said) {
     assert_eq!((said.word(), said.troubles(), said.trouble_metrics()), ("healthy", vec![], vec![]), "{said:#?}");
 }
 
-/// Waits until this is all that is wrong, in words and in numbers.
+/// Waits until this is the only trouble, according to the status and the metrics.
 #[track_caller]
 fn wait_for_trouble(bridge: &Bridge, word: &str, cause: &str) -> Said {
     let said = wait_for(bridge.address, &format!("{word} for {cause}"), |said| {
@@ -55,7 +55,7 @@ fn wait_for_trouble(bridge: &Bridge, word: &str, cause: &str) -> Said {
     said
 }
 
-/// Waits until the bridge is well after it delivered so many events, among them the alarm and its end.
+/// Waits until the bridge is healthy and has delivered `delivered` events, counting the alarm and its resolve.
 #[track_caller]
 fn wait_until_well(bridge: &Bridge, delivered: u64, outcome: &str) -> Said {
     let said = wait_for(bridge.address, "the end of all trouble", |said| {
@@ -67,7 +67,8 @@ fn wait_until_well(bridge: &Bridge, delivered: u64, outcome: &str) -> Said {
     said
 }
 
-/// An alert waits because its attempts end like this.
+/// An alert waits because its attempts end with this outcome: the alarm `waiting` is raised, and resolved after the
+/// delivery.
 fn waits(fault: Fault, outcome: &str) {
     let pagerduty = PagerDuty::with_fault(for_alerts(fault));
     let bridge = start(&pagerduty.url(), "1s");
@@ -79,7 +80,7 @@ fn waits(fault: Fault, outcome: &str) {
     assert!(pagerduty.incidents().iter().all(|incident| incident.service_key == OTHER_KEY));
 
     pagerduty.clear_faults();
-    // It backs off for as long as it has failed, and the trouble is over when it was gone for a while.
+    // The pause grows with the number of failures, and the trouble has to be over for a while before the alarm is resolved.
     is_well(&wait_for(bridge.address, "the alert's delivery", |said| said.word() == "healthy"));
     pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
     is_over(&pagerduty, OTHER_KEY, "waiting");
@@ -111,7 +112,7 @@ fn is_refused() {
     is_paged(&pagerduty, OTHER_KEY, "dead_letters");
 
     pagerduty.clear_faults();
-    // One that passes shows that the way is free. What was refused still reached nobody.
+    // A delivered event shows that PagerDuty accepts events again. The rejected one is still a dead letter.
     bridge.queue(&alert(2, "Disk full"));
     wait_for_trouble(&bridge, "degraded", "dead_letters");
     let request = format!(
@@ -130,14 +131,14 @@ fn is_refused() {
     assert_eq!(causes(&pagerduty), ["dead_letters"]);
 }
 
-/// Begins a scene beside the others; its name stands before what it fails with.
+/// Starts a scenario on a thread of its own; `name` is in the message if it fails.
 fn beside<'scope>(scope: &'scope Scope<'scope, '_>, name: &str, scene: impl FnOnce() + Send + 'scope) {
     Builder::new().name(name.to_owned()).spawn_scoped(scope, scene).unwrap();
 }
 
 #[test]
 fn whatever_pagerduty_does_the_right_word_alarm_and_metric_appear_and_go_when_it_is_well() {
-    // They mostly wait, so they do it together.
+    // They spend most of their time waiting, so they run in parallel.
     thread::scope(|scope| {
         beside(scope, "dropped", || waits(hangs_up(), "dropped"));
         beside(scope, "timeout", || waits(is_silent(), "timeout"));
@@ -148,7 +149,7 @@ fn whatever_pagerduty_does_the_right_word_alarm_and_metric_appear_and_go_when_it
     });
 }
 
-/// An alert waits for a moment because its attempts end like this.
+/// An alert waits for a short time because its attempts end with this outcome: the health is degraded, and nobody is paged.
 fn degrades(fault: Fault, outcome: &str) {
     let pagerduty = PagerDuty::with_fault(for_alerts(fault));
     let bridge = start(&pagerduty.url(), "15m");
@@ -180,7 +181,8 @@ fn what_pagerduty_answers_with_success_and_drops_is_delivered_to_all_that_can_be
     assert_eq!(said.outcomes(), ["delivered"]);
     assert_eq!(pagerduty.incidents().len(), 0);
 
-    // The test incident is taken and dropped as well. What `check` says is which one to look for, and where.
+    // The test incident of `check --page` is accepted and dropped as well. `check` says which incident to look for in
+    // PagerDuty.
     let settings = [
         ("BRIDGE_PAGERDUTY_URL", pagerduty.url()),
         ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY.to_owned()),

@@ -1,4 +1,5 @@
-//! Whether PagerDuty does what it accepts: what its REST API shows of each delivery, and the alarm when it shows nothing.
+//! The bridge verifies with PagerDuty's REST API that each delivery opened or resolved an incident, and raises an alarm if
+//! not.
 
 use std::time::Duration;
 
@@ -19,13 +20,13 @@ use crate::{OTHER_WAY, causes, is_paged};
 
 const API_TOKEN: &str = "u+3rdPartyRestApiKey";
 
-/// A PagerDuty with a service for alerts and one for alarms, as `change` leaves the first.
+/// A PagerDuty with a service for alerts, changed by `change`, and one for alarms.
 fn pagerduty(change: impl FnOnce(&mut ServiceOptions)) -> PagerDuty {
     let pagerduty = PagerDuty::start();
     let mut payments = ServiceOptions::new("PPAY", "Payments", KEY);
     change(&mut payments);
     let services = vec![payments, ServiceOptions::new("POPS", "Operations", OTHER_KEY)];
-    // No more than the bridge may ask for, so that the twin refuses whatever is beyond.
+    // The sandbox rejects every request above the budget of the bridge.
     let rest = RestOptions {
         token: Some(API_TOKEN.to_owned()),
         read_only: true,
@@ -48,7 +49,7 @@ fn start(pagerduty: &PagerDuty) -> Inside {
     Inside::start(&pagerduty.url(), &settings)
 }
 
-/// What `GET /api/…` says.
+/// The response of `GET {path}`.
 #[track_caller]
 fn api(bridge: &Inside, path: &str) -> Value {
     let mut connection = Connection::open(bridge.address);
@@ -62,14 +63,14 @@ fn api(bridge: &Inside, path: &str) -> Value {
     said
 }
 
-/// Waits until so many events have ended in a state, by the metrics.
+/// Waits until the metrics count `number` events with this proof state.
 #[track_caller]
 fn wait_for_proofs(bridge: &Inside, state: &str, number: u64) {
     let series = format!("bridge_event_proofs_total{{state=\"{state}\"}}");
     wait_for(bridge.address, &format!("{number} {state}"), |said| said.sample(&series) >= number);
 }
 
-/// What is stored of an event.
+/// The stored proof of an event.
 fn proof(bridge: &Inside, event: i64) -> Option<Proof> {
     bridge.reads(async |reader| reader.proofs(&[EventId::new(event)]).await.unwrap().pop())
 }
@@ -127,7 +128,7 @@ fn what_was_accepted_and_dropped_is_alarmed_at_the_end_of_its_schedule_and_no_so
     assert!(took >= TimeDelta::from_std(GIVEN_UP).unwrap(), "given up after {took}");
     assert_eq!(api(&bridge, "/api/status")["proof"]["failures"], 1);
 
-    // The next one is there.
+    // The next event is not dropped.
     bridge.queue(&alert(2, "Disk full"));
     pagerduty.wait_for("the next alert", |records| records.incident(KEY, "2").is_some());
     wait_for(bridge.address, "its proof", |_| {
@@ -206,7 +207,7 @@ fn a_resolve_that_left_its_incident_open_twice_is_alarmed() {
     assert_eq!(resolves, 2, "sent once more, and not again");
 }
 
-/// Answers every request to the REST API so.
+/// PagerDuty gives this response to every request to the REST API.
 fn answers(pagerduty: &PagerDuty, status: u16, reset: Option<u32>) {
     let mut options = pagerduty.options();
     options.rest.answer = Some(RestAnswer { status, reset });
@@ -282,7 +283,7 @@ fn a_restart_neither_repeats_nor_forgets_a_look_up() {
     assert_eq!((asked("1"), asked("2")), (1, 1));
 }
 
-/// How many requests the busiest minute saw.
+/// The largest number of requests within any minute.
 fn busiest_minute(pagerduty: &PagerDuty) -> usize {
     let times: Vec<_> = pagerduty.read(|records| records.rest_requests().map(|request| request.at).collect());
     let within = |from| times.iter().filter(|at| (from..from + TimeDelta::minutes(1)).contains(*at)).count();
@@ -338,7 +339,7 @@ fn a_storm_of_20000_events_stays_within_the_budget() {
         let what = format!("{thousand},000 events");
         pagerduty.wait_for(&what, |records| records.counters().opened >= thousand * 1000);
     }
-    // Every key has its turn. Those before it may have spent the budget of the first minute.
+    // The keys take turns. The keys before this one may have used the budget of the first minute.
     for number in 0..KEYS {
         let service = format!("service_ids%5B%5D=P{number}");
         let is_asked = |request: &pagerduty_sandbox::RestRequest| request.target.ends_with(&service);

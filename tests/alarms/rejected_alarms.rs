@@ -1,4 +1,4 @@
-//! Alarms that PagerDuty, or somebody in its place, does not take.
+//! Alarms that PagerDuty, or something between the bridge and PagerDuty, rejects.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::observation::{ADMIN_TOKEN, wait_for};
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, alert};
 use crate::{ON, OTHER_WAY, SECRET, causes, incident_key, is, is_over, is_paged, post_wrong_signatures};
 
-/// PagerDuty refuses what is about this incident.
+/// PagerDuty rejects the events of this incident.
 fn refused(incident_key: &str) -> FaultRule {
     FaultRule { incident_key: Some(incident_key.to_owned()), ..FaultRule::new(Fault::status(400)) }
 }
@@ -57,7 +57,7 @@ fn an_alarm_that_is_refused_whenever_it_is_raised_is_raised_ever_more_seldom() {
         bridge.queue(&alert(issue, "Disk full"));
         pagerduty.wait_for_requests(requests);
     }
-    // This alarm tells that the bridge has looked since.
+    // This alarm shows that the bridge has checked since.
     post_wrong_signatures(bridge.address);
     is_paged(&pagerduty, KEY, "signatures");
     let journal = pagerduty.journal();

@@ -1,4 +1,4 @@
-//! What the bridge knew of PagerDuty outlives the bridge.
+//! The bridge's knowledge of PagerDuty's failures survives a restart.
 
 use std::net::TcpListener;
 
@@ -33,7 +33,7 @@ fn a_key_that_delivers_nothing_is_failing_after_a_restart_too() {
         let mut bridge = Bridge::start_with(&pagerduty.url(), &[ADMIN, ROUTES]);
         bridge.queue(&fatal(1));
         wait_for(bridge.address, "the dead letter", |said| said.status["queue"]["dead"] == 1);
-        // Another key delivers meanwhile, which says nothing about this one.
+        // Meanwhile another key delivers, which says nothing about this one.
         bridge.queue(&alert(2, "Disk full"));
         wait_for(bridge.address, "the delivery", |said| said.status["queue"]["delivered"] == 1);
         is_failing_for_dead_letters(&Said::by(bridge.address));
@@ -94,7 +94,7 @@ fn with_pagerduty_down_the_status_names_the_trouble() {
 
 #[test]
 fn with_pagerduty_still_down_after_a_restart_the_status_names_the_trouble_before_the_first_attempt_ends() {
-    // Nobody accepts: the system takes connection and request, and no answer ever comes.
+    // Nothing calls `accept`: the kernel accepts the connection and the request, and there is never an answer.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mut bridge = Bridge::start_with(&url, &[ADMIN, ("BRIDGE_PAGERDUTY_TIMEOUT", "3s")]);

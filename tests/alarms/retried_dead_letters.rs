@@ -1,4 +1,4 @@
-//! Dead letters that are put back in line.
+//! Dead letters that are retried raise no alarm while they wait for the rate limiter.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::queue::{Disposition, Envelope, Queue};
 use crate::observation::{ADMIN_TOKEN, Said, wait_for};
 use crate::support::{Bridge, KEY, PagerDuty, run};
 
-/// Leaves dead letters of yesterday in the queue.
+/// Writes dead letters of yesterday to the queue.
 fn leave_dead_letters(database: &Path, number: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -53,7 +53,7 @@ fn reviving_many_dead_letters_of_yesterday_is_no_trouble_while_they_take_their_t
     ];
     let done = run(&["queue", "retry", "--all"], &settings);
     assert_eq!(done.code, Some(0), "{done:?}");
-    // One leaves, and the others wait for their minute.
+    // One is sent, and the others wait for the rate limiter.
     wait_for(bridge.address, "the first delivery", |said| said.status["queue"]["delivered"] == 1);
     let said = Said::by(bridge.address);
     assert_eq!(said.status["queue"]["waiting"], 4, "{said:#?}");

@@ -1,4 +1,4 @@
-//! A database that is not writable.
+//! A database that cannot be written or read raises an alarm that is sent past the queue.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -81,7 +81,7 @@ fn an_event_that_cannot_be_read_is_one_page_past_the_queue_and_over_when_it_can_
     assert!(incident.description.contains("1 event in the queue cannot be read"), "{incident:#?}");
 
     bridge.meddles("UPDATE events SET incident_key = '2' WHERE id = 2");
-    // Whatever a command does, the queue is read anew for it.
+    // After any admin action the bridge reads the queue again.
     bridge.runs_queue(&["discard", "--yes", "1"]);
     is_over(&pagerduty, OTHER_KEY, "storage");
     pagerduty.wait_for("the alert", |records| records.incident(KEY, "2").is_some());

@@ -1,4 +1,4 @@
-//! Somebody in PagerDuty's place who cannot prove to be PagerDuty.
+//! A PagerDuty whose TLS certificate is not trusted.
 
 use crate::support::{Bridge, PagerDuty, alert};
 use crate::tls_proxy::{Authority, Front};

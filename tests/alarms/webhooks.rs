@@ -1,4 +1,4 @@
-//! What Sentry does, or does not.
+//! Alarms about Sentry's webhooks: none comes, or they have wrong signatures.
 
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ fn alarms_and_the_fallback_webhook_go_where_their_files_say_by_now() {
     let bridge = Inside::start(&pagerduty.url(), &settings);
     std::fs::write(&key, KEY).unwrap();
     std::fs::write(&url, after.url()).unwrap();
-    // The last of them, so that its use tells of the others'.
+    // It is written last: once it is used, so are the others.
     std::fs::write(&admin, "the-admin-token-of-after").unwrap();
     let bearer = [("Authorization", "Bearer the-admin-token-of-after")];
     let deadline = Instant::now() + PATIENCE;
@@ -114,12 +114,12 @@ fn a_held_webhook_pages_after_a_while_and_a_stranger_who_sends_on_beside_right_o
     assert!(seconds.is_some_and(|seconds| seconds >= 2), "{description}");
     assert!(description.contains("sent from 127.0.0.1: "), "{description}");
     is_paged(&pagerduty, OTHER_KEY, "silence");
-    // The secret is right, so that the other one was a stranger's.
+    // A correctly signed webhook shows that the other one was not Sentry's.
     assert_eq!(post_signed(bridge.address, SECRET), 202);
     is_over(&pagerduty, OTHER_KEY, "signatures");
     is_over(&pagerduty, OTHER_KEY, "silence");
     (0..4).for_each(|_| stranger());
-    // This alarm comes later than one for these would.
+    // An alarm for these would have been raised before this one.
     pagerduty.wait_for("the next silence", |records| {
         records.incident(OTHER_KEY, "sentry-pagerduty-bridge/silence").is_some_and(|incident| incident.opened == 2)
     });

@@ -1,4 +1,4 @@
-//! How much memory bodies may take together, and who gets in when there is no more.
+//! The memory that request bodies may take together, and which requests are answered 503 when it is used up.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,10 +16,10 @@ const SECRET: &str = "client-secret-of-the-integration-for-tests";
 
 const MIB: usize = 1024 * 1024;
 
-/// The largest body that is read when nothing else is set.
+/// The default of the largest body that is read.
 const LARGEST: usize = 16 * MIB;
 
-/// What `deploy/kubernetes.yaml` allows, in KiB as `/proc` tells it.
+/// The memory limit in `deploy/kubernetes.yaml`, in KiB as `/proc` shows it.
 const ALLOWED: u64 = 512 * 1024;
 
 fn signature(body: &[u8]) -> String {
@@ -46,19 +46,20 @@ fn event_alert(issue: u64, size: usize) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-/// Posts a webhook with nothing to prove it but its right signature.
+/// Posts a webhook that is authenticated only by its signature.
 fn post_signed(address: SocketAddr, body: &[u8]) -> Answer {
     let signature = signature(body);
     let headers = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", signature.as_str())];
     post(address, "/sentry", &headers, body)
 }
 
-/// A stranger's connection that has sent all of a body of 16 MiB but its end, or as much as the bridge takes.
+/// Opens an unauthenticated connection that has sent a body of 16 MiB except for the last byte, or as much of it as the
+/// bridge reads.
 fn stranger(address: SocketAddr) -> JoinHandle<TcpStream> {
     stranger_with(LARGEST, address)
 }
 
-/// The same for a body of `size` bytes.
+/// Like [`stranger`], for a body of `size` bytes.
 fn stranger_with(size: usize, address: SocketAddr) -> JoinHandle<TcpStream> {
     let dummy = "0".repeat(64);
     let head = format!(
@@ -69,13 +70,13 @@ fn stranger_with(size: usize, address: SocketAddr) -> JoinHandle<TcpStream> {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        // Whoever is turned away cannot send to the end.
+        // If the request is refused, the rest of it cannot be sent.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![b' '; size - 1]));
         stream
     })
 }
 
-/// Posts a large body with the token. In debug builds it takes seconds to read some of them.
+/// Posts a large body with the token. In debug builds it takes seconds to parse some of them.
 fn post_large(address: SocketAddr, body: &[u8]) -> Answer {
     let head = format!(
         "POST /sentry/{TOKEN} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
@@ -83,7 +84,7 @@ fn post_large(address: SocketAddr, body: &[u8]) -> Answer {
     );
     let mut connection = Connection::open(address);
     connection.be_patient(4 * PATIENCE);
-    // Whoever is turned away need not come to the end.
+    // If the request is refused, it need not be sent completely.
     connection.send_what_is_taken(&[head.as_bytes(), body].concat());
     connection.answer()
 }
@@ -120,7 +121,7 @@ fn strangers_with_many_small_bodies_shut_out_no_signed_webhook() {
         let strangers: Vec<_> = (0..number).map(|_| stranger_with(size, bridge.address)).collect();
         strangers.into_iter().map(|stranger| stranger.join().unwrap()).collect::<Vec<_>>()
     };
-    // More than there is room for, of either kind.
+    // More than fit, of both sizes.
     let large = hold(8, LARGEST);
     let small = hold(300, 64 * 1024);
     for issue in 1..=36 {
@@ -137,7 +138,7 @@ fn a_large_signed_webhook_takes_the_place_of_the_oldest_stranger() {
     let strangers: Vec<_> = (0..12).map(|_| stranger(bridge.address)).collect();
     let strangers: Vec<_> = strangers.into_iter().map(|stranger| stranger.join().unwrap()).collect();
     assert_eq!(post_signed(bridge.address, &event_alert(7, 8 * MIB)).said().0, 202);
-    // More strangers came than there is room for: some were told to come again, and are not waited for any longer.
+    // There are more unauthenticated requests than fit: some were answered 503, and the bridge reads no more of them.
     let answers = strangers.into_iter().filter_map(|mut stranger| {
         let _ = stranger.shutdown(Shutdown::Write);
         let mut text = Vec::new();
@@ -175,8 +176,8 @@ fn a_proven_body_without_room_is_told_when_to_come_again_and_small_ones_still_ge
             let (told, body) = (told.clone(), body.clone());
             let (release, released) = mpsc::channel::<()>();
             let holder = thread::spawn(move || {
-                // Either the bridge has no room, and says so before the body has come, or it waits for the body.
-                // It may also say so while the body comes.
+                // If there is no memory, the bridge answers before the body has come or while it comes. Otherwise it waits
+                // for the body.
                 if connection.is_silent_until(&released) {
                     connection.send_what_is_taken(&body[1..]);
                 }
@@ -208,8 +209,8 @@ fn a_proven_body_without_room_is_told_when_to_come_again_and_small_ones_still_ge
 fn forty_of_the_largest_bodies_at_once_take_less_memory_than_the_manifest_allows() {
     let pagerduty = PagerDuty::start();
     let bridge = bridge(&pagerduty);
-    // What costs little to read, what is one long text, what is no webhook and therefore kept, and what is so many small
-    // texts that it takes most.
+    // A body that is cheap to parse, one that is one long text, one that is not a webhook and is therefore kept, and one of
+    // as many small texts as possible, which takes the most memory.
     let mut padded = alert(1, "Disk full");
     padded.resize(LARGEST, b' ');
     let long = alert(2, &"é\\".repeat(LARGEST / 13));
@@ -238,7 +239,7 @@ fn forty_of_the_largest_bodies_at_once_take_less_memory_than_the_manifest_allows
     bridge.queue(&alert(9, "Disk full"));
 }
 
-/// The most memory that the bridge ever held, in KiB.
+/// The peak memory of the bridge, in KiB.
 #[cfg(target_os = "linux")]
 fn peak_memory(bridge: &Bridge) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", bridge.process.id())).unwrap();
@@ -246,7 +247,7 @@ fn peak_memory(bridge: &Bridge) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Nothing tells it here.
+/// It is only known on Linux.
 #[cfg(not(target_os = "linux"))]
 fn peak_memory(_: &Bridge) -> u64 {
     0

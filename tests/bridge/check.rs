@@ -1,4 +1,4 @@
-//! `check` and `healthcheck`: is everything well?
+//! The commands `check` and `healthcheck`.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use pagerduty_sandbox::{Fault, IncidentState, Verdict};
 
 use crate::support::{Bridge, ClosedPort, KEY, OTHER_KEY, PagerDuty, ROUTES, Run, TOKEN, run};
 
-/// Checks the way to `pagerduty` with a queue in `folder`.
+/// Runs `check` against `pagerduty` with a queue in `folder`.
 fn check(args: &[&str], pagerduty: &str, folder: &Path) -> Run {
     let database = format!("sqlite:{}", folder.join("bridge.db").display());
     let settings = [
@@ -206,7 +206,7 @@ fn healthcheck_tells_whether_the_bridge_is_ready() {
         [("BRIDGE_LISTEN", listen.as_str()), ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
     let asked = run(&["healthcheck"], &settings);
     assert_eq!((asked.code, asked.stdout.as_str(), asked.stderr.as_str()), (Some(0), "", ""));
-    // Such a file does not stop a running bridge either.
+    // A running bridge does not stop when such a file is missing, either.
     let with_missing_file = [&settings[..], &[("BRIDGE_ADMIN_TOKEN_FILE", "missing")]].concat();
     assert_eq!(run(&["healthcheck"], &with_missing_file).code, Some(0));
 

@@ -1,4 +1,4 @@
-//! `check` with a token of PagerDuty's REST API: what is said about each integration key in use.
+//! `check` with a token of PagerDuty's REST API: what it prints about the service of each integration key.
 
 use pagerduty_sandbox::{IntegrationOptions, Options, RestAnswer, RestOptions, RestServiceStatus, ServiceOptions};
 
@@ -6,7 +6,7 @@ use crate::support::{KEY, OTHER_KEY, PagerDuty, ROUTES, Run, TOKEN, run};
 
 const API_TOKEN: &str = "u+3rdPartyRestApiKey";
 
-/// A PagerDuty with these services, which only this token opens.
+/// A PagerDuty with these services, whose REST API accepts only the token of these tests.
 fn pagerduty(services: Vec<ServiceOptions>) -> PagerDuty {
     let pagerduty = PagerDuty::start();
     let rest = RestOptions { token: Some(API_TOKEN.to_owned()), read_only: true, services, ..RestOptions::default() };
@@ -35,7 +35,7 @@ fn check(pagerduty: &PagerDuty, token: &str) -> Run {
     checked
 }
 
-/// What is said about something.
+/// The line of the output that is about `what`.
 #[track_caller]
 fn line<'r>(checked: &'r Run, what: &str) -> &'r str {
     let found = checked.stdout.lines().find(|line| line[8..].starts_with(&format!("{what}: ")));

@@ -1,5 +1,5 @@
-//! Whose clock decides what belongs before what: Sentry's. Not that of a client, not this machine's when it steps, and not
-//! the unsigned header of whoever sends a captured webhook again.
+//! Triggers and resolves are ordered by Sentry's clock, never by the client's clock, by this machine's clock, or by the
+//! unsigned header of a replayed webhook.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const SECRET: &str = "client-secret-of-the-integration";
 struct Sent {
     resource: &'static str,
     body: Vec<u8>,
-    /// What the header says when it was sent.
+    /// The time in the header at which it was sent.
     at: DateTime<Utc>,
 }
 
@@ -42,7 +42,7 @@ impl Sent {
         post(bridge.address, &format!("/sentry/{TOKEN}"), &[&headers, further].concat(), &self.body)
     }
 
-    /// Posts what has to be queued as nothing but this.
+    /// Posts it and asserts that it was queued as an event of this type.
     #[track_caller]
     fn queue(&self, bridge: &Bridge, event_type: &str) {
         let queued = json!({"status": "queued", "incident_key": "42", "event_type": event_type});
@@ -58,7 +58,7 @@ fn seconds(at: DateTime<Utc>) -> String {
     format!("{}.{:06}", at.timestamp(), at.timestamp_subsec_micros())
 }
 
-/// An alert of issue 42 that Sentry received at a moment.
+/// An alert of issue 42 whose event Sentry received at this time.
 fn alert(event: u64, received: DateTime<Utc>) -> Sent {
     let event = json!({
         "event_id": format!("{event:032x}"), "issue_id": "42", "title": format!("Disk full {event}"),
@@ -68,7 +68,7 @@ fn alert(event: u64, received: DateTime<Utc>) -> Sent {
     Sent { resource: "event_alert", body: body.to_string().into_bytes(), at: received }
 }
 
-/// A change of issue 42, which has so many events by then.
+/// A change of issue 42 at a time when it has this number of events.
 fn issue(action: &str, substatus: Option<&str>, events: u64, at: DateTime<Utc>) -> Sent {
     let issue = json!({"id": "42", "title": "Disk full", "substatus": substatus, "count": events.to_string()});
     let body = json!({"action": action, "data": {"issue": issue}});
@@ -79,7 +79,7 @@ fn resolved(events: u64, at: DateTime<Utc>) -> Sent {
     issue("resolved", None, events, at)
 }
 
-/// A recording with its times moved to now: `before` and `after` in their places.
+/// A recorded body with its times replaced: each `before` by `after`.
 fn recorded(body: &str, times: &[(&str, DateTime<Utc>)]) -> Vec<u8> {
     let body = times.iter().fold(body.to_owned(), |body, (recorded, at)| {
         assert!(body.contains(recorded));
@@ -92,7 +92,7 @@ fn start(pagerduty: &PagerDuty) -> Bridge {
     Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)])
 }
 
-/// Where the one incident stands.
+/// The state of the only incident.
 #[track_caller]
 fn state(pagerduty: &PagerDuty) -> IncidentState {
     let [incident] = &pagerduty.incidents()[..] else { panic!("not one incident") };
@@ -116,7 +116,7 @@ fn a_regression_recorded_from_sentry_23_stays_open_although_its_client_is_behind
     let bridge = start(&pagerduty);
     let now = Utc::now();
     let ago = |milliseconds| now - TimeDelta::milliseconds(milliseconds);
-    // As they were recorded, 2.5 s, 1.8 s and nothing ago.
+    // The offsets of the recording: 2.5 s, 1.8 s and 0 s ago.
     let before = [("1795697370.297469", ago(2_500)), ("1795696770.2965", ago(602_500))];
     let after = [("1795697372.82153", now), ("1795697352.815407", ago(20_000))];
     let before = recorded(include_str!("../../fixtures/regression-23.7/alert-before.json"), &before);
@@ -181,7 +181,8 @@ fn a_clock_that_was_set_back_by_an_hour_closes_no_new_alert() {
     resolved(1, now).queue(&bridge, "resolve");
     pagerduty.wait_for_accepted(2);
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
-    // What it would have written an hour ahead, as would a Sentry on the same machine.
+    // The values that a bridge whose clock is an hour ahead would have stored. A Sentry on the same machine has the same
+    // clock.
     for sql in [
         "UPDATE resolves SET happened_at = happened_at + 3600000, received_at = received_at + 3600000 WHERE ? IS NOT NULL",
         "UPDATE incidents SET changed_at = changed_at + 3600000 WHERE ? IS NOT NULL",
@@ -228,7 +229,7 @@ fn a_captured_resolve_closes_nothing_when_it_is_sent_again() {
     captured.queue(&bridge, "resolve");
     alert(2, now - TimeDelta::seconds(10)).queue(&bridge, "trigger");
     pagerduty.wait_for_accepted(3);
-    // Whoever has it makes up the headers, which nothing signs.
+    // Whoever replays it can choose the headers, which are not signed.
     captured.at = Utc::now();
     for key in ["6a7b", "8c9d"] {
         let (status, answer) = captured.post_with(&bridge, &[("Idempotency-Key", key)]).said();
@@ -238,7 +239,7 @@ fn a_captured_resolve_closes_nothing_when_it_is_sent_again() {
         bridge.restart();
     }
     assert_eq!(state(&pagerduty), IncidentState::Triggered);
-    // Sentry's own next one knows of the event that came since.
+    // The next resolve that Sentry sends counts the event that came since.
     resolved(2, Utc::now()).queue(&bridge, "resolve");
     pagerduty.wait_for_accepted(4);
     assert_eq!(state(&pagerduty), IncidentState::Resolved);
@@ -254,10 +255,10 @@ fn a_resolve_that_is_the_same_because_nothing_but_people_touched_the_issue_close
     resolved(1, ago(50)).queue(&bridge, "resolve");
     issue("unresolved", Some("ongoing"), 1, ago(40)).queue(&bridge, "trigger");
     resolved(1, ago(30)).queue(&bridge, "resolve");
-    // After a regression there is an event more, so the old one is no new one.
+    // A regression adds an event, so a copy of the earlier resolve is recognised.
     issue("unresolved", Some("regressed"), 2, ago(20)).queue(&bridge, "trigger");
     assert_eq!(resolved(1, ago(10)).post(&bridge).said().1["status"], "ignored");
-    // Nor does a copy of what people did bring it back.
+    // A copy of a change that a person made does not reopen it, either.
     issue("unresolved", Some("ongoing"), 1, ago(5)).queue(&bridge, "trigger");
     assert_eq!(resolved(1, ago(4)).post(&bridge).said().1["status"], "ignored");
     pagerduty.wait_for("the last trigger", |records| records.counters().opened >= 3);
@@ -330,7 +331,8 @@ fn a_webhook_that_is_mapped_again_has_the_headers_it_came_with() {
     let bridge = start(&pagerduty);
     let now = Utc::now();
     let ago = |seconds| now - TimeDelta::seconds(seconds);
-    // Two deliveries of one alert, a resolve from before the newer alert, and an event that another webhook told of.
+    // Two deliveries of one alert, a resolve that happened before the newer alert, and an event that came by another
+    // webhook.
     let broken = |resource, at| Sent { resource, body: b"{".to_vec(), at };
     for key in ["6a7b", "6a7b"] {
         let answer = broken("event_alert", ago(60)).post_with(&bridge, &[("Idempotency-Key", key)]);
@@ -342,7 +344,7 @@ fn a_webhook_that_is_mapped_again_has_the_headers_it_came_with() {
     alert(2, ago(20)).queue(&bridge, "trigger");
     pagerduty.wait_for_accepted(1);
     bridge.wait_for_log("delivered");
-    // Metric alerts and issues have no id that would tell the first two apart from new ones: only the header does.
+    // Metric alerts and issues have no id that distinguishes the first two from new ones: only the header does.
     let change = issue("unresolved", Some("regressed"), 1, ago(60));
     meddle(&bridge, "UPDATE rejected SET resource = 'issue', body = ? WHERE id IN (1, 2)", &change.body);
     meddle(&bridge, "UPDATE rejected SET body = ? WHERE id = 3", &resolved(1, ago(40)).body);

@@ -1,4 +1,4 @@
-//! The command line itself: help, completions, the manual page, wrong usage.
+//! The command line: help, version, completions, manual pages, wrong usage.
 
 use sentry_pagerduty_bridge::build_info::BuildInfo;
 use sentry_pagerduty_bridge::config::{Config, SETTINGS};

@@ -1,4 +1,4 @@
-//! `connect pagerduty`: an integration on a named service, and its key.
+//! `connect pagerduty` creates an integration on a named service and prints or stores its key.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

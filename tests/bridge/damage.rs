@@ -1,4 +1,4 @@
-//! A damaged database: what cannot be read is set aside and told, and everything else is delivered.
+//! A damaged database: rows that cannot be read are set aside and reported, and everything else is delivered.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -13,13 +13,13 @@ use crate::support::{Bridge, ClosedPort, PagerDuty, ROUTES, alert, alert_of_leve
 
 const ADMIN_TOKEN: &str = "admin-token-for-tests-alone";
 
-/// How many alerts of the first service key wait: their rows fill many pages.
+/// Number of waiting alerts of the first service key: their rows fill many pages.
 const ALERTS: u64 = 300;
 
-/// How many alerts of the other service key wait behind them.
+/// Number of waiting alerts of the other service key, which are stored behind them.
 const OTHERS: u64 = 20;
 
-/// Runs `change` on the database of a bridge that does not run.
+/// Runs `change` on the database of a stopped bridge.
 fn database<T>(path: &Path, change: impl AsyncFnOnce(&mut SqliteConnection) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -52,7 +52,7 @@ fn damage(path: &Path, table: &str) -> u64 {
     u64::try_from(rows).unwrap()
 }
 
-/// A bridge that was stopped with alerts of two service keys waiting.
+/// A bridge that was stopped while alerts of two service keys waited.
 fn stopped(port: &ClosedPort) -> Bridge {
     let mut bridge = Bridge::start_with(&port.url(), &[ROUTES, ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN)]);
     for issue in 1..=ALERTS {
@@ -74,7 +74,7 @@ fn delivered(pagerduty: &PagerDuty) -> BTreeSet<u64> {
     pagerduty.triggers().iter().map(|(incident, _)| incident.parse().unwrap()).collect()
 }
 
-/// Waits until the status counts so many events that are set aside, and returns it.
+/// Waits until the status counts `number` events that are set aside, and returns it.
 #[track_caller]
 fn sets_aside(bridge: &Bridge, number: u64) -> Value {
     bridge.wait_for_log("cannot be read and is set aside");
@@ -83,13 +83,13 @@ fn sets_aside(bridge: &Bridge, number: u64) -> Value {
         if said["queue"]["unreadable"] == number {
             return said;
         }
-        // The view is brought up to date twice a second.
+        // The view is updated twice a second.
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     panic!("{number} events are never set aside: {:#}", status(bridge));
 }
 
-/// All but `lost` of what waited are delivered, and what comes now as well.
+/// Asserts that all waiting events but `lost` are delivered, and new ones as well.
 #[track_caller]
 fn all_else_is_delivered(bridge: &Bridge, pagerduty: &PagerDuty, lost: u64) {
     pagerduty.wait_for_accepted(ALERTS + OTHERS - lost);
@@ -98,7 +98,7 @@ fn all_else_is_delivered(bridge: &Bridge, pagerduty: &PagerDuty, lost: u64) {
     for issue in 1..=ALERTS {
         bridge.queue(&alert(issue, "Disk full again"));
         if issue % 50 == 0 {
-            // What touches damage takes several commits.
+            // A commit that touches a damaged page is split into several.
             pagerduty.wait_for_accepted(ALERTS + OTHERS - lost + issue);
         }
     }
@@ -191,7 +191,7 @@ fn an_event_that_can_be_read_again_is_delivered_without_a_restart() {
     all_else_is_delivered(&bridge, &pagerduty, 1);
     sets_aside(&bridge, 1);
     mend_it();
-    // Whatever a command does, the queue is read anew for it.
+    // After any admin action the bridge reads the queue again.
     let settings = [("BRIDGE_DATABASE_URL", format!("sqlite:{}", bridge.database().display()))];
     let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
     crate::support::run(&["queue", "retry", "2"], &settings);

@@ -1,4 +1,4 @@
-//! What PagerDuty answers, and what the bridge makes of it.
+//! The responses of PagerDuty, and what the bridge does with each.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -18,7 +18,7 @@ fn for_key(service_key: &str, fault: Fault) -> FaultRule {
     FaultRule { service_key: Some(service_key.to_owned()), ..FaultRule::new(fault) }
 }
 
-/// Statuses in order, `None` where there was no answer; all requests must have had the same bytes.
+/// The statuses of the requests in order, `None` where there was no response. All requests must have had the same bytes.
 #[track_caller]
 fn attempts(journal: &[JournalEntry]) -> Vec<Option<u16>> {
     assert!(journal.iter().all(|entry| entry.request.body == journal[0].request.body), "{journal:#?}");
@@ -78,7 +78,7 @@ fn what_pagerduty_refuses_for_good_is_a_dead_letter_with_its_reason_and_the_rest
     for issue in 1..=3 {
         bridge.queue(&alert(issue, "Disk full"));
     }
-    // Before its attempt, the first one would take the second in.
+    // Otherwise the second would be folded into the first, which has not been attempted yet.
     pagerduty.wait_for_requests(3);
     bridge.queue(&alert(2, "Disk fuller"));
     pagerduty.wait_for_requests(4);
@@ -119,7 +119,7 @@ fn a_redirect_is_never_followed() {
     bridge.queue(&alert(7, "Disk full"));
     pagerduty.wait_for_accepted(1);
     assert_eq!(attempts(&pagerduty.journal()), [Some(301), Some(307), Some(200)]);
-    // Who followed had connected before it came back to PagerDuty.
+    // If the redirect had been followed, there would be a connection by now, because the request to PagerDuty came later.
     elsewhere.set_nonblocking(true).unwrap();
     assert_eq!(elsewhere.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     bridge.wait_for_log("redirect");
@@ -187,11 +187,11 @@ fn no_event_overtakes_an_earlier_one_of_its_incident() {
     let bridge = Bridge::start(&pagerduty.url());
     bridge.queue(&alert(7, "one"));
     pagerduty.wait_for_requests(1);
-    // The first one was attempted and keeps its bytes, so these fold into an event behind it.
+    // The first one was attempted and keeps its bytes, so these are folded into a new event.
     for message in ["two", "three", "four"] {
         bridge.queue(&alert(7, message));
     }
-    // Those of other incidents pass them by.
+    // Events of other incidents are delivered meanwhile.
     bridge.queue(&alert(8, "other"));
     pagerduty.wait_for_accepted(1);
     pagerduty.clear_faults();

@@ -1,4 +1,4 @@
-//! `demo` and `sandbox`: the whole thing without PagerDuty.
+//! The commands `demo` and `sandbox`, which need no PagerDuty.
 
 use std::net::SocketAddr;
 
@@ -69,7 +69,7 @@ fn a_demo_started_where_a_bridge_is_configured_leaves_that_alone() {
     assert_eq!(demo.code, Some(0), "{demo:?}");
 }
 
-/// A sandbox of its own process: the addresses of the Events API and of the control port.
+/// Starts `sandbox`; returns it with the addresses of the Events API and of the control port.
 fn sandbox(args: &[&str]) -> (Process, String, SocketAddr) {
     let args = [&["sandbox", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"], args].concat();
     let sandbox = Process::spawn(program().args(args));

@@ -1,4 +1,4 @@
-//! Few files may be open at once, and somebody takes as many connections as there are.
+//! A low limit of open files, and more connections than it allows.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use crate::support::{Bridge, PATIENCE, PagerDuty, alert, program};
 
-/// How many files the bridge may open.
+/// The number of files that the bridge may open.
 const LIMIT: usize = 256;
 
-/// More than that.
+/// More connections than that.
 const CONNECTIONS: usize = 400;
 
-/// The program under a limit that it cannot raise.
+/// The program with a limit of open files that it cannot raise.
 fn limited(limit: usize) -> Command {
     let program = program();
     let mut shell = Command::new("sh");
@@ -21,7 +21,7 @@ fn limited(limit: usize) -> Command {
     shell
 }
 
-/// A connection with a request that is not sent to its end.
+/// A connection on which only the beginning of a request is sent.
 fn slow(address: SocketAddr, first: &[u8]) -> Option<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     stream.set_nonblocking(true).ok()?;
@@ -59,7 +59,7 @@ fn a_stranger_gets_one_head_a_connection_and_no_time_for_a_second() {
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         let mut answer = [0; 12];
         let is_served = stream.read_exact(&mut answer).is_ok();
-        // It may be closed already, which is as it should be.
+        // The connection may be closed already, as it should be.
         let _ = stream.write_all(b"POST /sentry HTTP/1.1\r\n");
         connections.push(stream);
         if !is_served {

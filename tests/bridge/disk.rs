@@ -1,4 +1,4 @@
-//! A full disk: alerts are refused honestly, what was accepted is delivered, and nothing has to be started again.
+//! A full disk: alerts are answered 503, accepted ones are delivered, and no restart is needed when there is space again.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,14 +11,14 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::{Bridge, ClosedPort, Disk, PagerDuty, alert};
 
-/// An alert that takes much room.
+/// A large alert.
 fn large(issue: u64) -> Vec<u8> {
     let mut body: Value = serde_json::from_slice(&alert(issue, "Disk full")).unwrap();
     body["event"]["tags"] = json!([["ballast", "x".repeat(16 * 1024)]]);
     body.to_string().into_bytes()
 }
 
-/// Posts large alerts until there is no space for another, and returns how many were accepted.
+/// Posts large alerts until the disk is full, and returns how many were accepted.
 fn post_until_full(bridge: &Bridge) -> u64 {
     for issue in 1..1000 {
         let (status, said) = bridge.post(&large(issue)).said();
@@ -42,7 +42,7 @@ fn readyz(address: SocketAddr) -> u16 {
     crate::support::get(address, "/readyz").status
 }
 
-/// Everything in the queue, with the whole file checked.
+/// All events in the queue. The whole file is checked.
 fn records(path: &Path, number: u64) -> Vec<EventRecord> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -114,7 +114,7 @@ fn a_database_that_is_deleted_while_the_disk_is_full_is_written_again_once_there
     }
     disk.fill();
     assert_eq!(bridge.post(&large(6)).status, 503);
-    // Somebody makes room. What the bridge has open still takes it.
+    // An operator deletes the files to free space, but as the bridge has them open, the space stays in use.
     for file in ["bridge.db-wal", "bridge.db-shm", "bridge.db"] {
         std::fs::remove_file(disk.path(file)).unwrap();
     }

@@ -1,4 +1,4 @@
-//! The Events API v2: events by it, and incidents that are open while the setting changes.
+//! The Events API v2, and incidents that are open while `BRIDGE_PAGERDUTY_EVENTS_API` changes.
 
 use pagerduty_sandbox::{EventsApiVersion, Fault, FaultRule, IncidentState, Options, ThrottleOptions, Verdict};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::support::{
 
 const V2: (&str, &str) = ("BRIDGE_PAGERDUTY_EVENTS_API", "v2");
 
-/// A change of an issue, as the integration platform posts it, but for the signature, which nobody asks for here.
+/// Posts a change of an issue as the integration platform does, without a signature, because no client secret is set.
 #[track_caller]
 fn change(bridge: &Bridge, issue: u64, action: &str) {
     let body = json!({ "action": action, "data": { "issue": { "id": issue.to_string(), "title": "Disk full" } } });
@@ -29,7 +29,7 @@ fn open(pagerduty: &PagerDuty) -> Vec<String> {
         .collect()
 }
 
-/// The API and the type of every event that was applied.
+/// The API and the type of every applied event.
 fn applied(pagerduty: &PagerDuty) -> Vec<(EventsApiVersion, String)> {
     let applied = pagerduty.journal().into_iter().filter(|entry| matches!(entry.verdict, Verdict::Accepted { .. }));
     applied.map(|entry| (entry.api.unwrap(), entry.event_type().unwrap().to_owned())).collect()
@@ -60,7 +60,7 @@ fn a_key_takes_events_by_the_api_of_its_setting_or_its_route() {
 
 #[test]
 fn no_incident_stays_open_because_the_setting_changed_meanwhile() {
-    // Whether PagerDuty's APIs share their incidents is documented nowhere.
+    // PagerDuty does not document whether its two APIs share their incidents.
     for separate_apis in [false, true] {
         let pagerduty = PagerDuty::start();
         let throttle = ThrottleOptions { limit: 100_000, ..ThrottleOptions::default() };
@@ -77,12 +77,12 @@ fn no_incident_stays_open_because_the_setting_changed_meanwhile() {
         change(&bridge, 1, "assigned");
         pagerduty.wait_for("the acknowledge", |records| records.counters().acknowledged == 1);
         change(&bridge, 1, "resolved");
-        // Another alert of an incident that v1 opened goes by v2.
+        // Another alert of an incident that was opened by v1 is sent by v2.
         let mut again: Value = serde_json::from_slice(&alert_of_level("error", 2, "Disk full again")).unwrap();
         again["event"]["event_id"] = json!("f".repeat(32));
         bridge.queue(again.to_string().as_bytes());
         change(&bridge, 2, "resolved");
-        // Both of its resolves, and one of the other incident.
+        // Its two resolves, one by each API, and one of the other incident.
         pagerduty.wait_for_accepted(2 + 1 + 1 + 1 + 2);
         assert_eq!(open(&pagerduty), Vec::<String>::new(), "{:#?}", pagerduty.journal());
 

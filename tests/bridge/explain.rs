@@ -1,4 +1,4 @@
-//! `explain`: what would be sent, and nothing is.
+//! `explain` prints the event that would be sent, and sends nothing.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Somebody deletes, replaces or truncates files of a running bridge, or starts a second one on them.
+//! Files of a running bridge are deleted, replaced or truncated, or a second bridge is started on them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -12,7 +12,7 @@ use sentry_pagerduty_bridge::queue::Queue;
 
 use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, Process, TOKEN, alert, get, program};
 
-/// How many alerts come before, and after.
+/// Number of alerts before and after the damage.
 const BEFORE: u64 = 5;
 const AFTER: u64 = 33;
 
@@ -32,8 +32,8 @@ fn truncate(path: &Path, size: u64) {
     OpenOptions::new().write(true).open(path).unwrap().set_len(size).unwrap();
 }
 
-/// Has `damage` done to the files of a bridge between two floods, kills it, and starts it again. Returns which alerts
-/// were answered 202 and which were delivered, after the damage and before it.
+/// Applies `damage` to the files of a bridge between two bursts of alerts, kills it, and starts it again. Returns which
+/// alerts were answered 202 and which were delivered, before and after the damage.
 #[track_caller]
 fn after(damage: impl FnOnce(&Bridge)) -> Account {
     let port = ClosedPort::new();
@@ -53,7 +53,7 @@ fn after(damage: impl FnOnce(&Bridge)) -> Account {
     let said = bridge.process.stderr.all().join("\n");
     let pagerduty = port.open();
     bridge.restart();
-    // The last of all, so that the others had their chance.
+    // It is the last event of all, so the others are delivered by then if they ever are.
     bridge.queue(&alert(1000, "last"));
     pagerduty.wait_for("the last", |records| records.incident(KEY, "1000").is_some());
     pagerduty.wait_for("what was taken", |records| {
@@ -71,7 +71,8 @@ struct Account {
 }
 
 impl Account {
-    /// All that was answered 202 was delivered, also what was there before; and the bridge went on by itself.
+    /// Asserts that everything that was answered 202 was delivered, including the alerts from before the damage, and that
+    /// the bridge recovered without a restart.
     #[track_caller]
     fn assert_nothing_is_lost(&self) {
         assert!(self.taken.len() as u64 >= AFTER - 1, "the bridge did not go on: {:?}\n{}", self.taken, self.said);
@@ -119,7 +120,7 @@ fn whatever_is_deleted_again_and_again_in_a_flood_all_that_is_answered_202_is_de
                 thread::sleep(Duration::from_millis(1));
             }
             for suffix in suffixes {
-                // The bridge may be about to make it anew.
+                // The bridge may be creating it again at this moment.
                 let _ = fs::remove_file(beside(&database, suffix));
             }
         }
@@ -178,7 +179,7 @@ fn a_deleted_database_that_cannot_be_written_again_yet_is_once_it_can() {
         let database = bridge.database();
         let log = beside(&database, "-wal");
         remove(&[log.clone(), beside(&database, "-shm"), database]);
-        // A log that cannot be removed would be applied to the new file.
+        // A write-ahead log that cannot be removed would be applied to the new database.
         fs::create_dir(&log).unwrap();
         assert_eq!(bridge.post(&alert(BEFORE, "meanwhile")).status, 503);
         bridge.wait_for_log("the database could not be opened again");
@@ -197,7 +198,7 @@ fn a_bridge_that_stops_writes_a_deleted_database_again_first() {
     let log = beside(&database, "-wal");
     remove(&[log.clone(), beside(&database, "-shm"), database]);
     fs::create_dir(&log).unwrap();
-    // From then on the next attempt is seconds away.
+    // After this the next attempt is seconds away.
     bridge.process.stderr.wait_for("several attempts to open the database again", {
         let mut failed = 0;
         move |line| {
@@ -231,7 +232,7 @@ fn nothing_is_answered_202_into_a_database_that_was_truncated() {
     for size in [0, 8192] {
         let port = ClosedPort::new();
         let mut bridge = Bridge::start(&port.url());
-        // Some of it is in the database itself.
+        // Enough that part of it is in the database file itself.
         for issue in 1..=200 {
             bridge.queue(&alert(issue, "before"));
         }
@@ -267,7 +268,7 @@ fn a_bridge_without_its_files_is_not_ready_without_a_webhook_and_is_again_once_t
     pagerduty.wait_for_accepted(1);
 }
 
-/// Starts a second bridge on `database`, which has to refuse.
+/// Asserts that a second bridge on `database` refuses to start.
 #[track_caller]
 fn is_refused(database: &Path) {
     let database = format!("sqlite:{}", database.display());

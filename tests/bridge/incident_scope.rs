@@ -1,11 +1,11 @@
-//! One incident for all issues of a rule or a project: `BRIDGE_INCIDENT_KEY`.
+//! One incident for all issues of a rule or of a project: `BRIDGE_INCIDENT_KEY`.
 
 use pagerduty_sandbox::IncidentState;
 use serde_json::{Value, json};
 
 use crate::support::{Bridge, KEY, PagerDuty, TOKEN, alert_of_level, post};
 
-/// A change of an issue, as the integration platform posts it, but for the signature, which nobody asks for here.
+/// Posts a change of an issue as the integration platform does, without a signature, because no client secret is set.
 #[track_caller]
 fn change(bridge: &Bridge, issue: u64, action: &str) -> Value {
     let body = json!({ "action": action, "data": { "issue": { "id": issue.to_string(), "title": "Disk full" } } });
@@ -76,7 +76,7 @@ fn an_incident_of_a_rule_or_a_project_is_resolved_once_none_of_its_issues_is_ope
         wait_for_state(&pagerduty, shared, IncidentState::Resolved, 3);
         wait_for_state(&pagerduty, other, IncidentState::Triggered, 1);
 
-        // What is back opens the incident again, and keeps it open alone.
+        // The reopened issue opens the incident again, and is the only one that keeps it open.
         assert_eq!(change(&bridge, 1, "unresolved")["status"], "queued");
         wait_for_state(&pagerduty, shared, IncidentState::Triggered, 4);
         assert_eq!(change(&bridge, 2, "resolved")["status"], "ignored");

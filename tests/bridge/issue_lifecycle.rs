@@ -1,4 +1,4 @@
-//! One incident, one life: what Sentry tells of an issue after it opened an incident.
+//! What Sentry's webhooks about an issue do to the incident that its alert opened.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,7 @@ fn issue(action: &str) -> Value {
     json!({ "action": action, "data": { "issue": { "id": "42", "title": "Disk full" } } })
 }
 
-/// Posts as the integration platform does, but for the signature, which nobody asks for here.
+/// Posts a webhook as the integration platform does, without a signature, because no client secret is set.
 #[track_caller]
 fn tell(bridge: &Bridge, resource: &str, body: &Value, headers: &[(&str, &str)]) -> Value {
     let sent_at = chrono::Utc::now().timestamp().to_string();

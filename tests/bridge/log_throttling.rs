@@ -1,4 +1,4 @@
-//! Many lines of one cause become few and a count, and what happens to an alert is told all the same.
+//! Repeated log lines of one cause are replaced by a count, and every alert can still be followed in the log.
 
 use std::fmt::Write as _;
 
@@ -8,18 +8,18 @@ use crate::support::{Bridge, ClosedPort, PagerDuty, TOKEN, alert, alert_of_level
 
 const ALERTS: usize = 30;
 
-/// What the bridge has logged, as JSON, once it has ended.
+/// Stops the bridge and returns its log lines as JSON.
 fn log(mut bridge: Bridge) -> Vec<Value> {
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     bridge.process.stderr.all().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// How many lines of this level there are with `part` in their message.
+/// The number of lines of this level with `part` in their message.
 fn count(log: &[Value], level: &str, part: &str) -> usize {
     log.iter().filter(|line| line["level"] == level && line["message"].as_str().unwrap().contains(part)).count()
 }
 
-/// The number in the only line that tells how many `what` were left out.
+/// The number in the only line that says how many lines about `what` were left out.
 #[track_caller]
 fn left_out(log: &[Value], what: &str) -> usize {
     let told: Vec<_> = log.iter().filter(|line| line["message"].as_str().unwrap().contains(what)).collect();
@@ -35,7 +35,7 @@ fn a_storm_of_wrong_tokens_is_five_lines_and_a_count() {
     for _ in 0..20 {
         assert_eq!(post(bridge.address, "/sentry/a-token-that-nobody-gave", &[], b"{}").status, 401);
     }
-    // Another cause has its own lines.
+    // Another cause is limited separately.
     assert_eq!(bridge.post(&[b' '; 2000]).status, 413);
     let log = log(bridge);
     assert_eq!(count(&log, "warn", "a webhook with a wrong or missing token was refused"), 5);
@@ -89,7 +89,7 @@ fn a_storm_of_retries_is_few_lines_and_every_alert_can_be_followed_to_its_end() 
 fn ignored_and_folded_alerts_are_counted_and_every_rejected_one_has_its_line() {
     let port = ClosedPort::new();
     let bridge = Bridge::start_with(&port.url(), &[("BRIDGE_MIN_LEVEL", "error")]);
-    // The first is attempted, the second waits behind it, and the others join the second.
+    // The first is attempted, the second waits behind it, and the others are folded into the second.
     bridge.queue(&alert_of_level("error", 1, "Disk full"));
     bridge.wait_for_log("not delivered yet");
     for number in 0..22 {

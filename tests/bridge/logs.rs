@@ -1,4 +1,5 @@
-//! What is logged, and what never is.
+//! What is logged: every step of an alert, no secrets at any level, and texts of payloads only at levels more verbose than
+//! `info`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -14,12 +15,12 @@ use crate::support::{
     Bridge, Connection, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, alert, alert_of_level, post, program,
 };
 
-/// Words that stand nowhere but in a payload.
+/// A text that occurs only in a payload.
 const TEXT: &str = "card number of Erika Mustermann";
 
-/// Everything that makes the bridge say something, with every secret in play.
+/// Returns the log lines of a bridge on which everything is done that it logs, with all secrets in use.
 fn everything_at(filter: &str) -> Vec<String> {
-    // A proxy that repeats what it was sent.
+    // A proxy that repeats the request in its response.
     let echo = FaultBody::Text(format!("bad key {KEY}, try another"));
     let answer = |status| Fault::Answer { status, body: echo.clone(), headers: BTreeMap::new(), apply: false };
     let pagerduty = PagerDuty::start();
@@ -51,9 +52,9 @@ fn everything_at(filter: &str) -> Vec<String> {
         connection.send(request.as_bytes());
         assert_eq!(connection.answer().status, 400);
     }
-    // Of seven, one is refused and two come again; the one answered 204 is delivered without being applied.
+    // Of seven events one is rejected and two are retried. The one answered 204 is delivered, but not applied.
     pagerduty.wait_for_requests(9);
-    // What PagerDuty has accepted is not yet in the log.
+    // An event that PagerDuty has accepted may not be logged yet.
     let mut delivered = 0;
     bridge.process.stderr.wait_for("the last delivery", |line| {
         delivered += usize::from(line.contains(r#""message":"delivered"#));
@@ -76,7 +77,7 @@ fn no_secret_is_logged_at_any_level() {
     let lines = everything_at("trace");
     let password = STANDARD.encode(format!("sentry:{TOKEN}"));
     nowhere(&lines, &[TOKEN, KEY, OTHER_KEY, &password]);
-    // What is looked for can be found: keys are shown by their ends, and libraries speak at this level.
+    // The search works: masked keys are found, and lines of libraries are present at this level.
     assert!(lines.iter().any(|line| line.contains("bad key …00A1, try another")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("\"level\":\"trace\"")));
 }
@@ -96,7 +97,7 @@ fn the_log_follows_an_alert_from_the_webhook_to_pagerduty() {
         let lines = lines.iter().filter(|line| line["event"] == *event);
         let text = |line: &Value| format!("{} {}", line["level"].as_str().unwrap(), line["message"].as_str().unwrap());
         let mut lines: Vec<_> = lines.map(text).collect();
-        // Another thread answers the webhook than delivers the event, so its line may come later.
+        // The webhook is answered by another thread than the one that delivers the event, so its line may come later.
         lines.sort_by_key(|line| !line.ends_with("queued"));
         lines
     };
@@ -127,7 +128,7 @@ fn the_first_line_names_the_build_and_the_settings() {
     assert_ne!(config("0s"), config("1ms"));
 }
 
-/// A program that does not outlive its test.
+/// A process that is killed at the end of the test.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -147,7 +148,7 @@ fn a_log_of_text_that_nobody_reads_keeps_no_alert_out_either() {
     run_without_reader("text");
 }
 
-/// Runs a bridge whose log is not read once it has started.
+/// Runs a bridge whose log is not read after its start.
 #[track_caller]
 fn run_without_reader(format: &str) {
     let (pagerduty, home) = (PagerDuty::start(), tempfile::tempdir().unwrap());
@@ -172,7 +173,8 @@ fn run_without_reader(format: &str) {
             break address.split(['"', '\n']).next().unwrap().parse().unwrap();
         }
     };
-    // More than the pipe and the bridge itself hold. Some of it is a warning, which is written at once otherwise.
+    // More than the pipe and the buffer of the bridge can hold. Some of the lines are warnings, which are otherwise written
+    // at once.
     for issue in 0..1_500 {
         assert_eq!(post(address, &format!("/sentry/{TOKEN}"), &[], &alert(issue % 10, TEXT)).status, 202);
         if issue % 100 == 0 {

@@ -1,5 +1,4 @@
-//! The program as people run it, end to end: the real binary, real sockets and files, and the strict sandbox in
-//! PagerDuty's place.
+//! End-to-end tests of the program: the real binary, real sockets and files, and the strict sandbox as PagerDuty.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 

@@ -1,13 +1,14 @@
-//! PagerDuty is away, and so is the bridge at times: what was answered 202 is delivered all the same.
+//! PagerDuty is unreachable, and the bridge is stopped and started meanwhile: everything that was answered 202 is
+//! delivered.
 
 use sentry_pagerduty_bridge::queue::State;
 
 use crate::support::{Bridge, ClosedPort, IS_POSTGRES, KEY, PagerDuty, alert, meddle};
 
-/// Issues and what they say.
+/// Issues and their messages.
 const ALERTS: [(u64, &str); 3] = [(7, "one"), (8, "two"), (9, "three")];
 
-/// What reached PagerDuty has to be all of that, each once. Incidents are in no order among each other.
+/// Asserts that PagerDuty received each alert once. The order between incidents does not matter.
 #[track_caller]
 fn assert_all_arrived(pagerduty: &PagerDuty) {
     pagerduty.wait_for_accepted(3);
@@ -49,7 +50,7 @@ fn after_the_clock_was_set_back_by_two_hours_an_alert_leaves_at_once() {
     let pagerduty = PagerDuty::start();
     let mut bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_PAGERDUTY_RATE", "120")]);
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
-    // For two hours, by the clock as it was, an event a second was delivered.
+    // For two hours, by the clock before it was set back, one event a second was delivered.
     let made_by_postgresql =
         "INSERT INTO events (state, service_key, incident_key, event_type, received_at, first_seen,
             attempts, last_attempt_at, finished_at, description)
@@ -67,6 +68,6 @@ fn after_the_clock_was_set_back_by_two_hours_an_alert_leaves_at_once() {
     meddle(&bridge, if IS_POSTGRES { made_by_postgresql } else { made_by_sqlite }, KEY.as_bytes());
     bridge.restart();
     bridge.queue(&alert(7, "Disk full"));
-    // Had all of those attempts been made just now, PagerDuty's minute would be full.
+    // If all of those attempts counted as just made, the rate limit would be used up.
     pagerduty.wait_for_accepted(1);
 }

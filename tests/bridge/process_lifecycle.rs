@@ -1,4 +1,4 @@
-//! How a bridge ends, and what it says of itself.
+//! How a bridge stops: signals, drain, grace period, kills; and its log format.
 
 use std::thread;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Bridge, ClosedPort, Connection, KEY, PagerDuty, Process, TOKEN, alert, program};
 
-/// Long enough for everything that a test does while the drain lasts, on a busy machine too.
+/// Long enough for everything that a test does during the drain, on a busy machine as well.
 const DRAIN: (&str, &str) = ("BRIDGE_SHUTDOWN_DRAIN", "6s");
 
 fn ends_in_order_after(signal: &str) {
@@ -84,7 +84,7 @@ fn a_request_under_way_is_answered() {
 
 #[test]
 fn a_grace_lasts_to_its_last_fraction_of_a_second() {
-    // The web server looks once a second whether it is over.
+    // The web server checks once a second whether it has finished.
     is_answered_while_it_stops(&[("BRIDGE_SHUTDOWN_GRACE", "1999ms")], Duration::from_millis(1200));
 }
 
@@ -143,7 +143,7 @@ fn what_was_answered_202_survives_a_kill_at_any_moment() {
     let port = ClosedPort::new();
     let mut bridge = Bridge::start(&port.url());
     for (issue, message) in [(7, "one"), (8, "two"), (9, "three")] {
-        // Killed right after the answer, and again each time.
+        // It is killed right after the response, each time.
         bridge.queue(&alert(issue, message));
         bridge.process.kill();
         bridge.restart();

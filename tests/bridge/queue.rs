@@ -1,5 +1,5 @@
-//! `queue`: looking at and acting on what waits, what is dead and what was rejected, beside a running bridge and without
-//! one.
+//! The command `queue`: lists and changes waiting events, dead letters and rejected webhooks, with and without a running
+//! bridge.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use crate::support::{
     Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, have_one_refused, hold_up, meddle, run_with_input,
 };
 
-/// A bridge's queue, as commands reach it.
+/// The queue of a bridge, accessed by the command.
 struct Queue {
     database: String,
 }
@@ -26,7 +26,7 @@ impl Queue {
         run_with_input(&[&["queue"], args].concat(), &[("BRIDGE_DATABASE_URL", &self.database)], b"y\n")
     }
 
-    /// Runs a command that has to do what it was asked for.
+    /// Runs a command that has to succeed.
     #[track_caller]
     fn done(&self, args: &[&str]) -> String {
         let run = self.run(args);
@@ -39,7 +39,7 @@ impl Queue {
         serde_json::from_str(&self.done(&[&["list", "--json"], args].concat())).unwrap()
     }
 
-    /// The numbers and states of what is listed.
+    /// The ids and states in the list.
     #[track_caller]
     fn states(&self) -> Vec<(String, String)> {
         let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
@@ -133,7 +133,7 @@ fn a_dead_letter_that_is_retried_is_delivered_at_once_by_the_running_bridge() {
     pagerduty.wait_for_requests(2);
     bridge.queue(&alert(9, "Disk hot"));
     pagerduty.wait_for_accepted(1);
-    // What PagerDuty took is settled a moment later.
+    // An accepted event is settled a moment later.
     bridge.wait_for_log("delivered");
     let queue = Queue::of(&bridge);
     assert_eq!(queue.states(), [pair("1", "dead"), pair("2", "dead")]);
@@ -158,7 +158,7 @@ fn a_rejected_webhook_that_is_understood_now_becomes_an_event() {
     let nameless = br#"{"project": "shop", "event": {"title": "no issue"}}"#;
     assert_eq!(bridge.post(nameless).status, 422);
     assert_eq!(bridge.post(b"not kept, because nobody knows who sent it").status, 400);
-    // An earlier version might have refused what this one takes.
+    // A webhook that an earlier version rejected and this version understands.
     meddle(&bridge, "UPDATE rejected SET body = ?, reason = 'an old reason' WHERE id = 1", &alert(7, "Disk full"));
     let queue = Queue::of(&bridge);
 
@@ -176,7 +176,7 @@ fn a_rejected_webhook_that_is_understood_now_becomes_an_event() {
     assert_eq!(run.stdout, "r1: queued as event 1 of incident 7\n");
     assert!(run.stderr.contains("r2: is still rejected"), "{}", run.stderr);
     pagerduty.wait_for_accepted(1);
-    // What PagerDuty took is settled a moment later.
+    // An accepted event is settled a moment later.
     bridge.wait_for_log("delivered");
     assert_eq!(pagerduty.triggers(), [("7".to_owned(), "Disk full".to_owned())]);
     assert_eq!(queue.states(), [pair("r2", "rejected"), pair("r3", "rejected")]);
@@ -202,14 +202,14 @@ fn discarding_asks_unless_told_not_to() {
     assert!(unasked.stderr.contains("--yes"), "{}", unasked.stderr);
     assert_eq!(queue.states().len(), 4);
 
-    // Neither what waits nor history is meant when nothing is said.
+    // Without `--state`, waiting and delivered events are not discarded.
     assert_eq!(queue.done(&["discard", "--all", "--yes"]), "2 discarded\n");
     assert_eq!(queue.states(), [pair("2", "waiting"), pair("3", "waiting")]);
     let run = queue.run(&["discard", "2", "99", "r99", "--yes"]);
     assert_eq!((run.code, &*run.stdout), (Some(1), "1 discarded\n"));
     assert!(run.stderr.contains("99: the queue has nothing") && run.stderr.contains("r99: the queue has nothing"));
 
-    // The bridge goes on without it.
+    // The bridge continues without it.
     pagerduty.clear_faults();
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     bridge.restart();

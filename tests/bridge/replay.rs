@@ -1,4 +1,4 @@
-//! `replay`: payload files posted to a running bridge.
+//! `replay` posts payload files to a running bridge.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Bridge, ClosedPort, PagerDuty, Run, TOKEN, alert, alert_of_level, fixtures, run};
 
-/// Runs it; the webhook's token must not show.
+/// Runs `replay`; its output must not contain the webhook token.
 #[track_caller]
 fn replay(args: &[&str]) -> Run {
     let replayed = run(&[&["replay"], args].concat(), &[]);
@@ -43,7 +43,7 @@ fn lines_of_ndjson_are_posted_in_order_as_often_as_asked() {
     assert_eq!(replayed.code, Some(0));
     let summary: Value = serde_json::from_str(&replayed.stdout).unwrap();
     assert_eq!(summary, json!({"posted": 4, "queued": 4, "ignored": 0, "refused": 0, "unreachable": 0}));
-    // What comes again before it was sent folds.
+    // A repeated alert is folded if the first was not sent yet.
     let records = bridge.end();
     assert_eq!(records.iter().map(|record| record.summary.count).sum::<u32>(), 4);
     let incidents: Vec<_> = records.iter().map(|record| record.summary.incident_key.as_str()).collect();

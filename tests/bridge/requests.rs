@@ -1,4 +1,5 @@
-//! Who gets in, and what is answered to everything that is no alert. After each the bridge works on.
+//! Authentication of webhooks by token, and the responses to requests that are not alerts. The bridge accepts alerts after
+//! each.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +13,7 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// Asserts status and shape of an error.
+/// Asserts the status and the JSON of an error.
 #[track_caller]
 fn is_error(answer: &Answer, status: u16, part: &str) {
     let (found, said) = answer.said();
@@ -242,7 +243,7 @@ fn a_body_that_breaks_off_is_no_alert() {
         connection.end();
         is_error(&connection.answer(), 400, "incomplete");
     }
-    // Gone without a word.
+    // The client closes the connection without sending anything.
     let mut connection = Connection::open(bridge.address);
     connection.send(format!("POST /sentry/{TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{").as_bytes());
     drop(connection);

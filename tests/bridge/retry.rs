@@ -1,4 +1,4 @@
-//! Dead letters that are tried again beside a running bridge, while more comes about their incidents.
+//! Dead letters are retried on a running bridge while new events of their incidents come.
 
 use pagerduty_sandbox::{Fault, FaultRule, IncidentState};
 use serde_json::Value;
@@ -7,10 +7,10 @@ use crate::support::{Answer, Bridge, KEY, PagerDuty, Run, TOKEN, alert, post, ru
 
 const ADMIN_TOKEN: &str = "admin-token-for-tests-alone";
 
-/// How often each way of retrying is tried.
+/// Number of retries by each of the two ways, the command and the API.
 const TRIES: u64 = 5;
 
-/// The issue of the platform's recorded webhook.
+/// The issue of the recorded webhook.
 const ISSUE: u64 = 6_811_223_344;
 
 fn start(pagerduty: &PagerDuty) -> Bridge {
@@ -27,7 +27,7 @@ fn by_api(bridge: &Bridge, id: &str) -> Answer {
     post(bridge.address, &format!("/api/events/{id}/retry"), &[("Authorization", &authorization)], b"")
 }
 
-/// Posts Sentry's webhook that the issue was resolved.
+/// Posts Sentry's webhook about the resolved issue.
 #[track_caller]
 fn resolve(bridge: &Bridge) {
     let body = include_bytes!("../../fixtures/platform/issue-resolved-26.json");
@@ -73,7 +73,7 @@ fn a_dead_resolve_is_not_sent_on_retry_once_its_incident_was_triggered_anew() {
     resolve(&bridge);
     bridge.wait_for_log("dead letter");
     let mut anew: Value = serde_json::from_slice(&alert(ISSUE, "Disk full again")).unwrap();
-    // Sentry had it after the issue was resolved.
+    // An alert that Sentry received after the issue was resolved.
     let later = (chrono::Utc::now() + chrono::TimeDelta::minutes(1)).timestamp();
     anew["event"]["timestamp"] = later.into();
     anew["event"]["received"] = later.into();
@@ -87,7 +87,7 @@ fn a_dead_resolve_is_not_sent_on_retry_once_its_incident_was_triggered_anew() {
     assert_eq!(status, 409, "{said}");
     assert!(said["reason"].as_str().unwrap().contains("triggered again since"), "{said}");
 
-    // What comes later shows that nothing was sent in between.
+    // A later delivery shows that nothing was sent in between.
     bridge.queue(&alert(1, "Disk slow"));
     pagerduty.wait_for_accepted(3);
     let incidents = pagerduty.incidents();

@@ -1,4 +1,4 @@
-//! Secrets that change while webhooks come: nothing is lost, and nobody else gains or loses by it.
+//! Secrets are rotated while webhooks come: no alert is lost, and unauthenticated webhooks are never accepted.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,7 +21,7 @@ const OLD: &str = "the-client-secret-of-the-beginning";
 const NEW: &str = "the-client-secret-after-the-rotation";
 const ADMIN: &str = "the-admin-token-of-the-beginning";
 
-/// A file of a secret as Kubernetes mounts it: `secret` → `..data/secret`, and `..data` is swapped.
+/// A secret in a file as Kubernetes mounts it: `secret` → `..data/secret`, and `..data` is replaced atomically.
 struct Mounted {
     home: TempDir,
     versions: u32,
@@ -39,7 +39,7 @@ impl Mounted {
         self.home.path().join("secret")
     }
 
-    /// From one moment to the next the file holds something else.
+    /// Replaces the content of the file atomically.
     fn swap(&mut self, secret: &str) {
         self.versions += 1;
         let version = format!("..version_{}", self.versions);
@@ -76,7 +76,7 @@ fn send(address: SocketAddr, secret: &str, (resource, body): (&str, Vec<u8>)) ->
     post(address, "/sentry", &headers, &body)
 }
 
-/// The same from another address of this machine.
+/// Posts a signed body from another address of this machine.
 #[track_caller]
 fn send_from(stranger: Ipv4Addr, address: SocketAddr, signature: &str, body: &[u8]) -> u16 {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -131,7 +131,7 @@ fn a_secret_that_is_rotated_in_the_middle_of_a_stream_costs_no_alert_and_no_orde
         assert_eq!(send(bridge.address, secret, resolve(issue)).status, status, "resolve {issue}");
     };
     (1..=20).for_each(|issue| say(OLD, issue, 202));
-    // From here on Sentry signs with a secret that nobody has told the bridge.
+    // From here on Sentry signs with a secret that the bridge does not have yet.
     (21..=60).for_each(|issue| say(NEW, issue, 401));
     assert_eq!(sample(bridge.address, HELD), "80");
     let bearer = format!("Bearer {ADMIN}");

@@ -1,4 +1,4 @@
-//! What the bridge is told at its start, and what it says when that will not do.
+//! The settings at start, and the errors if they are wrong.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,13 +13,13 @@ use crate::support::{KEY, PagerDuty, Process, Run, TOKEN, alert, post, program, 
 const ENOUGH: [(&str, &str); 3] =
     [("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN), ("BRIDGE_LISTEN", "127.0.0.1:0")];
 
-/// Starts a bridge that has to refuse.
+/// Starts a bridge that has to refuse, and returns its error.
 #[track_caller]
 fn refused(settings: &[(&str, &str)], code: i32) -> String {
     let Run { code: found, stdout, stderr } = run(&["serve"], settings);
     assert_eq!((found, stdout.as_str()), (Some(code), ""), "{stderr}");
     assert!(!stderr.contains("panicked") && !stderr.contains(TOKEN) && !stderr.contains(KEY), "{stderr}");
-    // Where nobody looks on, all of it is JSON.
+    // If the output is not a terminal, all lines are JSON.
     let lines = stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let errors = lines.filter(|line| line["level"] == "error");
     errors.map(|line| line["message"].as_str().unwrap().to_owned() + "\n").collect()
@@ -71,7 +71,7 @@ fn an_address_that_is_taken_is_named_in_a_sentence() {
 fn why_it_does_not_start_is_text_where_the_log_is_text() {
     let refused = run(&["serve"], &[("BRIDGE_LOG_FORMAT", "text"), ("BRIDGE_LISTEN", "here")]);
     assert!(refused.stderr.starts_with("error: BRIDGE_PAGERDUTY_SERVICE_KEY is not set: "), "{refused:?}");
-    // Other commands are for people.
+    // Other commands print errors as text.
     assert!(run(&["check"], &[]).stderr.starts_with("error: "));
 }
 
@@ -123,7 +123,7 @@ fn bytes_that_are_no_text_are_an_error_in_a_setting_and_nothing_elsewhere() {
     assert!(bridge.stderr.all()[0].contains("\"message\":\"BRIDGE_MIN_LEVEL is not valid UTF-8\""));
 }
 
-/// Starts a bridge in `home` that has to work.
+/// Starts a bridge in `home` and asserts that it accepts and delivers an alert.
 fn takes_an_alert(home: &TempDir, settings: &[(&str, &str)], pagerduty: &PagerDuty) {
     let bridge = Process::spawn(program().current_dir(home).envs(settings.iter().copied()));
     let address = bridge.stderr.wait_for("the bridge's address", |line| {

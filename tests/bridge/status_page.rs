@@ -1,4 +1,4 @@
-//! The status page over the wire: who is let in, with which headers, and which forms are taken.
+//! The status page over HTTP: authentication, headers, and which forms are accepted.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::support::{Answer, Bridge, Connection, IS_POSTGRES, KEY, PATIENCE, Pag
 
 const ADMIN: &str = "admin-token-for-tests-alone";
 
-/// Every address of the page.
+/// Every page.
 const PAGES: [&str; 10] = [
     "/",
     "/dead",
@@ -23,7 +23,7 @@ const PAGES: [&str; 10] = [
     "/dead/discard",
 ];
 
-/// Every address that takes a form, but those to log in and out.
+/// Every address that accepts a form, except for log-in and log-out.
 const ACTIONS: [&str; 9] = [
     "/test",
     "/dead/retry",
@@ -36,7 +36,7 @@ const ACTIONS: [&str; 9] = [
     "/rejected/r1/discard",
 ];
 
-/// A bridge with a dead letter about a full disk, whose title holds its service key, and a rejected webhook.
+/// A bridge with a dead letter about a full disk, whose title contains the service key, and a rejected webhook.
 #[track_caller]
 fn with_trouble(pagerduty: &PagerDuty) -> Bridge {
     pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
@@ -52,13 +52,13 @@ fn form(address: SocketAddr, path: &str, headers: &[(&str, &str)], fields: &str)
     post(address, path, &headers, fields.as_bytes())
 }
 
-/// Sends a form as a page of the bridge does.
+/// Posts a form as a page of the bridge does.
 fn form_of_page(address: SocketAddr, path: &str, cookie: &str, fields: &str) -> Answer {
     let origin = format!("http://{address}");
     form(address, path, &[("Cookie", cookie), ("Origin", &origin)], fields)
 }
 
-/// Asks for a page with further headers.
+/// Requests a page with additional headers.
 fn get_with(address: SocketAddr, path: &str, headers: &str) -> Answer {
     let mut connection = Connection::open(address);
     connection
@@ -70,7 +70,7 @@ fn text(answer: &Answer) -> String {
     String::from_utf8(answer.body.clone()).unwrap()
 }
 
-/// The style, the script and the icon that a page loads.
+/// The addresses of the style sheet, the script and the icon that a page loads.
 #[track_caller]
 fn assets(page: &str) -> Vec<String> {
     let paths = page.split('"').filter(|part| part.starts_with("/assets/"));
@@ -79,7 +79,7 @@ fn assets(page: &str) -> Vec<String> {
     paths
 }
 
-/// Logs in; returns the cookie.
+/// Logs in and returns the cookie.
 #[track_caller]
 fn log_in(address: SocketAddr) -> String {
     let answer = form(address, "/login", &[], &format!("token={ADMIN}&next=%2F"));
@@ -217,9 +217,9 @@ fn no_form_is_taken_that_the_page_did_not_write() {
     let fields = "up_to=9&force=true";
     for path in ACTIONS.into_iter().chain(["/logout"]) {
         let said = |headers: &[(&str, &str)]| form(bridge.address, path, &[&[own], headers].concat(), fields).status;
-        // Every browser says where it sent a form from.
+        // Every browser sends the origin of a form.
         assert_eq!(said(&[]), 403, "{path}");
-        // Another port of this host is the same site, to which a browser sends the cookie.
+        // Another port of this host is the same site: a browser sends the cookie to it.
         let other_port = format!("http://{}:1", bridge.address.ip());
         for origin in ["http://evil.test", "null", "", &other_port, &format!("{same}.evil.test")] {
             assert_eq!(said(&[("Origin", origin)]), 403, "{path} {origin}");
@@ -231,7 +231,7 @@ fn no_form_is_taken_that_the_page_did_not_write() {
         assert_eq!(form(bridge.address, path, &[("Origin", &same)], fields).status, 401, "{path}");
         assert_eq!(get_with(bridge.address, path, &format!("Cookie: {cookie}")).header("set-cookie"), None);
     }
-    // What no form sends changes nothing either.
+    // A body that is not sent as a form is refused as well.
     let no_form = post(bridge.address, "/dead/retry", &[own, ("Origin", &same)], b"force=true");
     assert_eq!(no_form.status, 400);
     let [record] = &bridge.end()[..] else { panic!("one event") };
@@ -247,7 +247,7 @@ fn all_that_failed_is_retried_and_discarded_in_bulk() {
         let answer = form_of_page(bridge.address, path, &cookie, fields);
         (answer.status, answer.header("location").unwrap_or_default().to_owned())
     };
-    // What nobody was asked about stays.
+    // Nothing is discarded without a list of what to discard.
     assert_eq!(go("/dead/discard", ""), (303, "/?notice=discarded&done=0".to_owned()));
     assert_eq!(go("/dead/discard", "up_to=0"), (303, "/?notice=discarded&done=0".to_owned()));
     assert_eq!(go("/dead/retry", ""), (303, "/?notice=retried&done=1&left=0&events=1".to_owned()));
@@ -260,7 +260,7 @@ fn all_that_failed_is_retried_and_discarded_in_bulk() {
     assert_eq!(ask().status, 200);
     assert_eq!(go("/rejected/discard", "up_to=1"), (303, "/?notice=discarded&done=1".to_owned()));
     assert_eq!(ask().status, 404, "nobody is asked about none");
-    // What is delivered is no dead letter any more.
+    // A delivered event is not a dead letter any more.
     assert_eq!(go("/events/1/discard", ""), (303, "/?notice=discarded&done=0".to_owned()));
     assert_eq!(bridge.end()[0].summary.state.as_str(), "delivered");
 }
@@ -381,7 +381,7 @@ fn after_logging_out_the_cookie_is_worth_nothing() {
         assert_eq!((status(path, &cookie), status(path, &other_cookie)), (200, 200), "{path}");
     }
     assert_eq!(form_of_page(bridge.address, "/logout", &cookie, "").status, 303);
-    // Whoever kept a copy of it has nothing: neither a look nor an action.
+    // A copy of the cookie is invalid for reads and for actions.
     for path in ["/", "/events/1", "/api/status"] {
         assert_eq!((status(path, &cookie), status(path, &other_cookie)), (401, 200), "{path}");
     }

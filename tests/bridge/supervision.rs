@@ -1,4 +1,4 @@
-//! A bridge one of whose parts ends.
+//! The process ends with an error when one of its background tasks ends.
 
 use std::net::TcpListener;
 use std::sync::mpsc;
@@ -25,7 +25,7 @@ fn a_bridge_whose_writer_has_ended_ends_with_a_clear_line() {
             let bridge = Box::pin(Bridge::build(Config::from_vars(settings).unwrap(), listener)).await.unwrap();
             let (address, queue) = (bridge.address(), bridge.queue().clone());
             let close = async move {
-                // Once it runs.
+                // After the start.
                 let answer = actix_web::rt::task::spawn_blocking(move || get(address, "/healthz").status).await;
                 assert_eq!(answer.unwrap(), 200);
                 queue.close().await.unwrap();

@@ -1,13 +1,13 @@
-//! What strangers wrote cannot command the terminal of whoever looks at it, nor forge a line of the log.
+//! Texts from outside cannot send control characters to a terminal, nor forge a line of the log.
 
 use serde_json::Value;
 
 use crate::support::{Bridge, KEY, PagerDuty, Run, TOKEN, alert, have_one_refused, run_with_input};
 
-/// ESC, NUL, the CSI of C1, DEL, a carriage return, what turns the direction of writing, and a line separator.
+/// ESC, NUL, the C1 CSI, DEL, a carriage return, characters that change the writing direction, and a line separator.
 const COMMANDS: [char; 9] = ['\u{1b}', '\0', '\u{9b}', '\u{7f}', '\r', '\u{202e}', '\u{2066}', '\u{200f}', '\u{2028}'];
 
-/// A text that would clear the screen, turn what follows around and begin a line of its own.
+/// A text that would clear the screen, reverse the direction of the text after it and begin a new line.
 fn evil() -> String {
     COMMANDS.iter().flat_map(|command| [*command, '[', '2', 'J']).chain("\nforged: line".chars()).collect()
 }
@@ -18,7 +18,7 @@ fn is_harmless(text: &str) {
     assert!(found.is_empty(), "{found:?} in {text:?}");
 }
 
-/// An alert with a text everywhere that an attacker of the application can put one.
+/// An alert with that text in every field that an attacker of the application can influence.
 fn evil_alert(id: &str) -> Vec<u8> {
     let mut body: Value = serde_json::from_slice(&alert(7, "Disk full")).unwrap();
     for member in ["culprit", "message", "project", "project_slug", "level"] {

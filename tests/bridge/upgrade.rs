@@ -1,4 +1,4 @@
-//! A new version takes over the database of an old one.
+//! A new version opens the database of an old one.
 //!
 //! `fixtures/queue/version-7.db` was written by version 0.1.0 (tables of version 7): with PagerDuty refusing, accepting
 //! and then unreachable, it was stopped while events waited.
@@ -24,7 +24,7 @@ fn queue(bridge: &Bridge, args: &[&str]) -> String {
     run.stdout
 }
 
-/// What `queue list` says about the events in these states: id, incident, event, how many alerts, and the reason.
+/// Id, incident, event type, number of alerts and reason of each event in these states, as `queue list` prints them.
 fn rows(bridge: &Bridge, states: &[&str]) -> Vec<Value> {
     let states = states.iter().flat_map(|state| ["--state", state]);
     let listed = queue(bridge, &["list", "--json"].into_iter().chain(states).collect::<Vec<_>>());
@@ -65,7 +65,7 @@ fn a_database_of_version_0_1_is_taken_over_without_loss() {
     assert_eq!(rows(&bridge, &["delivered"]).len(), 8);
     assert!(queue(&bridge, &["show", "r2"]).contains(r#"{"a":1}"#));
 
-    // What waited is delivered in its order, with what was folded before the upgrade counted once.
+    // Waiting events are delivered in order, and the alerts that were folded before the upgrade are counted once.
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     let pagerduty: PagerDuty = nobody.open();
     bridge.restart();
@@ -78,12 +78,12 @@ fn a_database_of_version_0_1_is_taken_over_without_loss() {
         .collect();
     assert_eq!(of_134, [Value::Null, json!(2)]);
 
-    // A dead letter of the old version is delivered with its own bytes, at the key it was meant for.
+    // A dead letter of the old version is delivered with its own bytes to its own key.
     assert!(queue(&bridge, &["retry", "6"]).contains('6'));
     pagerduty.wait_for_accepted(5);
     assert!(pagerduty.journal().iter().any(|entry| entry.incident_key.as_deref() == Some("133")));
 
-    // Where incidents are open is still known: a resolve goes to the key that the alert was routed to.
+    // The open incidents are still known: a resolve is sent to the key that the alert was routed to.
     let resolved = json!({
         "action": "resolved",
         "installation": {"uuid": "00000000-0000-4000-8000-000000000000"},

@@ -1,11 +1,11 @@
-//! Sentry's webhooks become incidents.
+//! Sentry's webhooks open incidents.
 
 use pagerduty_sandbox::{Effect, Verdict};
 use serde_json::json;
 
 use crate::support::{Bridge, Connection, KEY, PagerDuty, TOKEN, alert, fixtures};
 
-/// Every body twice: the first opens an incident, the second adds to it.
+/// Posts every body twice: the first opens an incident, the second is added to it.
 fn every_body_of(folder: &str) {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
@@ -18,7 +18,7 @@ fn every_body_of(folder: &str) {
             let entry = pagerduty.journal().pop().unwrap();
             assert_eq!((&entry.verdict, entry.status), (&Verdict::Accepted { effect }, Some(200)), "{name}: {entry:?}");
             assert_eq!((&entry.warnings, &entry.violations), (&Vec::new(), &Vec::new()), "{name}");
-            // `text` knows nothing but strings.
+            // `text` returns strings only.
             let incident_key = entry.text("incident_key").unwrap_or_else(|| panic!("{name}: {entry:?}"));
             let queued = json!({"status": "queued", "incident_key": incident_key, "event_type": "trigger"});
             assert_eq!(answer, (202, queued), "{name}");

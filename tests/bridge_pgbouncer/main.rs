@@ -1,5 +1,5 @@
-//! Tests of the whole program once more, with its queue in PostgreSQL behind `PgBouncer` in transaction mode: every
-//! transaction may come to another connection of the server.
+//! Tests of `tests/bridge` with the queue in PostgreSQL behind `PgBouncer` in transaction mode: every transaction may run
+//! on another connection to the server.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 #![allow(dead_code, unused_imports, reason = "some helpers are only for the tests that are left out")]

@@ -1,4 +1,4 @@
-//! What `check` and `serve` say of a database on PostgreSQL.
+//! What `check` and `serve` report about a PostgreSQL database.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::support::{Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, run};
 
 const PASSWORD: &str = "password-of-the-database";
 
-/// Runs a command with its queue at this address.
+/// Runs a command with its queue in this database.
 fn run_on(command: &str, pagerduty: &str, database: &str) -> Run {
     let settings = [
         ("BRIDGE_PAGERDUTY_URL", pagerduty),
@@ -21,7 +21,7 @@ fn run_on(command: &str, pagerduty: &str, database: &str) -> Run {
     ended
 }
 
-/// An address where nobody listens.
+/// The URL of a database at which nothing listens.
 fn nowhere() -> String {
     ClosedPort::new().url().replace("http://", &format!("postgres://bridge:{PASSWORD}@")) + "/bridge"
 }
@@ -34,7 +34,7 @@ fn check_times_a_commit_also_while_bridges_run_and_says_what_an_alert_survives()
     assert_eq!(checked.code, Some(0), "{checked:?}");
     let line = checked.stdout.lines().find(|line| line.contains(" queue: ")).unwrap();
     assert!(line.starts_with("ok ") && line.contains("commits in "), "{line}");
-    // The cluster of the tests syncs nothing.
+    // The PostgreSQL of the tests runs with `fsync` off.
     assert!(checked.stdout.contains("fsync=off"), "{checked:?}");
     assert!(bridge.end().is_empty(), "it left something behind");
 }
@@ -58,7 +58,7 @@ fn a_bridge_that_cannot_reach_the_server_at_its_start_says_so_in_a_sentence_and_
 fn the_log_begins_with_the_database_and_without_its_password() {
     let pagerduty = PagerDuty::start();
     let usual = Bridge::start(&pagerduty.url());
-    // The server of the tests asks for no password.
+    // The server of the tests does not ask for a password.
     let database = usual.database_url().replace("//bridge@", &format!("//bridge:{PASSWORD}@"));
     let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_DATABASE_URL", &database)]);
     let lines = bridge.process.stderr.all();

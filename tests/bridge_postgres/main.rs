@@ -1,4 +1,4 @@
-//! The tests of the whole program once more, with its queue in PostgreSQL: those that are not about the files of SQLite.
+//! The tests of `tests/bridge` with the queue in PostgreSQL, except for those about SQLite's files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 #![allow(dead_code, unused_imports, reason = "some helpers are only for the tests that are left out")]

@@ -1,4 +1,4 @@
-//! What is done.
+//! The actions of `/api`: retry, discard and readmit.
 
 use pagerduty_sandbox::{Fault, FaultRule};
 use sentry_pagerduty_bridge::queue::State;
@@ -18,7 +18,7 @@ fn refuse(bridge: &Bridge, pagerduty: &PagerDuty, number: u32) {
     pagerduty.wait_for_requests(number.into());
 }
 
-/// Waits until the bridge has settled what was refused.
+/// Waits until these events are dead letters.
 #[track_caller]
 fn wait_for_dead(bridge: &Bridge, numbers: std::ops::RangeInclusive<u32>) {
     for number in numbers {
@@ -61,7 +61,7 @@ fn a_rejected_webhook_is_seen_and_becomes_an_event() {
     let caller = Caller::of(&bridge);
     let (status, reason) = caller.refused("POST", "/api/rejected/r1/retry", "");
     assert!(status == 409 && reason.contains("JSON"), "{status} {reason}");
-    // An earlier version might have refused what this one takes.
+    // A webhook that an earlier version rejected and this version understands.
     meddle(&bridge, "UPDATE rejected SET body = ?, reason = 'an old reason' WHERE id = 1", &alert(7, "Disk full"));
     assert_eq!(caller.get("/api/rejected/r1")["reason"], "an old reason");
 
@@ -134,7 +134,7 @@ fn every_operation_answers_as_it_is_described() {
     assert_eq!(caller.get("/api/openapi.json")["openapi"], "3.1.0");
     let activity = caller.get("/api/activity");
     let received = activity["buckets"].as_array().unwrap().iter().map(|bucket| bucket["received"].as_u64().unwrap());
-    // Seven webhooks, all of them within the last minutes.
+    // All seven webhooks came within the last minutes.
     assert_eq!(received.sum::<u64>(), 7);
     for path in ["/api/status", "/api/events", "/api/events/2", "/api/rejected", "/api/rejected/r1"] {
         caller.get(path);

@@ -1,4 +1,4 @@
-//! Who may ask.
+//! Authentication of `/api`, and responses to invalid requests.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{Bridge, PagerDuty, TOKEN};
 
 const NUMBERS: [(&str, &str); 2] = [("rejected/{id}", "rejected/r1"), ("{id}", "1")];
 
-/// An address for every operation that is described.
+/// Method and a concrete address of every operation in the specification.
 fn addresses() -> Vec<(String, String)> {
     let address = |path: String| NUMBERS.iter().fold(path, |path, (name, number)| path.replace(name, number));
     Spec::read().operations().into_iter().map(|(method, path)| (method, address(path))).collect()
@@ -40,7 +40,7 @@ fn nobody_learns_anything_without_the_token() {
         let answer = ask(&bridge, &method, &path, None, br#"{"all":["rejected"]}"#);
         assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"sentry-pagerduty-bridge\""));
         assert_eq!(answer.header("cache-control"), Some("no-store"));
-        // The same for all, so that it tells nothing of what is there.
+        // The same response for all, so that it does not show what exists.
         assert_eq!(answer.said(), first.said(), "{method} {path}");
     }
     for wrong in [TOKEN, "", &ADMIN_TOKEN[1..], &ADMIN_TOKEN.to_uppercase()] {
@@ -55,7 +55,7 @@ fn wrong_tokens_are_limited_and_the_right_one_opens_all_the_same() {
     let pagerduty = PagerDuty::start();
     let bridge = start(&pagerduty, &[]);
     let guess = |number: usize| ask(&bridge, "GET", "/api/status", Some(&format!("a-guess-{number}")), b"");
-    // A minute may end between two of them, so it is enough that one of so many is limited.
+    // A minute may end between two of them, so it is enough that one of the guesses is limited.
     let limited = (0..12).map(guess).find(|answer| answer.status == 429).expect("nothing is limited");
     let wait: u32 = limited.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");

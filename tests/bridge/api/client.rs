@@ -1,4 +1,4 @@
-//! Somebody who asks `/api`, and believes no answer that is not described.
+//! A client of `/api` that validates every response against the specification.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ pub(super) fn start(pagerduty: &PagerDuty, more: &[(&str, &str)]) -> Bridge {
     Bridge::start_with(&pagerduty.url(), &[&[("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN)], more].concat())
 }
 
-/// Asks anything, on a connection of its own.
+/// Sends a request on a connection of its own.
 #[track_caller]
 pub(super) fn ask(bridge: &Bridge, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
@@ -29,11 +29,11 @@ pub(super) fn ask(bridge: &Bridge, method: &str, path: &str, token: Option<&str>
     connection.answer()
 }
 
-/// Whoever has the token.
+/// A client with the admin token.
 pub(super) struct Caller<'a> {
     bridge: &'a Bridge,
     spec: Spec,
-    /// What was answered 200.
+    /// The operations that were answered 200.
     pub(super) done: RefCell<BTreeSet<(String, String)>>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Caller<'a> {
         Self { bridge, spec: Spec::read(), done: RefCell::default() }
     }
 
-    /// Status and body; the body is as described, and tells no secret.
+    /// Returns status and body. The body has to conform to the specification and to hold no secret.
     #[track_caller]
     pub(super) fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let answer = ask(self.bridge, method, path, Some(ADMIN_TOKEN), body.as_bytes());
@@ -70,7 +70,7 @@ impl<'a> Caller<'a> {
         said
     }
 
-    /// The status and the reason of what is not done.
+    /// Sends a request that has to be refused; returns the status and the error.
     #[track_caller]
     pub(super) fn refused(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let (status, said) = self.call(method, path, body);
@@ -82,7 +82,7 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// The members of a list's entries with this name.
+/// The values of this member in all entries of a list.
 #[track_caller]
 pub(super) fn texts(list: &Value, name: &str) -> Vec<String> {
     list.as_array().unwrap().iter().map(|entry| entry[name].as_str().unwrap().to_owned()).collect()

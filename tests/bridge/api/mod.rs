@@ -1,4 +1,4 @@
-//! `/api`: who may ask, what is told, and what is done. Every answer is held against `docs/openapi.json`.
+//! `/api`: authentication, reads and actions. Every response is validated against `docs/openapi.json`.
 
 mod actions;
 mod authentication;

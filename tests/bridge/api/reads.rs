@@ -1,4 +1,4 @@
-//! What is told.
+//! What the read operations of `/api` return.
 
 use serde_json::{Value, json};
 
@@ -7,8 +7,8 @@ use crate::support::{
     Bridge, IS_POSTGRES, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, have_one_refused, hold_up,
 };
 
-/// A bridge with a dead letter (1), an event that PagerDuty took (2), two that wait (3, 4), the second for two alerts,
-/// and a rejected webhook (r1).
+/// A bridge with a dead letter (1), a delivered event (2), two waiting events (3, 4), of which the second stands for two
+/// alerts, and a rejected webhook (r1).
 pub(super) fn troubled(pagerduty: &PagerDuty) -> Bridge {
     let bridge = start(pagerduty, &[ROUTES]);
     have_one_refused(&bridge, pagerduty);
@@ -50,7 +50,7 @@ fn the_status_tells_what_an_accepted_alert_survives() {
     let durability = &Caller::of(&bridge).get("/api/status")["durability"];
     let (survives, settings) = (&durability["survives"], &durability["settings"]);
     if IS_POSTGRES {
-        // The server of the tests syncs nothing, and the bridge waits for it all the same.
+        // The PostgreSQL of the tests runs with `fsync` off; the bridge waits for the commit all the same.
         assert_eq!((survives, &settings["fsync"]), (&json!("nothing"), &json!("off")), "{durability}");
         assert_eq!((&settings["synchronous_commit"], &settings["pg_is_in_recovery"]), (&json!("on"), &json!("off")));
     } else {

@@ -1,4 +1,4 @@
-//! The description of `/api`, against which every answer of these tests is held.
+//! The specification of `/api`, against which the tests validate every response.
 
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ impl Spec {
         Self(serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap())
     }
 
-    /// Every method and path.
+    /// Every method and path in it.
     pub(super) fn operations(&self) -> Vec<(String, String)> {
         let paths = self.0["paths"].as_object().unwrap();
         let methods = |item: &Value| -> Vec<String> {
@@ -20,7 +20,7 @@ impl Spec {
         paths.iter().flat_map(|(path, item)| methods(item).into_iter().map(|method| (method, path.clone()))).collect()
     }
 
-    /// The described path that an address belongs to.
+    /// The path template in it that matches an address.
     pub(super) fn path(&self, address: &str) -> Option<String> {
         let address: Vec<_> = address.split('?').next().unwrap().split('/').collect();
         let fits = |path: &&String| {
@@ -31,7 +31,7 @@ impl Spec {
         self.0["paths"].as_object().unwrap().keys().find(fits).cloned()
     }
 
-    /// Fails unless an answer is one that is described.
+    /// Asserts that a response conforms to it.
     #[track_caller]
     pub(super) fn holds(&self, method: &str, address: &str, status: u16, body: &Value) {
         let path = self.path(address).unwrap();

@@ -1,17 +1,17 @@
-//! Bodies to post.
+//! Webhook bodies.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::json;
 
-/// A body out of `fixtures/`.
+/// A body in `fixtures/`.
 pub(crate) struct Fixture {
     pub(crate) name: String,
     pub(crate) body: Vec<u8>,
 }
 
-/// Every webhook in the folder `fixtures/{folder}`, by name.
+/// Every webhook in the folder `fixtures/{folder}`, sorted by name.
 pub(crate) fn fixtures(folder: &str) -> Vec<Fixture> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(folder);
     let mut fixtures: Vec<_> = fs::read_dir(folder)
@@ -29,12 +29,12 @@ pub(crate) fn fixtures(folder: &str) -> Vec<Fixture> {
     fixtures
 }
 
-/// What the legacy plugin posts about an issue.
+/// The body that the legacy plugin posts about an issue.
 pub(crate) fn alert(issue: u64, message: &str) -> Vec<u8> {
     alert_of_level("error", issue, message)
 }
 
-/// The same with a level.
+/// Like [`alert`], with a level.
 pub(crate) fn alert_of_level(level: &str, issue: u64, message: &str) -> Vec<u8> {
     let body = json!({
         "project": "shop",

@@ -15,7 +15,7 @@ use super::{Answer, Process, get, post, program};
 
 pub(crate) const TOKEN: &str = "webhook-token-for-tests-alone";
 
-/// Where the queue is when `BRIDGE_DATABASE_URL` is not set.
+/// The file of the queue if `BRIDGE_DATABASE_URL` is not set.
 const DATABASE: &str = "bridge.db";
 
 /// The default service key.
@@ -24,10 +24,10 @@ pub(crate) const KEY: &str = "default0key0for0tests000000000A1";
 /// The service key of [`ROUTES`].
 pub(crate) const OTHER_KEY: &str = "another0key0for0tests000000000B2";
 
-/// Sends alerts of the level `fatal` to [`OTHER_KEY`].
+/// Routes alerts of the level `fatal` to [`OTHER_KEY`].
 pub(crate) const ROUTES: (&str, &str) = ("BRIDGE_PAGERDUTY_ROUTES", "level,fatal,another0key0for0tests000000000B2");
 
-/// A bridge in a directory of its own, with its queue in it.
+/// A bridge in its own directory, which also holds its queue.
 pub(crate) struct Bridge {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
@@ -40,23 +40,23 @@ pub(crate) struct Bridge {
 pub(crate) const IS_POSTGRES: bool =
     matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"bridge_postgres" | b"bridge_pgbouncer");
 
-/// Whether they reach it by way of `PgBouncer`.
+/// Whether they connect to it through `PgBouncer`.
 const IS_POOLED: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"bridge_pgbouncer");
 
 impl Bridge {
-    /// Starts one that delivers to `pagerduty` as fast as it can, and ends without a drain.
+    /// Starts a bridge that delivers to `pagerduty` with a high rate limit, and stops without a drain.
     #[track_caller]
     pub(crate) fn start(pagerduty: &str) -> Self {
         Self::start_with(pagerduty, &[])
     }
 
-    /// Starts one with further settings, which go before those of [`start`](Self::start).
+    /// Like [`start`](Self::start), with `settings` that override its settings.
     #[track_caller]
     pub(crate) fn start_with(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), program, Self::settings(pagerduty, settings))
     }
 
-    /// The same by another command that becomes the program.
+    /// Like [`start_with`](Self::start_with), by another command that executes the program.
     #[track_caller]
     pub(crate) fn start_by(program: fn() -> Command, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), program, Self::settings(pagerduty, settings))
@@ -70,7 +70,7 @@ impl Bridge {
             ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
             ("BRIDGE_LISTEN", "127.0.0.1:0"),
             ("BRIDGE_SHUTDOWN_DRAIN", "0s"),
-            // The tests of the alarms switch them on.
+            // The tests of alarms turn them on.
             ("BRIDGE_ALARMS", "off"),
         ];
         let mut all = Self::database_settings();
@@ -78,20 +78,20 @@ impl Bridge {
         all
     }
 
-    /// The settings of a new database; none where it is the file in the working directory.
+    /// The settings of a new database; none if it is the SQLite file in the working directory.
     pub(crate) fn database_settings() -> Vec<(String, String)> {
         if !IS_POSTGRES {
             return Vec::new();
         }
         let url = temporary_postgres::PostgresCluster::shared().database().unwrap();
         let pooled = if IS_POOLED { pooler().url(url.rsplit('/').next().unwrap()) } else { url.clone() };
-        // A machine that is busy with other tests is no trouble.
+        // On a machine that is busy with other tests, PostgreSQL may be slow.
         let pooled = [("BRIDGE_DATABASE_URL", pooled.as_str()), ("BRIDGE_DATABASE_TIMEOUT", "10s")];
         let direct = IS_POOLED.then_some(("BRIDGE_DATABASE_DIRECT_URL", url.as_str()));
         pooled.into_iter().chain(direct).map(owned).collect()
     }
 
-    /// Starts one on a copy of the database `fixture`.
+    /// Starts a bridge on a copy of the database `fixture`.
     #[track_caller]
     pub(crate) fn start_on(fixture: &Path, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
@@ -111,7 +111,7 @@ impl Bridge {
         post(self.address, &format!("/sentry/{TOKEN}"), &[("Content-Type", "application/json")], body)
     }
 
-    /// Posts a webhook that has to be queued.
+    /// Posts a webhook and asserts that it was queued.
     #[track_caller]
     pub(crate) fn queue(&self, body: &[u8]) {
         let (status, said) = self.post(body).said();
@@ -123,48 +123,48 @@ impl Bridge {
         get(self.address, path)
     }
 
-    /// The webhook's address.
+    /// The URL of the webhook.
     pub(crate) fn webhook(&self) -> String {
         format!("http://{}/sentry/{TOKEN}", self.address)
     }
 
-    /// Waits for a log line whose message has `part` in it, and returns the message.
+    /// Waits for a log line whose message contains `part`, and returns the message.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, part: &str) -> String {
         self.process.stderr.wait_for(&format!("the log line `{part}`"), |line| message(line, part))
     }
 
-    /// Sends a signal and waits for the end.
+    /// Sends a signal and waits for the exit.
     #[track_caller]
     pub(crate) fn terminate(&mut self, signal: &str) -> ExitStatus {
         self.process.signal(signal);
         self.process.exit()
     }
 
-    /// Changes a setting, from the next [`restart`](Self::restart) on.
+    /// Changes a setting, with effect from the next [`restart`](Self::restart).
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.settings.push(owned((name, value)));
     }
 
-    /// Starts it again on the same queue, at another port.
+    /// Starts it again on the same queue, on another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
         (self.process, self.address) = spawn((self.program)(), &self.home, &self.settings);
     }
 
-    /// The text of `BRIDGE_DATABASE_URL` that leads to its queue, past any pooler.
+    /// The value of `BRIDGE_DATABASE_URL` for its queue, without the pooler.
     pub(crate) fn database_url(&self) -> String {
         let is_url = |name: &str| ["BRIDGE_DATABASE_URL", "BRIDGE_DATABASE_DIRECT_URL"].contains(&name);
         let set = self.settings.iter().rfind(|(name, _)| is_url(name));
         set.map_or_else(|| format!("sqlite:{}", self.database().display()), |(_, value)| value.clone())
     }
 
-    /// The queue's file.
+    /// The file of the queue.
     pub(crate) fn database(&self) -> PathBuf {
         self.home.path().join(DATABASE)
     }
 
-    /// Ends it, and returns all that is in its queue.
+    /// Stops it, and returns all events in its queue.
     #[track_caller]
     pub(crate) fn end(mut self) -> Vec<EventRecord> {
         assert_eq!(self.terminate("TERM").code(), Some(0), "{:#?}", self.process.stderr.all());
@@ -203,7 +203,7 @@ fn spawn(mut program: Command, home: &TempDir, settings: &[(String, String)]) ->
     (process, address)
 }
 
-/// The message of a log line, JSON or text, if it has `part` in it.
+/// The message of a log line, JSON or text, if it contains `part`.
 fn message(line: &str, part: &str) -> Option<String> {
     let message = match serde_json::from_str::<Value>(line) {
         Ok(line) => line["message"].as_str()?.to_owned(),
@@ -212,7 +212,7 @@ fn message(line: &str, part: &str) -> Option<String> {
     Some(message).filter(|message| message.contains(part))
 }
 
-/// What an earlier version could have left.
+/// Executes a statement on the database of a running bridge, to create rows as an earlier version would have written them.
 pub(crate) fn meddle(bridge: &Bridge, sql: &'static str, body: &[u8]) {
     use sqlx::ConnectOptions;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

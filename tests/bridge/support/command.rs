@@ -1,10 +1,10 @@
-//! Commands that end by themselves.
+//! Commands that exit by themselves.
 
 use assert_cmd::Command;
 
 use super::{IS_POSTGRES, PATIENCE};
 
-/// How a command ended.
+/// The output and the exit code of a command.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
@@ -12,15 +12,15 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
-/// Runs the program with these arguments and variables and nothing else, in an empty directory.
+/// Runs the program with these arguments and no other variables than these, in an empty directory.
 pub(crate) fn run(args: &[&str], variables: &[(&str, &str)]) -> Run {
     run_with_input(args, variables, b"")
 }
 
-/// The same with something on standard input.
+/// Like [`run`], with standard input.
 pub(crate) fn run_with_input(args: &[&str], variables: &[(&str, &str)], input: &[u8]) -> Run {
     let home = tempfile::tempdir().unwrap();
-    // A machine that is busy with other tests is no trouble.
+    // On a machine that is busy with other tests, PostgreSQL may be slow.
     let patient = IS_POSTGRES.then_some(("BRIDGE_DATABASE_TIMEOUT", "10s"));
     let output = Command::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge"))
         .args(args)

@@ -1,4 +1,4 @@
-//! A disk that is soon full.
+//! A small disk that can be filled.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -7,21 +7,21 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A file system of 5 MiB, with a file in it that can make room.
+/// A file system of 5 MiB, with a file in it that can be deleted to free space.
 pub(crate) struct Disk {
     home: TempDir,
 }
 
 impl Disk {
-    /// What the filler takes, in bytes. It makes room for all that the log may hold, which SQLite writes into the database
-    /// at the next commits.
+    /// Size of the filler in bytes. Its space is enough for everything in the write-ahead log, which SQLite copies into the
+    /// database at the next commits.
     const FILLER: usize = 5 * 512 * 1024;
 
-    /// Says where it runs when it may not mount anything itself.
+    /// The environment variable that is set for a test that runs in a namespace of its own.
     const INSIDE: &str = "TEST_RUNS_IN_A_NAMESPACE";
 
-    /// Mounts one. Where that is not allowed, the test `name` is run in a namespace where it is, and `None` says that it
-    /// has been. Where that is not allowed either, the test fails.
+    /// Mounts one. If that is not permitted, the test `name` is run in a namespace where it is, and `None` says that it has
+    /// been run. If that is not permitted either, the test fails.
     pub(crate) fn mount(name: &str) -> Option<Self> {
         let disk = Self { home: tempfile::tempdir().unwrap() };
         let mount = Command::new("mount")
@@ -50,7 +50,7 @@ impl Disk {
         None
     }
 
-    /// A file on it.
+    /// The path of a file on it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
@@ -59,7 +59,7 @@ impl Disk {
         self.path("filler")
     }
 
-    /// Takes the last byte of it.
+    /// Fills it completely.
     pub(crate) fn fill(&self) {
         let mut filler = OpenOptions::new().append(true).open(self.filler()).unwrap();
         let mut size = 64 * 1024;
@@ -72,7 +72,7 @@ impl Disk {
         }
     }
 
-    /// Makes room.
+    /// Frees space.
     pub(crate) fn free(&self) {
         fs::remove_file(self.filler()).unwrap();
     }
@@ -80,7 +80,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily, for a program that still runs after a failure has its files open.
+        // Lazily, because a program that still runs after a failure has files open.
         let _ = Command::new("umount").arg("--lazy").arg::<&Path>(self.home.path()).output();
     }
 }

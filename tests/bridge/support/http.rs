@@ -1,4 +1,4 @@
-//! Just enough HTTP to say anything to a server, also what no client would say.
+//! A minimal HTTP client that can also send invalid or incomplete requests.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// What a server answered.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -22,14 +22,14 @@ impl Answer {
         self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The body, which has to be JSON and to say so.
+    /// The body, which has to be JSON with the right content type.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// Status and body.
+    /// The status and the JSON body.
     #[track_caller]
     pub(crate) fn said(&self) -> (u16, Value) {
         (self.status, self.json())
@@ -46,7 +46,7 @@ impl Connection {
         Self(stream)
     }
 
-    /// Waits for so long instead.
+    /// Changes the timeout of reads.
     pub(crate) fn be_patient(&self, patience: Duration) {
         self.0.set_read_timeout(Some(patience)).unwrap();
     }
@@ -55,12 +55,12 @@ impl Connection {
         self.0.write_all(bytes).unwrap();
     }
 
-    /// The same, also where the server takes no more of it.
+    /// Like [`send`](Self::send), but ignores that the server reads no more.
     pub(crate) fn send_what_is_taken(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes);
     }
 
-    /// Says that nothing more will come.
+    /// Shuts down the sending side.
     pub(crate) fn end(&self) {
         self.0.shutdown(Shutdown::Write).unwrap();
     }
@@ -73,7 +73,7 @@ impl Connection {
         assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
-    /// Waits until `released` ends; false when an answer comes before that.
+    /// Waits until `released` is closed; returns false if a response comes before that.
     pub(crate) fn is_silent_until(&self, released: &Receiver<()>) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let silent = loop {
@@ -90,7 +90,7 @@ impl Connection {
         silent
     }
 
-    /// Reads one answer.
+    /// Reads one response.
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
         let mut head = Vec::new();
@@ -112,7 +112,7 @@ impl Connection {
         answer
     }
 
-    /// All that comes until the server ends the connection.
+    /// Reads until the server closes the connection.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -120,7 +120,7 @@ impl Connection {
         bytes
     }
 
-    /// Waits until the server ends the connection, in order or not.
+    /// Waits until the server closes the connection, in order or not.
     pub(crate) fn is_ended(&mut self) -> bool {
         match self.0.read(&mut [0]) {
             Ok(0) => true,
@@ -143,13 +143,13 @@ pub(crate) fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], bo
     connection.answer()
 }
 
-/// Asks for a page on a connection of its own.
+/// Requests a page on a connection of its own.
 #[track_caller]
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     get_with(address, path, &[])
 }
 
-/// The same with further headers.
+/// Like [`get`], with additional headers.
 #[track_caller]
 pub(crate) fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     let headers: String = headers.iter().map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect();

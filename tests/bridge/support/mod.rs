@@ -1,4 +1,4 @@
-//! What the tests share. Every wait ends with an event, or with a panic when that stays away for [`PATIENCE`].
+//! Shared support of the tests. Every wait ends with an event, or panics if there is none within [`PATIENCE`].
 
 mod alerts;
 mod bridge;
@@ -20,9 +20,9 @@ pub(crate) use pagerduty::{ClosedPort, PagerDuty};
 pub(crate) use process::{Process, program};
 pub(crate) use queue_contents::{have_one_refused, hold_up};
 
-/// How long anything that is waited for may take. Few things need a tenth of it. It is less than the bridge waits for a
-/// body, so that a bridge that waits where it must not is noticed.
+/// The timeout of every wait. Few waits need a tenth of it. It is less than the time for which the bridge waits for a body,
+/// so that a bridge that waits where it must not is noticed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 
-/// So many times [`PATIENCE`] is waited at most where something goes on meanwhile, because the machine is busy.
+/// The largest number of times that a wait is extended by [`PATIENCE`] because the program still makes progress.
 pub(crate) const EXTENSIONS: u32 = 8;

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::{EXTENSIONS, PATIENCE};
 
-/// A running sandbox that never throttles unless told to.
+/// A running sandbox without a rate limit.
 pub(crate) struct PagerDuty {
     sandbox: Sandbox,
     runtime: Runtime,
@@ -21,21 +21,21 @@ impl PagerDuty {
         Self::listen(TcpListener::bind("127.0.0.1:0").unwrap())
     }
 
-    /// Starts one that misbehaves.
+    /// Starts a sandbox with a fault.
     pub(crate) fn with_fault(rule: impl Into<FaultRule>) -> Self {
         let pagerduty = Self::start();
         pagerduty.inject(rule).unwrap();
         pagerduty
     }
 
-    /// Starts one on a listener that may have connections waiting already.
+    /// Starts a sandbox on a listener that may have pending connections already.
     pub(crate) fn listen(listener: TcpListener) -> Self {
         let throttle = ThrottleOptions { limit: 100_000, ..ThrottleOptions::default() };
         let sandbox = Sandbox::start(Options { throttle, ..Options::default() }, listener, None).unwrap();
         Self { sandbox, runtime: Builder::new_current_thread().enable_time().build().unwrap() }
     }
 
-    /// Waits until `condition` holds, for as long as requests come.
+    /// Waits until `condition` holds; the timeout starts again with each request.
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, mut condition: impl FnMut(&Records) -> bool) {
         for last in 1.. {
@@ -46,7 +46,7 @@ impl PagerDuty {
         }
     }
 
-    /// Waits until `condition` holds, for what takes longer than [`PATIENCE`] on any machine.
+    /// Like [`wait_for`](Self::wait_for), with a longer timeout than [`PATIENCE`].
     #[allow(dead_code, reason = "tests/bridge waits for nothing of that kind")]
     #[track_caller]
     pub(crate) fn wait_within(&self, patience: Duration, what: &str, condition: impl FnMut(&Records) -> bool) {
@@ -54,19 +54,19 @@ impl PagerDuty {
         assert!(waited.is_ok(), "{what} did not come within {patience:?}");
     }
 
-    /// Waits until so many events were applied.
+    /// Waits until `number` events were applied.
     #[track_caller]
     pub(crate) fn wait_for_accepted(&self, number: u64) {
         self.wait_for(&format!("accepted event {number}"), |records| records.counters().accepted >= number);
     }
 
-    /// Waits until so many requests have come, whatever became of them.
+    /// Waits until `number` requests have come, whatever the response.
     #[track_caller]
     pub(crate) fn wait_for_requests(&self, number: u64) {
         self.wait_for(&format!("request {number}"), |records| records.counters().requests >= number);
     }
 
-    /// Incident key and description of every trigger that was applied, in order.
+    /// Incident key and description of every applied trigger, in order.
     pub(crate) fn triggers(&self) -> Vec<(String, String)> {
         let text = |entry: &JournalEntry, member: &str| entry.text(member).unwrap().to_owned();
         let triggers = self.sandbox.journal().into_iter().filter(|entry| {
@@ -84,7 +84,7 @@ impl Deref for PagerDuty {
     }
 }
 
-/// A port where nobody listens yet, and that nobody else can take meanwhile.
+/// A port on which nothing listens yet, reserved so that no other process can take it.
 pub(crate) struct ClosedPort {
     socket: Socket,
     address: SocketAddr,
@@ -102,7 +102,7 @@ impl ClosedPort {
         format!("http://{}", self.address)
     }
 
-    /// From now on the sandbox listens there.
+    /// Starts a sandbox on this port.
     pub(crate) fn open(self) -> PagerDuty {
         self.socket.listen(1024).unwrap();
         PagerDuty::listen(self.socket.into())

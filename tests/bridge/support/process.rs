@@ -1,4 +1,4 @@
-//! A program that runs, and every line it has written.
+//! A running program and the lines that it has written.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::{EXTENSIONS, PATIENCE};
 
-/// The program under test, with nothing in its environment.
+/// The program under test, with an empty environment.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge"));
     command.env_clear();
@@ -31,25 +31,25 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
-    /// Its number.
+    /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        // Every shell has a `kill` of its own; a program of that name is not everywhere.
+        // Every shell has a built-in `kill`; the program of that name is not installed everywhere.
         let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
         assert!(status.success(), "the process is gone already: {:#?}", self.stderr.all());
     }
 
-    /// Ends it without a word.
+    /// Kills it.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.exit();
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub(crate) fn exit(&mut self) -> ExitStatus {
         self.stderr.wait_for_end();
         self.child.wait().unwrap()
@@ -64,7 +64,7 @@ impl Drop for Process {
     }
 }
 
-/// The lines of one output, as they come.
+/// The lines of one output stream, as they come.
 #[derive(Clone)]
 pub(crate) struct Lines(Arc<(Mutex<Output>, Condvar)>);
 
@@ -93,12 +93,12 @@ impl Lines {
         self.0.1.notify_all();
     }
 
-    /// Every line so far.
+    /// All lines so far.
     pub(crate) fn all(&self) -> Vec<String> {
         self.0.0.lock().unwrap().lines.clone()
     }
 
-    /// Waits for a line that `find` makes something of.
+    /// Waits for a line for which `find` returns something.
     #[track_caller]
     pub(crate) fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&str) -> Option<T>) -> T {
         let mut next = 0;
@@ -120,7 +120,7 @@ impl Lines {
         let (mut deadline, mut known) = (Instant::now() + PATIENCE, 0);
         let mut output = self.0.0.lock().unwrap();
         loop {
-            // On a busy machine things take their time, but they go on.
+            // On a busy machine the wait is extended while there is progress.
             if output.lines.len() > known {
                 (deadline, known) = (end.min(Instant::now() + PATIENCE), output.lines.len());
             }
@@ -130,7 +130,7 @@ impl Lines {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || output.ended {
                 let lines = output.lines.clone();
-                // A poisoned lock would hide this message behind those of everybody else who waits.
+                // A poisoned lock would hide this message behind those of the other threads that wait.
                 drop(output);
                 panic!("{what} did not come; these lines did: {lines:#?}");
             }

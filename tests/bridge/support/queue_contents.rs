@@ -1,4 +1,4 @@
-//! Bridges in trouble.
+//! Brings dead letters, waiting events and rejected webhooks into the queue of a bridge.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ pub(crate) fn have_one_refused(bridge: &Bridge, pagerduty: &PagerDuty) {
     bridge.wait_for_log("dead letter");
 }
 
-/// Makes the bridge wait for the time of a test, with events of incidents 8 and 9 in line, the second for two alerts, and
-/// a rejected webhook (r1).
+/// Adds waiting events of incidents 8 and 9, of which the second stands for two alerts, and a rejected webhook (r1). They
+/// wait for longer than any test takes.
 #[track_caller]
 pub(crate) fn hold_up(bridge: &Bridge, pagerduty: &PagerDuty) {
     let headers = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
