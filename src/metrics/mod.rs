@@ -133,9 +133,9 @@ impl MetricsSnapshot {
 /// would never notice that no webhooks come.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PersistedMetrics {
-    /// When the last authenticated webhook was received.
+    /// When the last authenticated webhook was received; when written, `None` if none came since the last save.
     pub last_webhook_at: Option<DateTime<Utc>>,
-    /// When PagerDuty accepted the last event.
+    /// When PagerDuty accepted the last event; when written, `None` if it accepted none since the last save.
     pub last_delivered_at: Option<DateTime<Utc>>,
     /// When PagerDuty accepted the last event of each service key: all keys when read, only those that changed when
     /// written.
@@ -256,6 +256,9 @@ impl Metrics {
             recent.last_delivered_at = Some(at);
             recent.delivered.insert(key.clone(), at);
             recent.unsaved_keys.insert(key.clone());
+        } else if let Some(delivered) = recent.delivered.get_mut(key) {
+            // It is before this attempt. If its time is later, the clock was set back in between.
+            *delivered = (*delivered).min(at);
         }
         let counted = match kind {
             OutcomeKind::Delivered => ActivityKind::Delivered,
@@ -387,9 +390,12 @@ impl Metrics {
         if recent.unsaved.is_empty() && wrong_signatures.is_none() {
             return None;
         }
+        let buckets = std::mem::take(&mut recent.unsaved).counted();
+        // Stored again without anything new, a time of a clock that was ahead would count as the time of the save.
+        let is_new = |counted: fn(&Bucket) -> u64| buckets.iter().any(|bucket| counted(bucket) > 0);
         Some(PersistedMetrics {
-            last_webhook_at: recent.last_webhook_at,
-            last_delivered_at: recent.last_delivered_at,
+            last_webhook_at: recent.last_webhook_at.filter(|_| is_new(|bucket| bucket.received)),
+            last_delivered_at: recent.last_delivered_at.filter(|_| is_new(|bucket| bucket.delivered)),
             delivered: std::mem::take(&mut recent.unsaved_keys)
                 .into_iter()
                 .filter_map(|key| recent.delivered.get(&key).copied().map(|at| (key, at)))
@@ -397,7 +403,7 @@ impl Metrics {
             failing: recent.failing.take_unsaved(),
             untrusted: recent.untrusted.clone(),
             wrong_signatures,
-            buckets: std::mem::take(&mut recent.unsaved).counted(),
+            buckets,
         })
     }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::cluster::Cluster;
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Worker};
 use sentry_pagerduty_bridge::ingest::IgnoreReason;
 use sentry_pagerduty_bridge::metrics::{Metrics, WebhookAnswer, WebhookSource};
-use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, EventsClient, IncidentKey, ServiceKey};
+use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, EventsClient, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseView};
 use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError, Retention, State};
 
@@ -223,6 +223,56 @@ async fn what_bridges_count_is_added_up_and_no_restart_counts_it_twice() {
     count(&restarted, 2);
     bridges[0].persist_metrics(&restarted).await.unwrap();
     assert_eq!((shown(&restarted).await, shown(&metrics[1]).await), (10, 10));
+}
+
+/// What one bridge stores while its clock is ahead must not look like news to the others until that time has come.
+#[tokio::test]
+async fn times_of_a_clock_that_was_ahead_keep_no_alarm_from_being_raised() {
+    let database = TestDatabase::new();
+    let queue = Queue::open(&database).await.unwrap();
+    let (metrics, began) = (Metrics::new(), Utc::now());
+    let (ahead, other) = (began + TimeDelta::hours(1), ServiceKey::parse(&KEY.replace('f', "0")).unwrap());
+    let stored = async || queue.persisted_metrics(Utc::now()).await.unwrap();
+    // At first, no webhook has come, and there is no time to be stored.
+    metrics.attempted(&other, OutcomeKind::Timeout, ahead, ahead);
+    queue.persist_metrics(&metrics).await.unwrap();
+    assert_eq!((stored().await.last_webhook_at, stored().await.last_delivered_at), (None, None));
+
+    metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, ahead);
+    metrics.attempted(&key(), OutcomeKind::Delivered, ahead, ahead);
+    let sent = queue.enqueue_event(trigger("1")).await.unwrap().id;
+    queue.begin(sent, ahead).await.unwrap();
+    queue.settle(sent, Disposition::Delivered { note: None }, ahead).await.unwrap();
+    queue.persist_metrics(&metrics).await.unwrap();
+    let kept = stored().await;
+    let fresh = began - TimeDelta::milliseconds(1)..=Utc::now() + TimeDelta::milliseconds(1);
+    assert!(kept.last_webhook_at.is_some_and(|at| fresh.contains(&at)), "{kept:?}");
+    assert!(kept.last_delivered_at.is_some_and(|at| fresh.contains(&at)), "{kept:?}");
+    assert!(fresh.contains(&kept.delivered[&key()]), "{kept:?}");
+    assert!(kept.failing[&other].is_some_and(|failing| fresh.contains(&failing.since)), "{kept:?}");
+
+    // The clock is right again. What is counted since says nothing new about the last webhook and the last delivery.
+    metrics.webhook(WebhookSource::Unknown, WebhookAnswer::WrongToken, Utc::now());
+    metrics.attempted(&other, OutcomeKind::Throttled, Utc::now(), Utc::now());
+    queue.persist_metrics(&metrics).await.unwrap();
+    let later = stored().await;
+    assert_eq!((later.last_webhook_at, later.last_delivered_at), (kept.last_webhook_at, kept.last_delivered_at));
+    assert_eq!(later.delivered, kept.delivered);
+
+    // An earlier version stored such a time: it ends with the next that is stored.
+    database.meddle(&format!("UPDATE lately SET last_webhook_at = {}", ahead.timestamp_millis())).await;
+    metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
+    queue.persist_metrics(&metrics).await.unwrap();
+    assert!(stored().await.last_webhook_at < Some(ahead));
+
+    // PagerDuty is gone. Another bridge sees that the attempts fail, although the last delivery had a later time.
+    metrics.attempted(&key(), OutcomeKind::Unreachable, Utc::now(), Utc::now());
+    queue.persist_metrics(&metrics).await.unwrap();
+    for observer in [&metrics, &Metrics::new()] {
+        let mut snapshot = observer.snapshot(Utc::now());
+        snapshot.include(&stored().await, Utc::now());
+        assert!(snapshot.failing.contains_key(&key()), "{:?}", snapshot.delivered);
+    }
 }
 
 #[actix_web::test]

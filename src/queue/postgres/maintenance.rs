@@ -109,12 +109,46 @@ const TALLIES: &str = "WITH counted AS (
     INSERT INTO tallies (service_key, state, events)
     SELECT service_key, state, SUM(events) FROM counted GROUP BY service_key, state HAVING SUM(events) <> 0";
 
+/// A time in milliseconds since 1970 or, where that is later, the time of the server's clock; NULL stays NULL. Of the last
+/// webhook and the last deliveries the latest time is kept, so that a bridge whose clock is ahead would keep alarms from being
+/// raised until its times are past.
+macro_rules! not_after_now {
+    ($time:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $time,
+            " > EXTRACT(EPOCH FROM clock_timestamp()) * 1000 THEN EXTRACT(EPOCH FROM clock_timestamp()) * 1000 ELSE ",
+            $time,
+            " END"
+        )
+    };
+}
+
+const LAST_TIMES: &str = concat!(
+    "UPDATE lately SET untrusted = $3, last_webhook_at = ",
+    not_after_now!("GREATEST($1, last_webhook_at)"),
+    ", last_delivered_at = ",
+    not_after_now!("GREATEST($2, last_delivered_at)")
+);
+
+const LAST_DELIVERIES: &str = concat!(
+    "INSERT INTO lately_delivered (service_key, at) SELECT service_key, ",
+    not_after_now!("at"),
+    " FROM unnest($1::text[], $2::bigint[]) AS delivered (service_key, at)
+    ON CONFLICT (service_key) DO UPDATE SET at = ",
+    not_after_now!("GREATEST(lately_delivered.at, excluded.at)")
+);
+
 /// A bridge that takes over a key does not know since when its attempts fail: the earlier time stays, unless an event was
 /// delivered since.
-const FAILING: &str = "INSERT INTO failing_keys (service_key, kind, since) VALUES ($1, $2, $3)
+const FAILING: &str = concat!(
+    "INSERT INTO failing_keys (service_key, kind, since) SELECT service_key, kind, ",
+    not_after_now!("since"),
+    " FROM (VALUES ($1, $2, $3::bigint)) AS failing (service_key, kind, since)
     ON CONFLICT (service_key) DO UPDATE SET kind = excluded.kind, since = CASE
         WHEN failing_keys.since < (SELECT at FROM lately_delivered WHERE service_key = excluded.service_key)
-        THEN excluded.since ELSE LEAST(failing_keys.since, excluded.since) END";
+        THEN excluded.since ELSE LEAST(failing_keys.since, excluded.since) END"
+);
 
 const SIGNATURES: &str = "INSERT INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more)
     VALUES (1, $1, $2, $3, $4, $5)
@@ -147,26 +181,20 @@ pub(super) async fn prune(connection: &mut PgConnection, prune: Prune) -> sqlx::
 }
 
 /// Adds what this bridge counted, stores what has changed, and deletes activity that is more than a day older than the
-/// newest. Of the times of several bridges, the latest are kept.
+/// newest. Of the times of several bridges, the latest are kept, but none that is later than the server's clock.
 pub(super) async fn write_metrics(connection: &mut PgConnection, metrics: &PersistedMetrics) -> sqlx::Result<()> {
-    sqlx::query(
-        "UPDATE lately SET last_webhook_at = GREATEST($1, last_webhook_at), \
-         last_delivered_at = GREATEST($2, last_delivered_at), untrusted = $3",
-    )
-    .bind(metrics.last_webhook_at.as_ref().map(DateTime::timestamp_millis))
-    .bind(metrics.last_delivered_at.as_ref().map(DateTime::timestamp_millis))
-    .bind(metrics.untrusted.as_deref().map(stored))
-    .execute(&mut *connection)
-    .await?;
-    if !metrics.delivered.is_empty() {
-        sqlx::query(
-            "INSERT INTO lately_delivered (service_key, at) SELECT * FROM unnest($1::text[], $2::bigint[]) \
-             ON CONFLICT (service_key) DO UPDATE SET at = GREATEST(lately_delivered.at, excluded.at)",
-        )
-        .bind(metrics.delivered.keys().map(ServiceKey::expose).collect::<Vec<_>>())
-        .bind(metrics.delivered.values().map(DateTime::timestamp_millis).collect::<Vec<_>>())
+    sqlx::query(LAST_TIMES)
+        .bind(metrics.last_webhook_at.as_ref().map(DateTime::timestamp_millis))
+        .bind(metrics.last_delivered_at.as_ref().map(DateTime::timestamp_millis))
+        .bind(metrics.untrusted.as_deref().map(stored))
         .execute(&mut *connection)
         .await?;
+    if !metrics.delivered.is_empty() {
+        sqlx::query(LAST_DELIVERIES)
+            .bind(metrics.delivered.keys().map(ServiceKey::expose).collect::<Vec<_>>())
+            .bind(metrics.delivered.values().map(DateTime::timestamp_millis).collect::<Vec<_>>())
+            .execute(&mut *connection)
+            .await?;
     }
     for (key, failing) in &metrics.failing {
         let query = match failing {
