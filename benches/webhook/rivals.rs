@@ -9,7 +9,7 @@ use std::thread;
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpResponse, HttpServer};
 use chrono::Utc;
-use sentry_pagerduty_bridge::envelope::Enqueue;
+use sentry_pagerduty_bridge::envelope::EnqueueRequest;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::routing::Routes;
@@ -79,7 +79,7 @@ async fn take(body: Bytes, shared: Data<Shared>) -> HttpResponse {
             let Decision::Enqueue(enqueue) = ingest.decide(&Webhook::of_body(&body, received_at)) else {
                 return HttpResponse::UnprocessableEntity().finish();
             };
-            let Enqueue::Event { envelope, .. } = *enqueue else {
+            let EnqueueRequest::Event { envelope, .. } = *enqueue else {
                 return HttpResponse::UnprocessableEntity().finish();
             };
             (envelope.incident_key.as_str().to_owned(), envelope.body)

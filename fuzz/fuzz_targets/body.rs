@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use chrono::{DateTime, Utc};
 use libfuzzer_sys::fuzz_target;
 use sentry_pagerduty_bridge::config::Config;
-use sentry_pagerduty_bridge::envelope::Enqueue;
+use sentry_pagerduty_bridge::envelope::EnqueueRequest;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{
     ApiVersion, Event, EventType, IncidentKey, Rendered, render, with_counts, with_counts_by_parsing,
@@ -104,13 +104,13 @@ fn look(ingest: &Ingest, webhook: &Webhook<'_>) {
     assert_eq!(decision, ingest.decide(webhook), "the same webhook is decided on in two ways");
     match &decision {
         Decision::Enqueue(enqueue) => match &**enqueue {
-            Enqueue::Event { envelope, .. } => {
+            EnqueueRequest::Event { envelope, .. } => {
                 let event = ingest.trigger_of(webhook).expect("what is enqueued is an alert");
                 let Rendered { bytes, counts_at, .. } = render(&event);
                 assert_eq!((&envelope.body, envelope.counts_at), (&bytes, counts_at));
                 check(&event);
             }
-            Enqueue::FollowUp(follow_up) => {
+            EnqueueRequest::FollowUp(follow_up) => {
                 for key in ingest.keys() {
                     check(&follow_up.event_for(ingest.destination(&key)));
                 }

@@ -16,7 +16,7 @@ use crate::ingest::{Decision, Ingest};
 use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
 use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity};
 use crate::queue::external::{CatchUpRun, IssueNote, SentryNotes};
-use crate::queue::{Editor, Enqueue, Enqueued, Envelope, Queue, QueueError, Reader};
+use crate::queue::{Editor, EnqueueRequest, Enqueued, Envelope, Queue, QueueError, Reader};
 use crate::sentry::fetched_alert;
 use crate::sentry_api::address::BridgeAddress;
 use crate::sentry_api::inventory::{InventoryOptions, read};
@@ -40,14 +40,14 @@ const CLIENT: &str = "sentry-pagerduty-bridge";
 /// Where a run enqueues what it finds: the queue of a running bridge, or the database itself, beside a running bridge.
 pub trait Sink {
     /// Commits an event.
-    fn enqueue(&mut self, enqueue: Enqueue) -> impl Future<Output = Result<Enqueued, QueueError>>;
+    fn enqueue(&mut self, enqueue: EnqueueRequest) -> impl Future<Output = Result<Enqueued, QueueError>>;
 
     /// Commits what was learned from Sentry.
     fn note(&mut self, notes: SentryNotes) -> impl Future<Output = Result<(), QueueError>>;
 }
 
 impl Sink for Queue {
-    async fn enqueue(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+    async fn enqueue(&mut self, enqueue: EnqueueRequest) -> Result<Enqueued, QueueError> {
         Self::enqueue(self, enqueue).await
     }
 
@@ -57,7 +57,7 @@ impl Sink for Queue {
 }
 
 impl Sink for Editor {
-    async fn enqueue(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+    async fn enqueue(&mut self, enqueue: EnqueueRequest) -> Result<Enqueued, QueueError> {
         self.admit(enqueue).await
     }
 
@@ -298,7 +298,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
             incident_key: IncidentKey::of_alarm(self.ingest.incident_key_prefix(), SUMMARY),
             action: EventAction::Trigger(trigger),
         };
-        sink.enqueue(Enqueue::event(Envelope::new(&event, now))).await?;
+        sink.enqueue(EnqueueRequest::event(Envelope::new(&event, now))).await?;
         warn!("{line}");
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::environment::{config_with_placeholders, out, say};
 use super::payloads::collect;
 use crate::alert::Alert;
 use crate::cli::{ExplainApi, ExplainArgs};
-use crate::envelope::{Enqueue, FollowUp};
+use crate::envelope::{EnqueueRequest, FollowUp};
 use crate::exit_code::ExitCode;
 use crate::ingest::{Decision, Ingest, Webhook};
 use crate::pagerduty::{ApiVersion, Destination, Event, Rendered, ServiceKey, Template, events_api, render};
@@ -94,8 +94,8 @@ fn print_json(
 ) -> anyhow::Result<()> {
     let event = match decision {
         Decision::Enqueue(enqueue) => match &**enqueue {
-            Enqueue::Event { .. } => show.trigger(webhook)?,
-            Enqueue::FollowUp(follow_up) => {
+            EnqueueRequest::Event { .. } => show.trigger(webhook)?,
+            EnqueueRequest::FollowUp(follow_up) => {
                 let Some(key) = &follow_up.fallback else {
                     say(&line(&format!("{name}: {}", destinations(follow_up))));
                     return Ok(());
@@ -130,8 +130,8 @@ fn print_text(
         Decision::Ignored(reason) => writeln!(out, "  ignored  {}", line(&reason.to_string()))?,
         Decision::Rejected(reason) => writeln!(out, "  refused  {}", line(&reason.to_string()))?,
         Decision::Enqueue(enqueue) => match &**enqueue {
-            Enqueue::Event { .. } => print_trigger(out, webhook, show)?,
-            Enqueue::FollowUp(follow_up) => print_follow_up(out, follow_up, show)?,
+            EnqueueRequest::Event { .. } => print_trigger(out, webhook, show)?,
+            EnqueueRequest::FollowUp(follow_up) => print_follow_up(out, follow_up, show)?,
         },
     }
     writeln!(out)?;

@@ -74,7 +74,7 @@ impl Envelope {
 /// What a webhook asks the queue to do, for [`Queue::enqueue`](crate::queue::Queue::enqueue).
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "most are events, and a decision has all of it in one box")]
-pub enum Enqueue {
+pub enum EnqueueRequest {
     /// Enqueue an event for one integration.
     Event {
         /// The event.
@@ -91,7 +91,7 @@ pub enum Enqueue {
     FollowUp(Box<FollowUp>),
 }
 
-impl Enqueue {
+impl EnqueueRequest {
     /// Enqueues an event that never counts as a repetition.
     #[must_use]
     pub fn event(envelope: Envelope) -> Self {

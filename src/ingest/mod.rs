@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::alert::{Alert, IncidentAction, Level, Subject, TriggerKind};
 use crate::config::{Config, IncidentScope, ResolveScope};
-use crate::envelope::{Dedup, Enqueue, Envelope, FollowUp, Reopening};
+use crate::envelope::{Dedup, EnqueueRequest, Envelope, FollowUp, Reopening};
 use crate::pagerduty::map::action_of;
 use crate::pagerduty::{Destination, Event, EventType, IncidentKey, ServiceKey, Template};
 use crate::redaction::Redaction;
@@ -100,7 +100,7 @@ struct AlertContext<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     /// Pass it to the queue.
-    Enqueue(Box<Enqueue>),
+    Enqueue(Box<EnqueueRequest>),
     /// Accept the webhook and do nothing.
     Ignored(IgnoreReason),
     /// Reject the webhook.
@@ -254,7 +254,7 @@ impl Ingest {
     /// Decides what to do with an alert that was read from Sentry's API because no webhook of it came. It is recognised
     /// as a repetition of its webhook, and its webhook as a repetition of it.
     ///
-    /// `sentry_at` is by Sentry's clock, as in [`Enqueue`]; `received_at` is when the alert was read.
+    /// `sentry_at` is by Sentry's clock, as in [`EnqueueRequest`]; `received_at` is when the alert was read.
     #[must_use]
     pub fn decide_on_fetched(
         &self,
@@ -323,7 +323,7 @@ impl Ingest {
         let dedup = Dedup::of_trigger(&alert, trigger_kind, format, &service_key, rule, idempotency_key);
         let (event, issue_key) = self.event(alert, routes.destination(&service_key));
         let envelope = Envelope { issue_key, ..Envelope::new(&event, context.received_at) };
-        Decision::Enqueue(Box::new(Enqueue::Event { envelope, sentry_at: context.sentry_at, dedup }))
+        Decision::Enqueue(Box::new(EnqueueRequest::Event { envelope, sentry_at: context.sentry_at, dedup }))
     }
 
     /// The event that an alert becomes if it opens an incident, before it is rendered.
@@ -419,6 +419,6 @@ impl Ingest {
             apis: routes.apis().clone(),
             dedup,
         };
-        Decision::Enqueue(Box::new(Enqueue::FollowUp(Box::new(follow_up))))
+        Decision::Enqueue(Box::new(EnqueueRequest::FollowUp(Box::new(follow_up))))
     }
 }

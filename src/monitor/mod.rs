@@ -45,7 +45,7 @@ use crate::logging::throttle;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Event, EventsClient, IncidentKey, KeyApis, ServiceKey, render};
-use crate::queue::{Enqueue, Enqueued, Envelope, Queue, QueueError};
+use crate::queue::{EnqueueRequest, Enqueued, Envelope, Queue, QueueError};
 use alarms::{AlarmAction, Alarms, IncidentStatus, may_accept};
 use checks::UNVERIFIED;
 
@@ -258,14 +258,14 @@ impl AlarmTask {
                     return self.send(trouble, &trigger).await;
                 }
                 let event = self.event(cause, &service_key, trigger);
-                self.enqueue(Enqueue::event(Envelope::new(&event, self.latest)), cause, &trouble.sentence).await
+                self.enqueue(EnqueueRequest::event(Envelope::new(&event, self.latest)), cause, &trouble.sentence).await
             }
             AlarmAction::Resolve(_) => {
                 let resolve = alarms::resolve(self.latest);
                 // The queue does not know the incident of the storage alarm, whose trigger bypassed it.
                 let incoming = if cause == Cause::Storage {
                     let event = self.event(cause, self.direct.sent_to.as_ref().unwrap_or(&service_key), resolve);
-                    Enqueue::event(Envelope::new(&event, self.latest))
+                    EnqueueRequest::event(Envelope::new(&event, self.latest))
                 } else {
                     let follow_up = FollowUp {
                         incident_key: self.incident_key(cause),
@@ -278,7 +278,7 @@ impl AlarmTask {
                         apis: self.paging.borrow().apis.clone(),
                         dedup: Dedup::default(),
                     };
-                    Enqueue::FollowUp(Box::new(follow_up))
+                    EnqueueRequest::FollowUp(Box::new(follow_up))
                 };
                 let is_enqueued = self.enqueue(incoming, cause, "alarm resolved").await;
                 // Not before: a resolve that has to be repeated goes where the trigger went.
@@ -291,7 +291,7 @@ impl AlarmTask {
         }
     }
 
-    async fn enqueue(&mut self, incoming: Enqueue, cause: Cause, sentence: &str) -> bool {
+    async fn enqueue(&mut self, incoming: EnqueueRequest, cause: Cause, sentence: &str) -> bool {
         let alarm = cause.name();
         match self.queue.enqueue(incoming).await {
             Ok(Enqueued::Queued(events)) => {

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::pagerduty::{EventType, IncidentKey, KeyNames, ProofState, ServiceKey};
 use crate::pagerduty_api::types::{Integration, PagerDutyIncident, PagerDutyService, owners};
 use crate::pagerduty_api::{PagerDutyApiError, PagerDutyRestClient};
-use crate::queue::{Enqueue, Envelope, EventId, Proof, Queue, QueueError, State};
+use crate::queue::{EnqueueRequest, Envelope, EventId, Proof, Queue, QueueError, State};
 use finding::{are_resolved, are_suppressed, cause, left_open_by, opened_by};
 use sample::{ProofSchedule, Sample, WatchedEvent};
 
@@ -341,7 +341,7 @@ impl<L: Fn() -> bool> ProofTask<L> {
             counts_at: None,
             received_at: Utc::now(),
         };
-        self.queue.enqueue(Enqueue::event(again)).await?;
+        self.queue.enqueue(EnqueueRequest::event(again)).await?;
         self.resent.insert((event.service_key.clone(), event.incident_key.clone()));
         Ok(())
     }

@@ -32,7 +32,7 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The outcome of an [`Enqueue`](crate::envelope::Enqueue). `N` is what names an event: its number, or its row in the plan
+/// The outcome of an [`EnqueueRequest`](crate::envelope::EnqueueRequest). `N` is what names an event: its number, or its row in the plan
 /// of a batch that is not committed yet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Enqueued<N = EventId> {

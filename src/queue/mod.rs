@@ -75,7 +75,7 @@ pub use store::BeginRequest;
 pub use writer::status::CommitOutcome;
 
 use crate::config::{DatabaseConfig, DatabaseUrl};
-pub use crate::envelope::{Enqueue, Envelope};
+pub use crate::envelope::{EnqueueRequest, Envelope};
 use external::SentryNotes;
 use held::HeldCapacity;
 use item::MAX_REJECTED_BYTES;
@@ -210,7 +210,7 @@ impl Queue {
     /// # Errors
     ///
     /// When it could not be committed; then nothing of it is in the queue.
-    pub async fn enqueue(&self, enqueue: impl Into<Box<Enqueue>>) -> Result<Enqueued, QueueError> {
+    pub async fn enqueue(&self, enqueue: impl Into<Box<EnqueueRequest>>) -> Result<Enqueued, QueueError> {
         let enqueue = enqueue.into();
         self.enqueue_writer.operate(|reply| Operation::Enqueue(enqueue, reply)).await
     }
@@ -221,7 +221,7 @@ impl Queue {
     ///
     /// When it could not be committed; then it is not in the queue.
     pub async fn enqueue_event(&self, event: Envelope) -> Result<EnqueuedEvent, QueueError> {
-        match self.enqueue(Enqueue::event(event)).await? {
+        match self.enqueue(EnqueueRequest::event(event)).await? {
             Enqueued::Queued(events) if !events.is_empty() => Ok(events[0]),
             // An event that cannot count as a repetition is always queued.
             _ => Err(QueueError::Closed),

@@ -14,7 +14,7 @@ use super::decide::{Batch, decide, dependencies};
 use super::sqlite::SqliteEngine;
 use super::store::{Dependencies, Plan, Store};
 use super::{
-    CanaryChange, Disposition, Enqueue, Envelope, EventId, IssueUpdate, IssueUpdateChange, OutageNotice, Queue,
+    CanaryChange, Disposition, EnqueueRequest, Envelope, EventId, IssueUpdate, IssueUpdateChange, OutageNotice, Queue,
     QueueError, StatusChange, WriterHandle,
 };
 use crate::ingest::CanaryId;
@@ -168,7 +168,7 @@ async fn commits_are_fsynced_also_after_a_failure() {
     let (_directory, _path, mut engine) = engine().await;
     assert_eq!(engine.pragma("PRAGMA synchronous"), 2);
     engine.pragma("PRAGMA max_page_count = 1");
-    let large = Enqueue::event(event("1", 1_000_000));
+    let large = EnqueueRequest::event(event("1", 1_000_000));
     let batch = Batch { enqueues: vec![&large], ..Batch::default() };
     let known = engine.load(&dependencies(&batch)).await.unwrap();
     let decided = decide(&batch, &known, &DedupWindow::default());

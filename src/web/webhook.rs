@@ -27,7 +27,7 @@ use crate::logging::throttle;
 use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
 use crate::pagerduty::EventType;
 use crate::queue::{
-    CanaryChange, Enqueue, Enqueued, EnqueuedEvent, Held, HeldSender, QueueError, RejectedWebhook, StatusChange,
+    CanaryChange, EnqueueRequest, Enqueued, EnqueuedEvent, Held, HeldSender, QueueError, RejectedWebhook, StatusChange,
 };
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
 use crate::two_way::UNRESOLVE_ECHO;
@@ -207,8 +207,8 @@ async fn receive(
 
 /// Whether a webhook about an unresolved issue is an echo: the bridge itself unresolved the issue, because its incident
 /// was reopened in PagerDuty, where it is already open.
-async fn is_echo(state: &AppState, enqueue: &Enqueue) -> bool {
-    let Enqueue::FollowUp(follow_up) = enqueue else { return false };
+async fn is_echo(state: &AppState, enqueue: &EnqueueRequest) -> bool {
+    let EnqueueRequest::FollowUp(follow_up) = enqueue else { return false };
     let reopens = state.two_way.as_ref().is_some_and(|two_way| two_way.settings.reopens);
     if follow_up.event_type() != EventType::Trigger || !reopens {
         return false;
@@ -375,7 +375,11 @@ async fn canary(
 }
 
 /// Responds once the event is committed to the queue.
-async fn commit(state: &AppState, enqueue: Box<Enqueue>, source: WebhookSource) -> Result<HttpResponse, WebhookError> {
+async fn commit(
+    state: &AppState,
+    enqueue: Box<EnqueueRequest>,
+    source: WebhookSource,
+) -> Result<HttpResponse, WebhookError> {
     let (incident_key, event_type) = (enqueue.incident_key().clone(), enqueue.event_type());
     let events = match state.queue.enqueue(enqueue).await {
         Ok(Enqueued::Queued(events)) => events,

@@ -1,7 +1,7 @@
 //! Which webhooks tell the same.
 
 use sentry_pagerduty_bridge::config::IncidentScope;
-use sentry_pagerduty_bridge::envelope::{Dedup, Enqueue};
+use sentry_pagerduty_bridge::envelope::{Dedup, EnqueueRequest};
 use sentry_pagerduty_bridge::ingest::{Decision, Policy, Webhook};
 use serde_json::{Value, json};
 
@@ -147,8 +147,8 @@ fn of_a_change(action: &str, substatus: &str, is_signature_verified: bool) -> De
     let webhook = Webhook { is_signature_verified, ..Webhook::of_body(body.as_bytes(), received_at()) };
     match ingest_of("", everything()).decide(&webhook) {
         Decision::Enqueue(enqueue) => match *enqueue {
-            Enqueue::FollowUp(follow_up) => follow_up.dedup,
-            other @ Enqueue::Event { .. } => panic!("{other:?}"),
+            EnqueueRequest::FollowUp(follow_up) => follow_up.dedup,
+            other @ EnqueueRequest::Event { .. } => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),
     }

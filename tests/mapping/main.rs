@@ -20,7 +20,7 @@ mod untitled;
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::alert::Level;
-use sentry_pagerduty_bridge::envelope::{Enqueue, Envelope};
+use sentry_pagerduty_bridge::envelope::{EnqueueRequest, Envelope};
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::routing::Routes;
@@ -48,8 +48,8 @@ fn decide(ingest: &Ingest, body: &[u8]) -> Decision {
 fn opened(decision: Decision) -> Result<Envelope, Decision> {
     match decision {
         Decision::Enqueue(enqueue) => match *enqueue {
-            Enqueue::Event { envelope, .. } => Ok(envelope),
-            follow_up @ Enqueue::FollowUp(_) => Err(Decision::Enqueue(Box::new(follow_up))),
+            EnqueueRequest::Event { envelope, .. } => Ok(envelope),
+            follow_up @ EnqueueRequest::FollowUp(_) => Err(Decision::Enqueue(Box::new(follow_up))),
         },
         other => Err(other),
     }

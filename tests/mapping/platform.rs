@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::TriggerKind;
 use sentry_pagerduty_bridge::config::ResolveScope;
-use sentry_pagerduty_bridge::envelope::Enqueue;
+use sentry_pagerduty_bridge::envelope::EnqueueRequest;
 use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Policy, Rejection, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{Destination, Event, ServiceKey, render};
 use sentry_pagerduty_bridge::sentry::NoActionReason;
@@ -33,10 +33,10 @@ pub(crate) fn json_of(event: &Event) -> Value {
 fn shown(decision: &Decision) -> Value {
     match decision {
         Decision::Enqueue(enqueue) => match &**enqueue {
-            Enqueue::Event { envelope, .. } => {
+            EnqueueRequest::Event { envelope, .. } => {
                 json!({ "queue": serde_json::from_slice::<Value>(&envelope.body).unwrap() })
             }
-            Enqueue::FollowUp(follow_up) => json!({
+            EnqueueRequest::FollowUp(follow_up) => json!({
                 "follow": json_of(&follow_up.event_for(destination())),
                 "where nothing is open": follow_up.fallback.as_ref().map(ToString::to_string),
             }),
@@ -243,8 +243,8 @@ proptest! {
         let ingest = ingest_of("", everything());
         match ingest.decide(&webhook) {
             Decision::Enqueue(enqueue) => match *enqueue {
-                Enqueue::Event { .. } => assert_valid(&ingest.trigger_of(&webhook).unwrap()),
-                Enqueue::FollowUp(follow_up) => assert_valid(&follow_up.event_for(destination())),
+                EnqueueRequest::Event { .. } => assert_valid(&ingest.trigger_of(&webhook).unwrap()),
+                EnqueueRequest::FollowUp(follow_up) => assert_valid(&follow_up.event_for(destination())),
             },
             Decision::Ignored(_) | Decision::Rejected(Rejection::NotSentry | Rejection::NoIssue) => {}
             Decision::Rejected(Rejection::NotJson(defect)) => panic!("{defect}: {body}"),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::alert::{Alert, Level, TriggerKind};
 use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
-use sentry_pagerduty_bridge::envelope::{Enqueue, Envelope, FollowUp};
+use sentry_pagerduty_bridge::envelope::{EnqueueRequest, Envelope, FollowUp};
 use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::event::{Detail, EventAction, HAPPENED_AT};
 use sentry_pagerduty_bridge::pagerduty::{EventType, IncidentKey, Template};
@@ -34,8 +34,8 @@ fn queued(name: &str, routes: &str, policy: Policy) -> Envelope {
 fn followed(name: &str, routes: &str, policy: Policy) -> FollowUp {
     match decide(name, routes, policy) {
         Decision::Enqueue(enqueue) => match *enqueue {
-            Enqueue::FollowUp(follow_up) => *follow_up,
-            other @ Enqueue::Event { .. } => panic!("{name}: {other:?}"),
+            EnqueueRequest::FollowUp(follow_up) => *follow_up,
+            other @ EnqueueRequest::Event { .. } => panic!("{name}: {other:?}"),
         },
         other => panic!("{name}: {other:?}"),
     }
@@ -182,8 +182,8 @@ fn decided(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc
 fn sentry_at(decision: Decision) -> Option<DateTime<Utc>> {
     match decision {
         Decision::Enqueue(enqueue) => match *enqueue {
-            Enqueue::Event { sentry_at, .. } => sentry_at,
-            Enqueue::FollowUp(follow_up) => follow_up.sentry_at,
+            EnqueueRequest::Event { sentry_at, .. } => sentry_at,
+            EnqueueRequest::FollowUp(follow_up) => follow_up.sentry_at,
         },
         other => panic!("{other:?}"),
     }

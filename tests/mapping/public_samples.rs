@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use sentry_pagerduty_bridge::envelope::Enqueue;
+use sentry_pagerduty_bridge::envelope::EnqueueRequest;
 use sentry_pagerduty_bridge::ingest::{Decision, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::render;
 use serde_json::Value;
@@ -54,7 +54,7 @@ const DATA: &str = "sentry_tests_data_payloads_2026.json";
 fn said(decision: &Decision) -> String {
     match decision {
         Decision::Enqueue(enqueue) => {
-            let follows = if matches!(**enqueue, Enqueue::FollowUp(_)) { "follow " } else { "" };
+            let follows = if matches!(**enqueue, EnqueueRequest::FollowUp(_)) { "follow " } else { "" };
             format!("{follows}{} {}", enqueue.event_type(), enqueue.incident_key())
         }
         Decision::Ignored(_) => "ignored".to_owned(),

@@ -1,6 +1,6 @@
 //! The event of every fixture, to be looked at by people, by each of the Events APIs.
 
-use sentry_pagerduty_bridge::envelope::Enqueue;
+use sentry_pagerduty_bridge::envelope::EnqueueRequest;
 use sentry_pagerduty_bridge::ingest::{Decision, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, Destination, Event, render};
 use serde_json::Value;
@@ -26,8 +26,8 @@ fn event(webhook: &Webhook<'_>) -> Option<Event> {
     let ingest = ingest("", "", None);
     match ingest.decide(webhook) {
         Decision::Enqueue(enqueue) => Some(match *enqueue {
-            Enqueue::Event { .. } => ingest.trigger_of(webhook).unwrap(),
-            Enqueue::FollowUp(follow_up) => follow_up.event_for(ingest.destination(&ingest.keys()[0])),
+            EnqueueRequest::Event { .. } => ingest.trigger_of(webhook).unwrap(),
+            EnqueueRequest::FollowUp(follow_up) => follow_up.event_for(ingest.destination(&ingest.keys()[0])),
         }),
         Decision::Ignored(_) | Decision::Rejected(_) => None,
     }

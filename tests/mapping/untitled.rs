@@ -1,6 +1,6 @@
 //! Alerts that Sentry gave no title: what they are called instead.
 
-use sentry_pagerduty_bridge::envelope::Enqueue;
+use sentry_pagerduty_bridge::envelope::EnqueueRequest;
 use sentry_pagerduty_bridge::ingest::{Decision, Webhook};
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ fn event_of(resource: &str, body: &[u8]) -> Value {
     let webhook = Webhook { resource: Some(resource), ..Webhook::of_body(body, received_at()) };
     match ingest_of("", platform::everything()).decide(&webhook) {
         Decision::Enqueue(enqueue) => match *enqueue {
-            Enqueue::Event { envelope, .. } => serde_json::from_slice(&envelope.body).unwrap(),
-            Enqueue::FollowUp(follow_up) => platform::json_of(&follow_up.event_for(platform::destination())),
+            EnqueueRequest::Event { envelope, .. } => serde_json::from_slice(&envelope.body).unwrap(),
+            EnqueueRequest::FollowUp(follow_up) => platform::json_of(&follow_up.event_for(platform::destination())),
         },
         other => panic!("{other:?}"),
     }

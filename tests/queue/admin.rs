@@ -10,7 +10,7 @@ use sentry_pagerduty_bridge::queue::admin::retry::{Retried, reprocess};
 use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, Enqueue, Enqueued, EnqueuedEvent, Envelope, EventId, Queue, QueueError, RejectedId,
+    Disposition, Editor, EnqueueRequest, Enqueued, EnqueuedEvent, Envelope, EventId, Queue, QueueError, RejectedId,
     RejectedWebhook, State,
 };
 
@@ -321,14 +321,14 @@ async fn a_readmitted_webhook_becomes_an_event_once() {
     let waiting = queue.enqueue_event(trigger("42")).await.unwrap().id;
     let webhook = queue.reject(rejected(3)).await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
-    let reception = editor.readmit(webhook, Enqueue::event(trigger("42"))).await.unwrap();
+    let reception = editor.readmit(webhook, EnqueueRequest::event(trigger("42"))).await.unwrap();
     assert_eq!(
         reception,
         Some(Enqueued::Queued(vec![EnqueuedEvent { id: waiting, count: 2, event_type: EventType::Trigger }]))
     );
     assert_eq!(queue.reader().rejected(webhook).await.unwrap(), None);
-    assert_eq!(editor.readmit(webhook, Enqueue::event(trigger("43"))).await.unwrap(), None);
-    assert_eq!(editor.readmit(RejectedId::new(99), Enqueue::event(trigger("43"))).await.unwrap(), None);
+    assert_eq!(editor.readmit(webhook, EnqueueRequest::event(trigger("43"))).await.unwrap(), None);
+    assert_eq!(editor.readmit(RejectedId::new(99), EnqueueRequest::event(trigger("43"))).await.unwrap(), None);
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
 }
 

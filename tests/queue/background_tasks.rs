@@ -7,8 +7,8 @@ use sentry_pagerduty_bridge::ingest::CanaryMark;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::queue::external::{CatchUpRun, IssueNote, SentryNotes};
 use sentry_pagerduty_bridge::queue::{
-    CanaryChange, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, IssueUpdate, IssueUpdateChange, Proof,
-    Queue, Retention, State, StatusChange, UpdateEnd,
+    CanaryChange, Disposition, Editor, EnqueueRequest, Enqueued, Envelope, EventId, IssueUpdate, IssueUpdateChange,
+    Proof, Queue, Retention, State, StatusChange, UpdateEnd,
 };
 
 use crate::database::TestDatabase;
@@ -128,7 +128,7 @@ async fn what_is_found_beside_a_bridge_is_enqueued_like_any_event() {
     let first = queue.enqueue_event(event(EventType::Trigger, "1", 10)).await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
     for (name, expected) in [("1", (first.id, 2)), ("2", (sentry_pagerduty_bridge::queue::EventId::new(2), 1))] {
-        let admitted = editor.admit(Enqueue::event(event(EventType::Trigger, name, 20))).await.unwrap();
+        let admitted = editor.admit(EnqueueRequest::event(event(EventType::Trigger, name, 20))).await.unwrap();
         let Enqueued::Queued(accepted) = admitted else { panic!("{admitted:?}") };
         assert_eq!((accepted[0].id, accepted[0].count), expected, "{name}");
     }

@@ -5,7 +5,7 @@ use sentry_pagerduty_bridge::envelope::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::EventAction;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, KeyApis, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Backlog, DeadLetters, Disposition, Editor, Enqueue, Enqueued, Envelope, EventId, FirstWaiting, Queue, State,
+    Backlog, DeadLetters, Disposition, Editor, EnqueueRequest, Enqueued, Envelope, EventId, FirstWaiting, Queue, State,
 };
 
 use crate::database::TestDatabase;
@@ -58,7 +58,7 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
         shared_key: None,
         dedup: Dedup::default(),
     };
-    queue.enqueue(Enqueue::FollowUp(Box::new(follow_up))).await.unwrap()
+    queue.enqueue(EnqueueRequest::FollowUp(Box::new(follow_up))).await.unwrap()
 }
 
 async fn attempt(queue: &Queue, id: EventId, settlement: Disposition, seconds: i64) {

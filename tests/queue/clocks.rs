@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, Enqueue, Queue, State};
+use sentry_pagerduty_bridge::queue::{Disposition, EnqueueRequest, Queue, State};
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::json;
 
@@ -30,7 +30,7 @@ struct Change {
 }
 
 impl Change {
-    fn incoming(self) -> Enqueue {
+    fn incoming(self) -> EnqueueRequest {
         let (resource, body) = if self.is_alert {
             let event = json!({ "event_id": format!("{:032x}", self.sentry), "issue_id": "42", "title": "Full",
                                 "received": at(self.sentry).timestamp(),

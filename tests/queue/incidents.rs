@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
 use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, Enqueue, Enqueued, EventId, Queue, RejectedWebhook, Retention, State,
+    Disposition, Editor, EnqueueRequest, Enqueued, EventId, Queue, RejectedWebhook, Retention, State,
 };
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 /// What a webhook of this shape brings, which came at one second and was sent at another.
-fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i64, sent: i64) -> Enqueue {
+fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i64, sent: i64) -> EnqueueRequest {
     let routes = format!("team,a,{A}\nteam,b,{B}");
     let routes = Routes::new(ServiceKey::parse(DEFAULT).unwrap(), &routes).unwrap();
     let ingest = Ingest::new(routes, Policy { resolve, acknowledge: true, ..Policy::default() });
@@ -41,25 +41,25 @@ fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i6
 }
 
 /// An alert of the legacy plugin for `team`: Sentry received the event at one second, and its webhook came at another.
-fn alert(team: &str, received: i64, came: i64) -> Enqueue {
+fn alert(team: &str, received: i64, came: i64) -> EnqueueRequest {
     alert_of_a_client(team, received, received, came)
 }
 
 /// The same as [`alert`], with the second that the client's clock showed.
-fn alert_of_a_client(team: &str, timestamp: i64, received: i64, came: i64) -> Enqueue {
+fn alert_of_a_client(team: &str, timestamp: i64, received: i64, came: i64) -> EnqueueRequest {
     let event = json!({ "event_id": format!("{received:032x}"), "timestamp": at(timestamp).timestamp(),
                         "received": at(received).timestamp(), "title": "Full", "tags": [["team", team]] });
     webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
 }
 
 /// The same as [`alert`], without any time of Sentry's.
-fn alert_without_times(team: &str, came: i64) -> Enqueue {
+fn alert_without_times(team: &str, came: i64) -> EnqueueRequest {
     let event = json!({ "event_id": format!("{came:032x}"), "title": "Full", "tags": [["team", team]] });
     webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
 }
 
 /// The same as [`alert`], by the integration platform.
-pub(crate) fn event_alert(team: &str, received: i64, came: i64) -> Enqueue {
+pub(crate) fn event_alert(team: &str, received: i64, came: i64) -> EnqueueRequest {
     let event = json!({ "event_id": format!("{received:032x}"), "timestamp": at(received).timestamp(),
                         "received": at(received).timestamp(), "title": "Full", "tags": [["team", team]],
                         "issue_id": "42" });
@@ -68,17 +68,17 @@ pub(crate) fn event_alert(team: &str, received: i64, came: i64) -> Enqueue {
 }
 
 /// A change of the issue that was sent at one second and came at another.
-fn issue_sent(action: &str, sent: i64, came: i64) -> Enqueue {
+fn issue_sent(action: &str, sent: i64, came: i64) -> EnqueueRequest {
     let body = json!({ "action": action, "data": { "issue": { "id": "42", "title": "Full" } } });
     webhook(Some("issue"), &body, ResolveScope::Opened, came, sent)
 }
 
-pub(crate) fn issue(action: &str, came: i64) -> Enqueue {
+pub(crate) fn issue(action: &str, came: i64) -> EnqueueRequest {
     issue_sent(action, came, came)
 }
 
 /// A resolve that goes to the default key when nothing is known of the incident.
-fn resolve_anyway(came: i64) -> Enqueue {
+fn resolve_anyway(came: i64) -> EnqueueRequest {
     let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "title": "Full" } } });
     webhook(Some("issue"), &body, ResolveScope::All, came, came)
 }
@@ -95,7 +95,7 @@ async fn reopen(queue: Queue, database: &TestDatabase) -> Queue {
 }
 
 /// Receives it and tells the numbers of its events; none when it was repeated or nothing was open.
-async fn receive(queue: &Queue, incoming: Enqueue) -> Vec<EventId> {
+async fn receive(queue: &Queue, incoming: EnqueueRequest) -> Vec<EventId> {
     match queue.enqueue(incoming).await.unwrap() {
         Enqueued::Queued(accepted) => accepted.into_iter().map(|accepted| accepted.id).collect(),
         Enqueued::Ignored(_) => Vec::new(),
@@ -138,7 +138,7 @@ async fn deliver(queue: &Queue) {
 }
 
 /// A resolve that Sentry signed, of an issue with so many events.
-fn signed_resolve(events: u32, came: i64) -> Enqueue {
+fn signed_resolve(events: u32, came: i64) -> EnqueueRequest {
     let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "count": events.to_string() } } });
     let ingest = Ingest::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
     let body = body.to_string();
@@ -605,7 +605,7 @@ fn shop(default: &str, incident_scope: IncidentScope) -> Ingest {
     Ingest::new(routes, Policy { incident_scope, ..Policy::default() })
 }
 
-fn decided(ingest: &Ingest, resource: Option<&str>, body: &Value, came: i64) -> Enqueue {
+fn decided(ingest: &Ingest, resource: Option<&str>, body: &Value, came: i64) -> EnqueueRequest {
     let body = body.to_string();
     match ingest.decide(&Webhook { resource, sent_at: Some(at(came)), ..Webhook::of_body(body.as_bytes(), at(came)) }) {
         Decision::Enqueue(enqueue) => *enqueue,
@@ -614,7 +614,7 @@ fn decided(ingest: &Ingest, resource: Option<&str>, body: &Value, came: i64) -> 
 }
 
 /// An alert of an issue of the shop for `team`.
-fn fired(ingest: &Ingest, issue: u64, team: &str, came: i64) -> Enqueue {
+fn fired(ingest: &Ingest, issue: u64, team: &str, came: i64) -> EnqueueRequest {
     let event = json!({ "event_id": format!("{came:032x}"), "timestamp": at(came).timestamp(),
                         "received": at(came).timestamp(), "title": "Full", "tags": [["team", team]] });
     let body = json!({ "id": issue.to_string(), "project_slug": "shop", "triggering_rules": ["Page"], "event": event });
@@ -622,7 +622,7 @@ fn fired(ingest: &Ingest, issue: u64, team: &str, came: i64) -> Enqueue {
 }
 
 /// A change of an issue of the shop.
-fn changed(ingest: &Ingest, issue: u64, action: &str, came: i64) -> Enqueue {
+fn changed(ingest: &Ingest, issue: u64, action: &str, came: i64) -> EnqueueRequest {
     let issue = json!({ "id": issue.to_string(), "title": "Full", "project": { "slug": "shop" } });
     decided(ingest, Some("issue"), &json!({ "action": action, "data": { "issue": issue } }), came)
 }

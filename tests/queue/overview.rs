@@ -10,8 +10,8 @@ use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::metrics::{Failing, Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    DestinationCounts, Disposition, Editor, Enqueue, Envelope, EventId, EventSummary, Overview, Queue, RejectedId,
-    RejectedWebhook, Retention, Search, State,
+    DestinationCounts, Disposition, Editor, EnqueueRequest, Envelope, EventId, EventSummary, Overview, Queue,
+    RejectedId, RejectedWebhook, Retention, Search, State,
 };
 
 use crate::database::TestDatabase;
@@ -184,7 +184,7 @@ impl Bench {
             }
             Deed::Reject => self.last_rejected = self.queue.reject(rejected(self.clock)).await.unwrap().get(),
             Deed::Readmit(number) => {
-                let incoming = Enqueue::event(event(&key(number % 3), "readmitted", self.clock));
+                let incoming = EnqueueRequest::event(event(&key(number % 3), "readmitted", self.clock));
                 let id = self.rejected_id(number);
                 self.editor.readmit(id, incoming).await.unwrap();
             }
@@ -327,13 +327,13 @@ async fn the_alerts_among_what_waits_are_counted_without_those_of_the_bridge_its
     let count = async |queue: &Queue| queue.reader().waiting_alerts(std::slice::from_ref(&own)).await.unwrap();
     assert_eq!(count(&queue).await, Some(0));
     for (number, incident) in ["1", "2", "3", own.as_str()].into_iter().enumerate() {
-        queue.enqueue(Enqueue::event(event(&key(number), incident, 0))).await.unwrap();
+        queue.enqueue(EnqueueRequest::event(event(&key(number), incident, 0))).await.unwrap();
     }
     let resolve = Envelope { event_type: EventType::Resolve, ..event(&key(0), "1", 1) };
-    queue.enqueue(Enqueue::event(resolve)).await.unwrap();
+    queue.enqueue(EnqueueRequest::event(resolve)).await.unwrap();
     assert_eq!((queue.reader().overview().await.unwrap().waiting, count(&queue).await), (5, Some(3)));
     let many = (0..1_000).map(|incident| event(&key(0), &format!("many-{incident}"), 2));
-    join_all(many.map(|envelope| queue.enqueue(Enqueue::event(envelope)))).await;
+    join_all(many.map(|envelope| queue.enqueue(EnqueueRequest::event(envelope)))).await;
     assert_eq!(count(&queue).await, None, "too many");
     queue.close().await.unwrap();
 }
@@ -344,7 +344,7 @@ async fn events_are_found_by_text_incident_and_service_key_page_by_page() {
     for (number, description) in ["Disk is 100% full", "Disk is 1000 MB", "disk_a", "Queue stuck"].iter().enumerate() {
         let envelope =
             Envelope { description: (*description).to_owned(), ..event(&key(number), &format!("shop-410{number}"), 0) };
-        queue.enqueue(Enqueue::event(envelope)).await.unwrap();
+        queue.enqueue(EnqueueRequest::event(envelope)).await.unwrap();
     }
     let found = async |text: &str, keys: &[ServiceKey], before: Option<i64>, limit: u32| {
         let search = Search { text: text.to_owned(), service_keys: keys.to_vec() };

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
 use sentry_pagerduty_bridge::queue::{
-    Answers, BeginRequest, Enqueue, Enqueued, EnqueuedEvent, EventId, SettleRequest, WaitingEvent,
+    Answers, BeginRequest, EnqueueRequest, Enqueued, EnqueuedEvent, EventId, SettleRequest, WaitingEvent,
 };
 
 use crate::fault::Content;
@@ -254,7 +254,7 @@ impl Row {
     }
 }
 
-fn enqueue(alert: &Alert) -> Enqueue {
+fn enqueue(alert: &Alert) -> EnqueueRequest {
     runner::enqueue(alert.number, alert.key, alert.incident, alert.event_type, utc(alert.at))
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Enqueue, Envelope};
+use sentry_pagerduty_bridge::queue::{EnqueueRequest, Envelope};
 
 /// Half of the machine's cores is left to the other tests.
 const THREADS: usize = 2;
@@ -60,9 +60,9 @@ pub(crate) fn enqueue(
     incident: usize,
     event_type: EventType,
     received_at: DateTime<Utc>,
-) -> Enqueue {
+) -> EnqueueRequest {
     let start = format!("{{\"number\":{number},\"details\":{{");
-    Enqueue::event(Envelope {
+    EnqueueRequest::event(Envelope {
         service_key: service_key(key),
         api: ApiVersion::V1,
         issue_key: None,

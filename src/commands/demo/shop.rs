@@ -224,7 +224,7 @@ impl DemoIssue {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::envelope::Enqueue;
+    use crate::envelope::EnqueueRequest;
     use crate::ingest::{Decision, Ingest, Webhook};
     use crate::pagerduty::SentryOrigin;
 
@@ -248,7 +248,7 @@ mod tests {
             let Decision::Enqueue(enqueue) = decide(None, &issue.alert(1, Utc::now())) else {
                 panic!("{} is not queued", issue.title());
             };
-            let Enqueue::Event { envelope, .. } = *enqueue else { panic!("{} opens nothing", issue.title()) };
+            let EnqueueRequest::Event { envelope, .. } = *enqueue else { panic!("{} opens nothing", issue.title()) };
             assert_eq!(envelope.service_key.expose(), issue.service.key);
             assert_eq!(envelope.incident_key.as_str(), issue.id);
             assert_eq!(envelope.description, issue.title());
@@ -258,7 +258,7 @@ mod tests {
             assert_eq!(origin.level.as_deref(), Some(issue.level));
             assert!(origin.link.unwrap().contains(issue.id));
             let Decision::Enqueue(resolve) = decide(Some("issue"), &issue.resolved(Utc::now())) else { panic!() };
-            assert!(matches!(*resolve, Enqueue::FollowUp(_)));
+            assert!(matches!(*resolve, EnqueueRequest::FollowUp(_)));
         }
     }
 }

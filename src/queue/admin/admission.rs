@@ -8,7 +8,7 @@ use super::retry::decide;
 use crate::config::SigningSecret;
 use crate::ingest::{Decision, IgnoreReason, Ingest, Rejection, Webhook};
 use crate::queue::held::{Held, HeldSummary};
-use crate::queue::{CanaryChange, Enqueue, Enqueued, HeldId, Queue, QueueError, RejectedWebhook};
+use crate::queue::{CanaryChange, EnqueueRequest, Enqueued, HeldId, Queue, QueueError, RejectedWebhook};
 use crate::sentry::signature::Signature;
 
 /// How many webhooks one commit admits at most, so that a running bridge never waits long for it.
@@ -108,7 +108,7 @@ pub(super) async fn admit(
 /// Admits `webhooks`, each with what it becomes, if it becomes anything, and counts the outcomes.
 async fn commit(
     editor: &mut Editor,
-    webhooks: Vec<(HeldId, Option<Box<Enqueue>>)>,
+    webhooks: Vec<(HeldId, Option<Box<EnqueueRequest>>)>,
     admitted: &mut Admitted,
 ) -> Result<(), QueueError> {
     if webhooks.is_empty() {
@@ -133,7 +133,7 @@ async fn commit(
 /// Admits all of `webhooks`, or none of them if one is no longer held: then it returns `None`.
 async fn try_admit(
     editor: &mut Editor,
-    webhooks: &[(HeldId, Option<Box<Enqueue>>)],
+    webhooks: &[(HeldId, Option<Box<EnqueueRequest>>)],
 ) -> Result<Option<Vec<Enqueued>>, QueueError> {
     let ids: Vec<_> = webhooks.iter().map(|(id, _)| *id).collect();
     editor.admit_held(&ids, webhooks.iter().filter_map(|(_, enqueue)| enqueue.as_deref()).collect()).await

@@ -9,7 +9,7 @@ use crate::queue::external::SentryNotes;
 use crate::queue::postgres::PostgresEngine;
 use crate::queue::sqlite::SqliteEdits;
 use crate::queue::store::{Edits, Plan};
-use crate::queue::{Enqueue, Enqueued, EventId, HeldId, QueueError, Reader, RejectedId, State};
+use crate::queue::{EnqueueRequest, Enqueued, EventId, HeldId, QueueError, Reader, RejectedId, State};
 
 /// How many events one commit changes at most, so that a running bridge never waits long for it.
 const CHUNK: usize = 500;
@@ -121,7 +121,7 @@ impl Editor {
     /// # Errors
     ///
     /// When it could not be committed.
-    pub async fn readmit(&mut self, id: RejectedId, enqueue: Enqueue) -> Result<Option<Enqueued>, QueueError> {
+    pub async fn readmit(&mut self, id: RejectedId, enqueue: EnqueueRequest) -> Result<Option<Enqueued>, QueueError> {
         let outcomes = self.enqueue_late(Some(Edit::DiscardRejected(id)), vec![&enqueue]).await?;
         Ok(outcomes.and_then(|mut outcomes| outcomes.pop()))
     }
@@ -135,7 +135,7 @@ impl Editor {
     pub async fn admit_held(
         &mut self,
         ids: &[HeldId],
-        enqueues: Vec<&Enqueue>,
+        enqueues: Vec<&EnqueueRequest>,
     ) -> Result<Option<Vec<Enqueued>>, QueueError> {
         self.enqueue_late(Some(Edit::DiscardHeld(ids)), enqueues).await
     }
@@ -155,7 +155,7 @@ impl Editor {
     /// # Errors
     ///
     /// When it could not be committed.
-    pub async fn admit(&mut self, enqueue: Enqueue) -> Result<Enqueued, QueueError> {
+    pub async fn admit(&mut self, enqueue: EnqueueRequest) -> Result<Enqueued, QueueError> {
         let outcomes = self.enqueue_late(None, vec![&enqueue]).await?;
         // A batch of one enqueue has one outcome.
         outcomes.and_then(|mut outcomes| outcomes.pop()).ok_or(QueueError::Closed)
@@ -175,7 +175,7 @@ impl Editor {
     async fn enqueue_late(
         &mut self,
         edit: Option<Edit<'_>>,
-        enqueues: Vec<&Enqueue>,
+        enqueues: Vec<&EnqueueRequest>,
     ) -> Result<Option<Vec<Enqueued>>, QueueError> {
         let batch = Batch { edit, enqueues, is_late: true, ..Batch::default() };
         let known = self.edits.load(&decide::dependencies(&batch)).await?;

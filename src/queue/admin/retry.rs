@@ -7,7 +7,7 @@ use super::{Editor, sorted};
 use crate::ingest::{Decision, IgnoreReason, Ingest, Rejection, Webhook};
 use crate::pagerduty::{EventType, IncidentKey, SentryOrigin};
 use crate::queue::decide::dedup_window::DEDUP_WINDOW;
-use crate::queue::{Enqueue, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, State};
+use crate::queue::{EnqueueRequest, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, State};
 
 /// The outcome of retrying a dead letter or a rejected webhook.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,7 +143,7 @@ pub async fn reprocess(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> 
     }
 }
 
-async fn readmit(editor: &mut Editor, id: RejectedId, enqueue: Enqueue) -> Result<Retried, QueueError> {
+async fn readmit(editor: &mut Editor, id: RejectedId, enqueue: EnqueueRequest) -> Result<Retried, QueueError> {
     let incident_key = enqueue.incident_key().clone();
     Ok(match editor.readmit(id, enqueue).await? {
         Some(Enqueued::Queued(events)) => {
@@ -160,7 +160,7 @@ async fn readmit(editor: &mut Editor, id: RejectedId, enqueue: Enqueue) -> Resul
 pub(super) async fn decide(reader: &Reader, ingest: &Ingest, webhook: &Webhook<'_>) -> Result<Decision, QueueError> {
     let decision = ingest.decide(webhook);
     if let Decision::Enqueue(enqueue) = &decision
-        && let Enqueue::Event { envelope, .. } = &**enqueue
+        && let EnqueueRequest::Event { envelope, .. } = &**enqueue
         && is_in_queue(reader, envelope).await?
     {
         return Ok(Decision::Ignored(IgnoreReason::Repeated));

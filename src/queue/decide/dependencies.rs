@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Batch, Edit, SettleRequest};
-use crate::envelope::{Enqueue, Envelope};
+use crate::envelope::{EnqueueRequest, Envelope};
 use crate::pagerduty::{IncidentKey, ServiceKey};
 use crate::queue::store::{BeginRequest, Dependencies, IncidentQueueKey};
 use crate::queue::{Disposition, EventId, Fence};
@@ -26,12 +26,12 @@ pub(in crate::queue) fn dependencies(batch: &Batch<'_>) -> Dependencies {
     let (mut issues, mut shared) = (BTreeSet::new(), BTreeSet::new());
     for enqueue in &batch.enqueues {
         match enqueue {
-            Enqueue::Event { envelope, .. } => {
+            EnqueueRequest::Event { envelope, .. } => {
                 queues.insert(queue_of(envelope));
                 issues.extend(&envelope.issue_key);
                 shared.extend(envelope.issue_key.is_some().then(|| queue_of(envelope)));
             }
-            Enqueue::FollowUp(follow_up) => {
+            EnqueueRequest::FollowUp(follow_up) => {
                 incidents.extend([&follow_up.incident_key].into_iter().chain(&follow_up.shared_key));
                 issues.insert(&follow_up.incident_key);
                 let reopening = follow_up.reopening.as_ref().map(|reopening| &reopening.service_key);

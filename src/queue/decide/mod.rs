@@ -32,7 +32,7 @@ use super::held::Held;
 use super::item::{RejectedId, RejectedWebhook};
 use super::store::{BeginRequest, Committed, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row, Tail};
 use super::{Fence, QueueError};
-use crate::envelope::{Dedup, DedupKey, Enqueue, Envelope};
+use crate::envelope::{Dedup, DedupKey, EnqueueRequest, Envelope};
 use crate::ingest::IgnoreReason;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use dedup_window::{DedupWindow, dedup_keys, repeated};
@@ -53,7 +53,7 @@ pub(super) struct Batch<'b> {
     /// Waiting events whose attempts cannot be recorded, because they are damaged. Nothing is folded into them: their bytes
     /// were sent.
     pub(super) unrecordable: &'b [EventId],
-    pub(super) enqueues: Vec<&'b Enqueue>,
+    pub(super) enqueues: Vec<&'b EnqueueRequest>,
     /// Whether the alerts belong to an earlier time: their webhooks were rejected or held then, or never came.
     pub(super) is_late: bool,
     /// Whether nothing is folded into stored events, because they may be damaged.
@@ -118,7 +118,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     let repeated = repeated(batch, known, window);
     let fresh =
         || batch.enqueues.iter().zip(&repeated).filter(|(_, repeated)| !**repeated).map(|(enqueue, _)| *enqueue);
-    let newest = fresh().map(Enqueue::received_at).max().unwrap_or_default();
+    let newest = fresh().map(EnqueueRequest::received_at).max().unwrap_or_default();
     let times = if batch.is_late { OvertakingWindow::since(newest) } else { OvertakingWindow::around(newest) };
     let mut state = Decider::new(batch, known, times);
     if !batch.is_late && fresh().any(resolves_something) {
@@ -152,8 +152,8 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     decided
 }
 
-fn resolves_something(enqueue: &Enqueue) -> bool {
-    matches!(enqueue, Enqueue::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
+fn resolves_something(enqueue: &EnqueueRequest) -> bool {
+    matches!(enqueue, EnqueueRequest::FollowUp(follow_up) if follow_up.event_type() == EventType::Resolve)
 }
 
 /// Applies to `incidents` what a waiting event does to its incident once it is delivered.
@@ -236,8 +236,8 @@ impl<'b> Decider<'b> {
             }
         }
         let incidents = batch.enqueues.iter().filter_map(|enqueue| match enqueue {
-            Enqueue::FollowUp(follow_up) => Some(&follow_up.incident_key),
-            Enqueue::Event { .. } => None,
+            EnqueueRequest::FollowUp(follow_up) => Some(&follow_up.incident_key),
+            EnqueueRequest::Event { .. } => None,
         });
         let stored = |key| known.incidents.get(key).map(KnownIncident::after_delivery).unwrap_or_default();
         // Incidents that issues share were loaded because of those issues.
@@ -257,7 +257,7 @@ impl<'b> Decider<'b> {
         }
     }
 
-    fn enqueue(&mut self, enqueue: &'b Enqueue, is_late: bool) -> Enqueued<usize> {
+    fn enqueue(&mut self, enqueue: &'b EnqueueRequest, is_late: bool) -> Enqueued<usize> {
         if is_late {
             let dedup = enqueue.dedup();
             // Another rejected webhook may have become the same event before.
@@ -268,13 +268,13 @@ impl<'b> Decider<'b> {
             self.plan.seen.extend(dedup.recorded_keys.iter().map(|key| (key, incident_key, event_type)));
         }
         match enqueue {
-            Enqueue::Event { envelope, sentry_at, .. } => {
+            EnqueueRequest::Event { envelope, sentry_at, .. } => {
                 let mut events = Vec::with_capacity(1);
                 let issue_key = envelope.issue_key.as_ref();
                 self.enqueue_envelope(queue_of(envelope), issue_key, Cow::Borrowed(envelope), *sentry_at, &mut events);
                 Enqueued::Queued(events)
             }
-            Enqueue::FollowUp(follow_up) => self.follow_up(follow_up, is_late),
+            EnqueueRequest::FollowUp(follow_up) => self.follow_up(follow_up, is_late),
         }
     }
 

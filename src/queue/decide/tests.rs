@@ -43,12 +43,12 @@ fn envelope(word: &str, second: i64) -> Envelope {
     }
 }
 
-pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
+pub(in crate::queue) fn enqueue(text: &str, place: i64) -> EnqueueRequest {
     let (word, second) = text.split_once('@').map_or((text, place), |(word, second)| (word, second.parse().unwrap()));
     let (kind, name) = word.split_at(1);
     if "tr".contains(kind) {
         let (envelope, sentry_at) = (envelope(word, place), Some(at(second)));
-        return Enqueue::Event { envelope, sentry_at, dedup: Dedup::default() };
+        return EnqueueRequest::Event { envelope, sentry_at, dedup: Dedup::default() };
     }
     let note = Description::new(word);
     let action = match kind {
@@ -75,10 +75,10 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> Enqueue {
         shared_key: None,
         dedup: Dedup { replay_key: Some(dedup::key_of(text)), ..Dedup::default() },
     };
-    Enqueue::FollowUp(Box::new(follow_up))
+    EnqueueRequest::FollowUp(Box::new(follow_up))
 }
 
-fn enqueues(words: &str) -> Vec<Enqueue> {
+fn enqueues(words: &str) -> Vec<EnqueueRequest> {
     words.split_whitespace().zip(0..).map(|(word, place)| enqueue(word, place)).collect()
 }
 
@@ -180,7 +180,7 @@ fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
 fn the_same_incident_at_another_integration_is_another_one() {
     let mut other = envelope("t1", 1);
     other.service_key = key(OTHER);
-    let enqueues = [enqueue("t1", 0), Enqueue::event(other)];
+    let enqueues = [enqueue("t1", 0), EnqueueRequest::event(other)];
     let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
     assert_eq!(rows(&decide(&batch, &Known::default(), &DedupWindow::default()).plan), "t1 t1'");
 }
@@ -402,7 +402,7 @@ fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_
     let keyed = |text: &str, second| {
         let keys = vec![dedup::key_of(text)];
         let dedup = Dedup { lookup_keys: keys.clone(), recorded_keys: keys, ..Dedup::default() };
-        Enqueue::Event { envelope: envelope("t1", second), sentry_at: Some(at(second)), dedup }
+        EnqueueRequest::Event { envelope: envelope("t1", second), sentry_at: Some(at(second)), dedup }
     };
     let mut window = DedupWindow::default();
     window.remember(keyed("a", 0).dedup(), at(0));
@@ -419,17 +419,17 @@ fn what_was_said_within_the_window_is_repeated_and_everything_else_of_the_batch_
 
 #[test]
 fn an_incident_is_acknowledged_and_resolved_by_every_api_that_triggered_it_and_triggered_by_the_one_that_is_set() {
-    let by = |words: &str, api: ApiVersion| -> Vec<Enqueue> {
+    let by = |words: &str, api: ApiVersion| -> Vec<EnqueueRequest> {
         let mut enqueues = enqueues(words);
         for enqueue in &mut enqueues {
             match enqueue {
-                Enqueue::Event { envelope, .. } => envelope.api = api,
-                Enqueue::FollowUp(follow_up) => follow_up.apis = KeyApis::new(api, BTreeMap::new()),
+                EnqueueRequest::Event { envelope, .. } => envelope.api = api,
+                EnqueueRequest::FollowUp(follow_up) => follow_up.apis = KeyApis::new(api, BTreeMap::new()),
             }
         }
         enqueues
     };
-    let decided = |known: &Known, enqueues: &[Enqueue]| -> Vec<String> {
+    let decided = |known: &Known, enqueues: &[EnqueueRequest]| -> Vec<String> {
         let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
         let plan = decide(&batch, known, &DedupWindow::default()).plan;
         let row = |row: &Row<'_>| format!("{} {}", row.envelope.event_type, row.envelope.api);
@@ -484,9 +484,9 @@ fn an_attempt_is_made_by_the_api_of_its_bytes() {
 }
 
 /// Triggers of issues that share the incident 9: `s1` is one of issue 1.
-fn sharing(words: &str) -> Vec<Enqueue> {
-    let share = |mut enqueue: Enqueue| {
-        if let Enqueue::Event { envelope, .. } = &mut enqueue {
+fn sharing(words: &str) -> Vec<EnqueueRequest> {
+    let share = |mut enqueue: EnqueueRequest| {
+        if let EnqueueRequest::Event { envelope, .. } = &mut enqueue {
             envelope.issue_key = Some(std::mem::replace(&mut envelope.incident_key, incident("9")));
         }
         enqueue

@@ -20,7 +20,7 @@ use super::event::with_counts_of;
 use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
 use super::store::{IncidentQueueKey, IntegrationIncident, Resolve, SharedIssue};
 use super::{
-    Answers, BeginRequest, Enqueue, EventId, EventRecord, HeldId, RejectedId, SettleRequest, State, WaitingEvent,
+    Answers, BeginRequest, EnqueueRequest, EventId, EventRecord, HeldId, RejectedId, SettleRequest, State, WaitingEvent,
 };
 use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -60,7 +60,7 @@ struct StoredEvent {
 #[derive(Debug, Default)]
 pub struct Operations {
     /// What webhooks enqueue.
-    pub enqueues: Vec<Enqueue>,
+    pub enqueues: Vec<EnqueueRequest>,
     /// Attempts that have ended.
     pub settles: Vec<SettleRequest>,
     /// Attempts that begin.

@@ -21,20 +21,20 @@ use crate::queue::store::Store;
 use crate::queue::{Disposition, Held, HeldSender, Reader, RejectedWebhook};
 
 /// A random enqueue for one of a few incidents, some of them late by Sentry's clock.
-fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
+fn any_enqueue(rng: &mut StdRng, second: i64) -> EnqueueRequest {
     let kind = ["t", "t", "t", "t", "r", "A", "R", "R", "U"].choose(rng).unwrap();
     let incident = rng.random_range(1..=3);
     let sent = second - rng.random_range(0..4);
     let mut enqueue = enqueue(&format!("{kind}{incident}@{sent}"), second);
     let api = if rng.random_bool(0.3) { ApiVersion::V2 } else { ApiVersion::V1 };
-    if let Enqueue::FollowUp(follow_up) = &mut enqueue {
+    if let EnqueueRequest::FollowUp(follow_up) = &mut enqueue {
         follow_up.apis = KeyApis::new(api, BTreeMap::new());
         if kind.starts_with('U') && rng.random_bool(0.3) {
             follow_up.shared_key = IncidentKey::parse("rule/1");
             follow_up.fallback = Some(key(OTHER));
         }
     }
-    if let Enqueue::Event { envelope, sentry_at, .. } = &mut enqueue {
+    if let EnqueueRequest::Event { envelope, sentry_at, .. } = &mut enqueue {
         envelope.api = api;
         if kind.starts_with('t') && rng.random_bool(0.4) {
             let shared = IncidentKey::parse(&format!("rule/{}", rng.random_range(1..=2))).unwrap();
@@ -46,8 +46,8 @@ fn any_enqueue(rng: &mut StdRng, second: i64) -> Enqueue {
         sentry_at.take_if(|_| rng.random_bool(0.2));
     }
     let dedup = match &mut enqueue {
-        Enqueue::Event { dedup, .. } => dedup,
-        Enqueue::FollowUp(follow_up) => &mut follow_up.dedup,
+        EnqueueRequest::Event { dedup, .. } => dedup,
+        EnqueueRequest::FollowUp(follow_up) => &mut follow_up.dedup,
     };
     dedup.allows_identical_resolve = rng.random_bool(0.1);
     if rng.random_bool(0.3) {

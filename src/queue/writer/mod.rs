@@ -33,8 +33,8 @@ use super::external::SentryNotes;
 use super::held::Held;
 use super::store::{BeginRequest, Committed, Plan, Prune, Store};
 use super::{
-    AttemptPayload, CanaryChange, Enqueue, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError,
-    RejectedId, RejectedWebhook, WaitingEvent,
+    AttemptPayload, CanaryChange, EnqueueRequest, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof,
+    QueueError, RejectedId, RejectedWebhook, WaitingEvent,
 };
 use status::{CommitOutcome, WriterStatus};
 
@@ -71,7 +71,7 @@ pub(super) enum WriterCommand {
 /// An operation, with the reply to the caller.
 #[derive(Debug)]
 pub(super) enum Operation {
-    Enqueue(Box<Enqueue>, Reply<Enqueued>),
+    Enqueue(Box<EnqueueRequest>, Reply<Enqueued>),
     Begin(BeginRequest, Reply<AttemptPayload>),
     Settle(SettleRequest, Reply<()>),
     Reject(RejectedWebhook, Reply<RejectedId>),
@@ -474,7 +474,7 @@ mod tests {
             counts_at: None,
             received_at: DateTime::UNIX_EPOCH,
         };
-        Operation::Enqueue(Box::new(Enqueue::event(envelope)), oneshot::channel().0)
+        Operation::Enqueue(Box::new(EnqueueRequest::event(envelope)), oneshot::channel().0)
     }
 
     fn operations_of_batch(bytes: usize) -> usize {

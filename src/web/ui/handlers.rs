@@ -23,7 +23,7 @@ use crate::monitor::{self, Health};
 use crate::pagerduty::{SentryOrigin, ServiceKey, test_page};
 use crate::queue::admin::{BULK, BulkKind, Discarded, ResolvedTriggers};
 use crate::queue::{
-    Enqueue, Enqueued, Envelope, EventId, EventSummary, ItemId, QueueError, Reader, RejectedId, RejectedSummary,
+    EnqueueRequest, Enqueued, Envelope, EventId, EventSummary, ItemId, QueueError, Reader, RejectedId, RejectedSummary,
     Search, State,
 };
 use crate::web::AppState;
@@ -131,7 +131,8 @@ pub(super) async fn send_test(user: PageRequest, form: Form<TestPageForm>, state
     let mut ids = Vec::new();
     for event in events {
         let envelope = Envelope::new(&event, user.frame.at);
-        let enqueued = state.queue.enqueue(Enqueue::event(envelope)).await.map_err(|error| user.queue_error(&error))?;
+        let enqueued =
+            state.queue.enqueue(EnqueueRequest::event(envelope)).await.map_err(|error| user.queue_error(&error))?;
         if let Enqueued::Queued(accepted) = enqueued {
             ids.extend(accepted.iter().map(|event| event.id));
         }
