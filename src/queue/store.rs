@@ -5,7 +5,7 @@
 //!
 //! An engine applies what was decided, and decides nothing about incidents, with two exceptions. They concern stored events
 //! that are not loaded, so their rules are in the SQL of each engine, too: which triggers a resolve resolves, as
-//! `times::is_resolved` says ([`IncidentChange::Resolved`]), and which alerts of discarded triggers catch-up does not count as
+//! `times::is_resolved` says ([`TriggerMark::Resolved`]), and which alerts of discarded triggers catch-up does not count as
 //! missing. The tests of the queue in memory compare each engine with it, which shows a deviation of the first.
 
 use std::borrow::Cow;
@@ -29,7 +29,8 @@ use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 
 /// The storage of a queue, for one writer: another writer has its own.
 pub(super) trait Store: Send + 'static {
-    /// Whether several bridges share this store and write to it. Each of them then learns from it what the others have learned.
+    /// Whether several bridges write to this store. Dedup keys are then stored in it, so that each bridge recognises
+    /// webhooks that another one received.
     const IS_SHARED_BY_BRIDGES: bool;
 
     /// Whether its calls block their thread until they are done, so that the writer needs a thread of its own.
@@ -94,7 +95,7 @@ pub(super) trait Store: Send + 'static {
 
 /// A connection for changes from outside, beside a running bridge, which notices each of them.
 #[async_trait]
-pub(super) trait Edits: Debug + Send {
+pub(super) trait EditorStore: Debug + Send {
     /// As [`Store::load`].
     async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError>;
 
@@ -160,16 +161,16 @@ pub(super) struct Dependencies {
     /// Dedup keys of webhooks that other bridges may have received within the dedup window; only if the store is shared.
     pub(super) dedup_keys: Vec<DedupKey>,
     /// Events whose attempts have ended.
-    pub(super) settling: Vec<EventId>,
+    pub(super) to_settle: Vec<EventId>,
     /// Events whose attempts begin, each with the events that it does not wait for.
-    pub(super) beginning: Vec<(EventId, Vec<EventId>)>,
+    pub(super) to_begin: Vec<(EventId, Vec<EventId>)>,
     /// Events whose attempts began without being recorded.
     pub(super) unrecorded: Vec<EventId>,
-    /// The rights by which events of `settling` and `beginning` are settled and begun, the latest for each event. Events
+    /// The rights by which events of `to_settle` and `to_begin` are settled and begun, the latest for each event. Events
     /// without one here need none.
     pub(super) fences: BTreeMap<EventId, Fence>,
     /// Events that are revived or discarded.
-    pub(super) editing: Vec<EventId>,
+    pub(super) to_edit: Vec<EventId>,
     /// Rejected webhooks that are changed or deleted.
     pub(super) rejected: Vec<RejectedId>,
     /// Held webhooks that are deleted.
@@ -181,8 +182,8 @@ pub(super) struct Dependencies {
 /// What the store has of the [`Dependencies`].
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Known {
-    /// The last events of the incident queues, where they can be folded into.
-    pub(super) tails: HashMap<IncidentQueueKey, Tail>,
+    /// The last events of the incident queues, where alerts can be folded into them.
+    pub(super) foldable: HashMap<IncidentQueueKey, FoldableTrigger>,
     pub(super) incidents: HashMap<IncidentKey, KnownIncident>,
     /// In which shared incidents the issues are or were open.
     pub(super) shared_issues: BTreeMap<(IncidentKey, IncidentQueueKey), SharedIssue>,
@@ -195,13 +196,13 @@ pub(super) struct Known {
     /// When a webhook with each key last came.
     pub(super) dedup_keys: HashMap<DedupKey, DateTime<Utc>>,
     /// The events that are still waiting.
-    pub(super) settling: HashMap<EventId, EventToSettle>,
-    /// The events of `beginning` and `unrecorded` that are still waiting.
-    pub(super) beginning: HashMap<EventId, Attemptable>,
+    pub(super) to_settle: HashMap<EventId, EventToSettle>,
+    /// The events of `to_begin` and `unrecorded` that are still waiting.
+    pub(super) to_begin: HashMap<EventId, EventToBegin>,
     /// The events of `fences` whose lease now has another owner or another number, or does not exist. They are left out
-    /// of `settling` and `beginning`. The leases of the other events stay as they are until [`apply`](Store::apply).
+    /// of `to_settle` and `to_begin`. The leases of the other events stay as they are until [`apply`](Store::apply).
     pub(super) fenced: BTreeSet<EventId>,
-    pub(super) editing: HashMap<EventId, Editable>,
+    pub(super) to_edit: HashMap<EventId, EventToEdit>,
     /// The rejected webhooks that still exist.
     pub(super) rejected: HashSet<RejectedId>,
     /// The held webhooks that still exist.
@@ -210,7 +211,7 @@ pub(super) struct Known {
 
 /// A waiting trigger that was never attempted. Alerts can be folded into it while it is the last event of its incident queue.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Tail {
+pub(super) struct FoldableTrigger {
     pub(super) id: EventId,
     pub(super) count: u32,
     pub(super) first_seen: DateTime<Utc>,
@@ -223,7 +224,7 @@ pub(super) struct KnownIncident {
     /// Its state at each integration, by the events that were delivered.
     pub(super) delivered: Vec<(ServiceKey, IntegrationIncident)>,
     /// Its waiting events, in their order.
-    pub(super) waiting: Vec<WaitingRow>,
+    pub(super) waiting: Vec<IncidentEvent>,
 }
 
 /// An incident at one integration.
@@ -248,14 +249,14 @@ pub(super) struct SharedIssue {
 
 /// A waiting event of an incident.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct WaitingRow {
+pub(super) struct IncidentEvent {
     pub(super) service_key: ServiceKey,
     pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
     /// `Some` if it is a trigger that was never attempted, wherever it is in its incident queue. Of one queue only that of
     /// the last row counts.
-    pub(super) tail: Option<Tail>,
+    pub(super) foldable: Option<FoldableTrigger>,
 }
 
 /// A resolve of an incident.
@@ -284,7 +285,7 @@ pub(super) struct EventToSettle {
 
 /// A waiting event whose attempt begins or began.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Attemptable {
+pub(super) struct EventToBegin {
     /// An earlier waiting event of its incident queue that it has to wait for.
     pub(super) earlier: Option<EventId>,
     /// Whether no attempt was recorded yet.
@@ -301,7 +302,7 @@ pub(super) struct Attemptable {
 
 /// An event in any state that is revived or discarded. This also works for an event with fields that cannot be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Editable {
+pub(super) struct EventToEdit {
     pub(super) state: State,
     /// `None` where a key cannot be read.
     pub(super) queue: Option<IncidentQueueKey>,
@@ -325,16 +326,14 @@ pub(super) struct Editable {
 
 /// What one transaction writes: the result of a whole batch.
 ///
-/// Each engine writes the fields in an order that suits it, as nobody sees a part of a transaction. Every one of them writes
-/// what people change first, the `attempts` and `bodies` before the `rows`, the `changes` before the `rows`, and deletes what
-/// is forgotten before it stores new rows in the same table.
+/// Every engine has to write in this order: changes by people first; `attempts`, `bodies` and trigger marks before `rows`;
+/// within a table, deletions before insertions. The rest may be written in any order, because it is one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'b> {
     /// Whether to write something as large as a large alert.
     pub(super) probe: bool,
-    /// Dead letters that wait again, each with the time from which it waits. The time for which they are to blame becomes
-    /// zero; their reason, next attempt and end are cleared. Their attempts stay as they are, because the rate limiter
-    /// counts them.
+    /// Dead letters to requeue, each with the time of the requeue. `blamed_ms` is set to zero; `reason`, `next_attempt_at`
+    /// and `finished_at` are cleared. Their attempts stay as they are, because the rate limiter counts them.
     pub(super) revived: Vec<(EventId, DateTime<Utc>)>,
     /// Events that are deleted, with their bodies.
     pub(super) discarded: Vec<EventId>,
@@ -353,8 +352,8 @@ pub(super) struct Plan<'b> {
     pub(super) bodies: Vec<(EventId, Vec<u8>)>,
     /// Delete resolves that came outside of this window.
     pub(super) forget_resolves: Option<OvertakingWindow>,
-    /// Changes of stored events, in their order. The events in `rows` already have their final values.
-    pub(super) changes: Vec<IncidentChange<'b>>,
+    /// Marks on stored triggers, in their order. The events in `rows` already have their final values.
+    pub(super) trigger_marks: Vec<TriggerMark<'b>>,
     /// New events, and events with more alerts folded into them, in the order of their queues.
     pub(super) rows: Vec<Row<'b>>,
     /// Issues that are open in shared incidents from now on, or no longer.
@@ -387,9 +386,9 @@ pub(super) struct AttemptUpdate {
     pub(super) last_at: DateTime<Utc>,
 }
 
-/// A change of the stored events of an incident, at one integration or, without a `service_key`, at all of them.
+/// A mark on the stored triggers of an incident, at one integration or, without a `service_key`, at all of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum IncidentChange<'b> {
+pub(super) enum TriggerMark<'b> {
     /// Marks its waiting and dead triggers as resolved, except those that Sentry received in a later second than that in
     /// which it sent the resolve. A trigger with a time later than `now` is marked as well, because a clock was ahead.
     Resolved {
@@ -400,7 +399,7 @@ pub(super) enum IncidentChange<'b> {
         now: DateTime<Utc>,
     },
     /// Marks its dead triggers as no longer resolved.
-    Reopened { incident_key: &'b IncidentKey, service_key: Option<&'b ServiceKey> },
+    NotResolved { incident_key: &'b IncidentKey, service_key: Option<&'b ServiceKey> },
 }
 
 /// An event to be written.
@@ -454,14 +453,14 @@ pub(super) struct Committed {
     pub(super) rejected: Vec<RejectedId>,
 }
 
-impl Attemptable {
+impl EventToBegin {
     /// The body that a first attempt sends.
     pub(super) fn first_body(&self) -> Option<Vec<u8>> {
         let body = self.body.clone()?;
         Some(with_counts_of(body, self.counts_at, self.count, self.first_seen))
     }
 
-    pub(super) fn begun(&self, body: Vec<u8>) -> AttemptPayload {
+    pub(super) fn payload(&self, body: Vec<u8>) -> AttemptPayload {
         AttemptPayload { api: self.api, body, received_at: self.received_at }
     }
 }

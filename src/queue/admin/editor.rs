@@ -7,8 +7,8 @@ use crate::queue::decide::dedup_window::DedupWindow;
 use crate::queue::decide::{self, Batch, Edit};
 use crate::queue::external::SentryNotes;
 use crate::queue::postgres::PostgresEngine;
-use crate::queue::sqlite::SqliteEdits;
-use crate::queue::store::{Edits, Plan};
+use crate::queue::sqlite::SqliteEditorStore;
+use crate::queue::store::{EditorStore, Plan};
 use crate::queue::{EnqueueRequest, Enqueued, EventId, HeldId, QueueError, Reader, RejectedId, State};
 
 /// How many events one commit changes at most, so that a running bridge never waits long for it.
@@ -18,7 +18,7 @@ const CHUNK: usize = 500;
 /// of it could be committed.
 #[derive(Debug)]
 pub struct Editor {
-    edits: Box<dyn Edits>,
+    store: Box<dyn EditorStore>,
     reader: Reader,
 }
 
@@ -32,14 +32,14 @@ impl Editor {
         let config = database.into();
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
-                let edits = SqliteEdits::open(path).await?;
-                let reader = Reader::of(edits.reads());
-                Ok(Self { edits: Box::new(edits), reader })
+                let store = SqliteEditorStore::open(path).await?;
+                let reader = Reader::of(store.reads());
+                Ok(Self { store: Box::new(store), reader })
             }
             DatabaseUrl::Postgres(url) => {
-                let edits = PostgresEngine::open_beside(&config, url).await?;
-                let reader = Reader::of(edits.reads());
-                Ok(Self { edits: Box::new(edits), reader })
+                let store = PostgresEngine::open_beside(&config, url).await?;
+                let reader = Reader::of(store.reads());
+                Ok(Self { store: Box::new(store), reader })
             }
         }
     }
@@ -167,7 +167,7 @@ impl Editor {
     ///
     /// When it could not be committed.
     pub async fn write_sentry_notes(&mut self, notes: SentryNotes) -> Result<(), QueueError> {
-        self.edits.write_sentry_notes(&notes).await
+        self.store.write_sentry_notes(&notes).await
     }
 
     /// Enqueues what was received at an earlier time, if the webhooks that `edit` deletes still exist. Returns the
@@ -178,9 +178,9 @@ impl Editor {
         enqueues: Vec<&EnqueueRequest>,
     ) -> Result<Option<Vec<Enqueued>>, QueueError> {
         let batch = Batch { edit, enqueues, is_late: true, ..Batch::default() };
-        let known = self.edits.load(&decide::dependencies(&batch)).await?;
+        let known = self.store.load(&decide::dependencies(&batch)).await?;
         let decided = decide::decide(&batch, &known, &DedupWindow::default());
-        let committed = self.edits.apply(&decided.plan).await?;
+        let committed = self.store.apply(&decided.plan).await?;
         let is_void = edit.is_some() && decided.plan.forget_held.is_empty() && decided.plan.forget_rejected.is_empty();
         Ok((!is_void).then(|| decided.answers(committed).enqueued))
     }
@@ -188,9 +188,9 @@ impl Editor {
     /// Commits a change, and returns what `answer` derives from its plan.
     async fn commit<T>(&mut self, edit: Edit<'_>, answer: impl FnOnce(&Plan<'_>) -> T) -> Result<T, QueueError> {
         let batch = Batch { edit: Some(edit), ..Batch::default() };
-        let known = self.edits.load(&decide::dependencies(&batch)).await?;
+        let known = self.store.load(&decide::dependencies(&batch)).await?;
         let plan = decide::decide(&batch, &known, &DedupWindow::default()).plan;
-        self.edits.apply(&plan).await?;
+        self.store.apply(&plan).await?;
         Ok(answer(&plan))
     }
 
@@ -201,6 +201,6 @@ impl Editor {
     /// When the file could not be closed. What was committed is safe nevertheless.
     pub async fn close(self) -> Result<(), QueueError> {
         self.reader.close().await;
-        self.edits.close().await
+        self.store.close().await
     }
 }

@@ -10,7 +10,7 @@ use crate::pagerduty::{ApiSet, ApiVersion, EventType};
 use crate::queue::event::with_counts_of;
 use crate::queue::leases::Fence;
 use crate::queue::store::{
-    AttemptUpdate, BeginRequest, Editable, EventStateUpdate, EventToSettle, IncidentQueueKey, IncidentUpdate, Plan,
+    AttemptUpdate, BeginRequest, EventStateUpdate, EventToEdit, EventToSettle, IncidentQueueKey, IncidentUpdate, Plan,
 };
 use crate::queue::{AttemptPayload, Disposition, EventId, QueueError, State};
 
@@ -46,7 +46,7 @@ impl<'b> Decider<'b> {
     /// as they were sent.
     pub(super) fn record(&mut self, attempts: &[(EventId, DateTime<Utc>)]) {
         for (id, at) in attempts {
-            let Some(event) = self.known.beginning.get(id) else { continue };
+            let Some(event) = self.known.to_begin.get(id) else { continue };
             let is_first = event.is_first && !self.changes.attempts.contains_key(id);
             if is_first
                 && event.count > 1
@@ -65,7 +65,7 @@ impl<'b> Decider<'b> {
         if self.is_fenced(id, begin.fence) {
             return Err(QueueError::Fenced(id));
         }
-        let event = self.known.beginning.get(&id).filter(|_| !self.changes.ended.contains(&id));
+        let event = self.known.to_begin.get(&id).filter(|_| !self.changes.ended.contains(&id));
         let event = event.ok_or(QueueError::NotWaiting(id))?;
         if let Some(earlier) = event.earlier {
             return Err(QueueError::Behind { id, earlier });
@@ -80,15 +80,15 @@ impl<'b> Decider<'b> {
             }
             AttemptPayload { api: envelope.api, body: envelope.body.clone(), received_at: envelope.received_at }
         } else if let Some(body) = self.changes.bodies.get(&id) {
-            event.begun(body.clone())
+            event.payload(body.clone())
         } else if is_first {
             let body = event.first_body().ok_or(QueueError::NotWaiting(id))?;
             if event.count > 1 {
                 self.changes.bodies.insert(id, body.clone());
             }
-            event.begun(body)
+            event.payload(body)
         } else {
-            event.begun(event.body.clone().ok_or(QueueError::NotWaiting(id))?)
+            event.payload(event.body.clone().ok_or(QueueError::NotWaiting(id))?)
         };
         self.changes.add_attempt(id, begin.at);
         Ok(to_send)
@@ -103,7 +103,7 @@ impl<'b> Decider<'b> {
     pub(super) fn settle(&mut self, settle: &'b SettleRequest) -> Result<(), QueueError> {
         let SettleRequest { id, disposition, at, fence } = settle;
         let is_fenced = self.is_fenced(*id, *fence);
-        let event = self.known.settling.get(id).filter(|_| !is_fenced && !self.changes.ended.contains(id));
+        let event = self.known.to_settle.get(id).filter(|_| !is_fenced && !self.changes.ended.contains(id));
         let event = event.ok_or(QueueError::NotWaiting(*id))?;
         let was_retried = self.changes.settled.contains_key(id);
         let ended = |state, reason| EventStateUpdate {
@@ -191,7 +191,7 @@ impl<'b> Decider<'b> {
         queue: &'b IncidentQueueKey,
         id: EventId,
         last_at: DateTime<Utc>,
-        event: &Editable,
+        event: &EventToEdit,
     ) {
         let apis = self.apis_since(queue, event.open_apis, event.api, true);
         let before = self.changes.incidents.get(queue);

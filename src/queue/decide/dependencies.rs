@@ -48,7 +48,7 @@ pub(in crate::queue) fn dependencies(batch: &Batch<'_>) -> Dependencies {
             dedup_keys.extend(&dedup.lookup_keys);
         }
     }
-    let settling: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
+    let to_settle: BTreeSet<_> = batch.settles.iter().map(|settle| settle.id).collect();
     let fold_targets = |settle: &&&SettleRequest| {
         !matches!(settle.disposition, Disposition::Retry { .. } | Disposition::RetryNow { .. })
     };
@@ -59,7 +59,7 @@ pub(in crate::queue) fn dependencies(batch: &Batch<'_>) -> Dependencies {
         let ended = ended.iter().filter(|settle| settle.fence == begin.fence).map(|settle| settle.id);
         begin.skipped.iter().copied().chain(ended).collect::<Vec<_>>()
     };
-    let beginning: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, skipped(begin))).collect();
+    let to_begin: BTreeMap<_, _> = batch.begins.iter().map(|begin| (begin.id, skipped(begin))).collect();
     let unrecorded: BTreeSet<_> = batch.unrecorded.iter().map(|(id, _)| *id).collect();
     Dependencies {
         queues: queues.into_iter().map(owned).collect(),
@@ -68,9 +68,9 @@ pub(in crate::queue) fn dependencies(batch: &Batch<'_>) -> Dependencies {
         shared_incidents: shared.into_iter().map(owned).collect(),
         seen: seen.into_iter().cloned().collect(),
         dedup_keys: dedup_keys.into_iter().cloned().collect(),
-        settling: settling.into_iter().collect(),
-        unrecorded: unrecorded.into_iter().filter(|id| !beginning.contains_key(id)).collect(),
-        beginning: beginning.into_iter().collect(),
+        to_settle: to_settle.into_iter().collect(),
+        unrecorded: unrecorded.into_iter().filter(|id| !to_begin.contains_key(id)).collect(),
+        to_begin: to_begin.into_iter().collect(),
         fences: fences(batch),
         unfolded: batch.unfolded,
         ..batch.edit.map(Edit::dependencies).unwrap_or_default()

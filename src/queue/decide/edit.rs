@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Decider;
 use crate::pagerduty::EventType;
-use crate::queue::store::{Dependencies, Editable};
+use crate::queue::store::{Dependencies, EventToEdit};
 use crate::queue::{EventId, HeldId, RejectedId, State};
 
 /// A requested change.
@@ -33,7 +33,7 @@ impl Edit<'_> {
     pub(super) fn dependencies(self) -> Dependencies {
         match self {
             Self::Revive { ids, .. } | Self::Discard { ids, .. } => {
-                Dependencies { editing: sorted(ids), ..Dependencies::default() }
+                Dependencies { to_edit: sorted(ids), ..Dependencies::default() }
             }
             Self::DiscardRejected(id) | Self::RejectAgain(id, _) => {
                 Dependencies { rejected: vec![id], ..Dependencies::default() }
@@ -57,12 +57,12 @@ impl<'b> Decider<'b> {
         let known = self.known;
         match edit {
             Edit::Revive { at, even_resolved, .. } => {
-                let revived = known.editing.iter().filter(|(id, event)| event.may_be_revived(**id, even_resolved));
+                let revived = known.to_edit.iter().filter(|(id, event)| event.may_be_revived(**id, even_resolved));
                 self.plan.revived = revived.map(|(id, _)| (*id, at)).collect();
                 self.plan.revived.sort_unstable();
             }
             Edit::Discard { state, .. } => {
-                let mut discarded: Vec<_> = known.editing.iter().filter(|(_, event)| event.state == state).collect();
+                let mut discarded: Vec<_> = known.to_edit.iter().filter(|(_, event)| event.state == state).collect();
                 discarded.sort_unstable_by_key(|(id, _)| **id);
                 for (id, event) in discarded {
                     self.discard(*id, event);
@@ -89,7 +89,7 @@ impl<'b> Decider<'b> {
 
     /// Deletes an event. The rate limiter still counts its attempts. PagerDuty may have accepted a waiting trigger that
     /// was attempted, so its incident counts as open, and its resolve is still sent.
-    fn discard(&mut self, id: EventId, event: &'b Editable) {
+    fn discard(&mut self, id: EventId, event: &'b EventToEdit) {
         self.plan.discarded.push(id);
         let (Some(queue), Some(last_at)) = (&event.queue, event.last_attempt_at) else { return };
         self.plan.discarded_attempts.push((&queue.service_key, last_at, event.attempts));
@@ -99,7 +99,7 @@ impl<'b> Decider<'b> {
     }
 }
 
-impl Editable {
+impl EventToEdit {
     /// Whether it is a dead letter that may wait again at its place. A resolve may not if its incident was triggered
     /// again: it would close the incident that is open now. Nor may a trigger whose incident was resolved since, unless
     /// `even_resolved` is set: it would open the incident again.
@@ -129,8 +129,8 @@ mod tests {
     }
 
     /// A dead letter that was attempted twice, last at second 3, and ended at second 5.
-    fn dead(event_type: EventType) -> Editable {
-        Editable {
+    fn dead(event_type: EventType) -> EventToEdit {
+        EventToEdit {
             state: State::Dead,
             queue: Some(IncidentQueueKey { incident_key: incident("1"), service_key: key(KEY) }),
             api: ApiVersion::V1,
@@ -146,9 +146,9 @@ mod tests {
         }
     }
 
-    fn known(events: impl IntoIterator<Item = (i64, Editable)>) -> Known {
-        let editing = events.into_iter().map(|(number, event)| (id(number), event)).collect();
-        Known { editing, ..Known::default() }
+    fn known(events: impl IntoIterator<Item = (i64, EventToEdit)>) -> Known {
+        let to_edit = events.into_iter().map(|(number, event)| (id(number), event)).collect();
+        Known { to_edit, ..Known::default() }
     }
 
     #[test]
@@ -157,21 +157,21 @@ mod tests {
         let opened = |opener: Option<i64>, second| Some((opener.map(id), at(second)));
         let table = [
             ("a trigger", trigger.clone(), true, true),
-            ("what waits", Editable { state: State::Waiting, ..trigger.clone() }, false, false),
-            ("what was delivered", Editable { state: State::Delivered, ..trigger.clone() }, false, false),
-            ("a resolved trigger", Editable { resolved_at: Some(at(9)), ..trigger.clone() }, false, true),
-            ("a trigger before another", Editable { trigger_waits: true, ..trigger.clone() }, true, true),
-            ("a trigger that is open", Editable { opened: opened(Some(8), 9), ..trigger.clone() }, true, true),
+            ("what waits", EventToEdit { state: State::Waiting, ..trigger.clone() }, false, false),
+            ("what was delivered", EventToEdit { state: State::Delivered, ..trigger.clone() }, false, false),
+            ("a resolved trigger", EventToEdit { resolved_at: Some(at(9)), ..trigger.clone() }, false, true),
+            ("a trigger before another", EventToEdit { trigger_waits: true, ..trigger.clone() }, true, true),
+            ("a trigger that is open", EventToEdit { opened: opened(Some(8), 9), ..trigger.clone() }, true, true),
             ("a resolve", resolve.clone(), true, true),
-            ("a resolve before a trigger", Editable { trigger_waits: true, ..resolve.clone() }, false, false),
+            ("a resolve before a trigger", EventToEdit { trigger_waits: true, ..resolve.clone() }, false, false),
             // The event numbers count, and not the clock.
-            ("opened before", Editable { opened: opened(Some(6), 9), ..resolve.clone() }, true, true),
-            ("opened since", Editable { opened: opened(Some(8), 1), ..resolve.clone() }, false, false),
+            ("opened before", EventToEdit { opened: opened(Some(6), 9), ..resolve.clone() }, true, true),
+            ("opened since", EventToEdit { opened: opened(Some(8), 1), ..resolve.clone() }, false, false),
             // An earlier version stored no event number.
-            ("opened earlier", Editable { opened: opened(None, 4), ..resolve.clone() }, true, true),
-            ("opened later", Editable { opened: opened(None, 6), ..resolve.clone() }, false, false),
-            ("no end", Editable { opened: opened(None, 6), finished_at: None, ..resolve.clone() }, true, true),
-            ("unreadable", Editable { queue: None, event_type: None, ..resolve }, true, true),
+            ("opened earlier", EventToEdit { opened: opened(None, 4), ..resolve.clone() }, true, true),
+            ("opened later", EventToEdit { opened: opened(None, 6), ..resolve.clone() }, false, false),
+            ("no end", EventToEdit { opened: opened(None, 6), finished_at: None, ..resolve.clone() }, true, true),
+            ("unreadable", EventToEdit { queue: None, event_type: None, ..resolve }, true, true),
         ];
         for (name, event, expected, insisting) in table {
             let known = known([(7, event)]);
@@ -187,12 +187,12 @@ mod tests {
 
     #[test]
     fn the_attempts_of_what_is_discarded_still_count_and_a_trigger_that_pagerduty_may_have_is_open() {
-        let waiting = Editable { state: State::Waiting, finished_at: None, ..dead(EventType::Trigger) };
-        let later = Editable { last_attempt_at: Some(at(2)), sentry_at: None, ..waiting.clone() };
-        let unattempted = Editable { attempts: 0, last_attempt_at: None, ..waiting.clone() };
-        let resolve = Editable { event_type: Some(EventType::Resolve), ..waiting.clone() };
-        let unreadable = Editable { queue: None, ..waiting.clone() };
-        let other = Editable { state: State::Delivered, ..waiting.clone() };
+        let waiting = EventToEdit { state: State::Waiting, finished_at: None, ..dead(EventType::Trigger) };
+        let later = EventToEdit { last_attempt_at: Some(at(2)), sentry_at: None, ..waiting.clone() };
+        let unattempted = EventToEdit { attempts: 0, last_attempt_at: None, ..waiting.clone() };
+        let resolve = EventToEdit { event_type: Some(EventType::Resolve), ..waiting.clone() };
+        let unreadable = EventToEdit { queue: None, ..waiting.clone() };
+        let other = EventToEdit { state: State::Delivered, ..waiting.clone() };
         let (ids, service_key) = ([id(9), id(4), id(4)], key(KEY));
         let attempts = |attempts: &[(i64, u32)]| -> Vec<_> {
             attempts.iter().map(|(second, attempts)| (&service_key, at(*second), *attempts)).collect::<Vec<_>>()
@@ -213,7 +213,7 @@ mod tests {
         ];
         for (state, known, gone, attempts, opened) in table {
             let batch = Batch { edit: Some(Edit::Discard { ids: &ids, state }), ..Batch::default() };
-            assert_eq!(dependencies(&batch).editing, [id(4), id(9)]);
+            assert_eq!(dependencies(&batch).to_edit, [id(4), id(9)]);
             let plan = decide(&batch, &known, &DedupWindow::default()).plan;
             assert_eq!(plan.discarded, gone.into_iter().map(id).collect::<Vec<_>>(), "{known:?}");
             assert_eq!(plan.discarded_attempts, attempts, "{known:?}");

@@ -12,7 +12,7 @@ use crate::envelope::{DedupKey, Envelope, FollowUp, Reopening};
 use crate::ingest::IgnoreReason;
 use crate::pagerduty::{ApiSet, ApiVersion, Destination, Event, EventType, IncidentKey, ServiceKey};
 use crate::queue::Enqueued;
-use crate::queue::store::{IncidentChange, IncidentQueueKey, Known, Resolve, SharedIssue};
+use crate::queue::store::{IncidentQueueKey, Known, Resolve, SharedIssue, TriggerMark};
 
 /// The incident queues that a follow-up goes to, each with the APIs to use.
 struct Recipients<'b> {
@@ -174,7 +174,7 @@ impl<'b> Decider<'b> {
                 row.resolved_at = Some(received_at);
             }
         }
-        self.plan.changes.push(IncidentChange::Resolved { incident_key, service_key, received_at, sent_at, now });
+        self.plan.trigger_marks.push(TriggerMark::Resolved { incident_key, service_key, received_at, sent_at, now });
     }
 
     /// Forgets the resolve of an incident that was opened again, unless Sentry sent the resolve after that. Its dead
@@ -185,11 +185,11 @@ impl<'b> Decider<'b> {
         if self.resolve_of(incident_key).is_some_and(|resolve| resolve.sentry_at <= reopened_at) {
             self.resolves.insert(incident_key, None);
         }
-        self.plan.changes.push(IncidentChange::Reopened { incident_key, service_key: None });
+        self.plan.trigger_marks.push(TriggerMark::NotResolved { incident_key, service_key: None });
         let shared = self.shared_issues.of(incident_key).into_iter().map(|((incident_key, service_key), _)| {
-            IncidentChange::Reopened { incident_key, service_key: Some(service_key) }
+            TriggerMark::NotResolved { incident_key, service_key: Some(service_key) }
         });
-        self.plan.changes.extend(shared);
+        self.plan.trigger_marks.extend(shared);
     }
 
     /// Whether it is a copy of a resolve that was received before. A webhook that was not seen before is remembered.

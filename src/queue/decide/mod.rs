@@ -30,7 +30,9 @@ use chrono::{DateTime, Utc};
 use super::event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId};
 use super::held::Held;
 use super::item::{RejectedId, RejectedWebhook};
-use super::store::{BeginRequest, Committed, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row, Tail};
+use super::store::{
+    BeginRequest, Committed, FoldableTrigger, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row,
+};
 use super::{Fence, QueueError};
 use crate::envelope::{Dedup, DedupKey, EnqueueRequest, Envelope};
 use crate::ingest::IgnoreReason;
@@ -192,7 +194,7 @@ impl KnownIncident {
 /// The trigger at the end of an incident queue, into which alerts can be folded.
 #[derive(Clone, Copy, Debug)]
 enum FoldTarget {
-    Stored(Tail),
+    Stored(FoldableTrigger),
     Row(usize),
 }
 
@@ -221,15 +223,18 @@ impl<'b> Decider<'b> {
         if !batch.unfolded {
             let unrecorded = batch.unrecorded.iter().map(|(id, _)| *id);
             let attempted: HashSet<_> = unrecorded.chain(batch.unrecordable.iter().copied()).collect();
-            let stored = known.tails.iter().map(|(queue, tail)| ((&queue.incident_key, &queue.service_key), *tail));
+            let stored =
+                known.foldable.iter().map(|(queue, trigger)| ((&queue.incident_key, &queue.service_key), *trigger));
             fold_targets.extend(
-                stored.filter(|(_, tail)| !attempted.contains(&tail.id)).map(|(q, tail)| (q, FoldTarget::Stored(tail))),
+                stored
+                    .filter(|(_, trigger)| !attempted.contains(&trigger.id))
+                    .map(|(q, trigger)| (q, FoldTarget::Stored(trigger))),
             );
             for (incident_key, incident) in &known.incidents {
                 for row in &incident.waiting {
                     let queue = (incident_key, &row.service_key);
-                    match row.tail.filter(|tail| !attempted.contains(&tail.id)) {
-                        Some(tail) => fold_targets.insert(queue, FoldTarget::Stored(tail)),
+                    match row.foldable.filter(|trigger| !attempted.contains(&trigger.id)) {
+                        Some(trigger) => fold_targets.insert(queue, FoldTarget::Stored(trigger)),
                         None => fold_targets.remove(&queue),
                     };
                 }
@@ -324,9 +329,9 @@ impl<'b> Decider<'b> {
                 rows[row].fold(envelope, sentry_at);
                 row
             }
-            Some(FoldTarget::Stored(tail)) => {
-                self.replaced.insert(tail.id, rows.len());
-                rows.push(Row::replacing(tail, envelope, sentry_at));
+            Some(FoldTarget::Stored(trigger)) => {
+                self.replaced.insert(trigger.id, rows.len());
+                rows.push(Row::replacing(trigger, envelope, sentry_at));
                 rows.len() - 1
             }
             None => {
@@ -389,13 +394,13 @@ impl<'b> Row<'b> {
         Self { replaces: None, envelope, count: 1, first_seen, sentry_at, resolved_at: None }
     }
 
-    fn replacing(tail: Tail, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Self {
+    fn replacing(trigger: FoldableTrigger, envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Self {
         Self {
-            replaces: Some(tail.id),
+            replaces: Some(trigger.id),
             envelope,
-            count: tail.count.saturating_add(1),
-            first_seen: tail.first_seen,
-            sentry_at: tail.sentry_at.max(sentry_at),
+            count: trigger.count.saturating_add(1),
+            first_seen: trigger.first_seen,
+            sentry_at: trigger.sentry_at.max(sentry_at),
             resolved_at: None,
         }
     }

@@ -10,7 +10,7 @@ use crate::envelope::{FollowUp, dedup};
 use crate::pagerduty::event::{AlertSource, Details, EventAction, Trigger};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
-use crate::queue::store::{Attemptable, EventToSettle, IncidentQueueKey, SharedIssue, WaitingRow};
+use crate::queue::store::{EventToBegin, EventToSettle, IncidentEvent, IncidentQueueKey, SharedIssue};
 
 pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";
@@ -115,9 +115,9 @@ fn decided(known: &Known, words: &str) -> (String, String) {
 }
 
 /// A trigger that waits at the end of the queue of an incident.
-fn tail(name: &str, id: i64, count: u32) -> (IncidentQueueKey, Tail) {
+fn foldable(name: &str, id: i64, count: u32) -> (IncidentQueueKey, FoldableTrigger) {
     let queue = IncidentQueueKey { incident_key: incident(name), service_key: key(KEY) };
-    (queue, Tail { id: EventId::new(id), count, first_seen: at(-9), sentry_at: None })
+    (queue, FoldableTrigger { id: EventId::new(id), count, first_seen: at(-9), sentry_at: None })
 }
 
 /// Incident 1 as PagerDuty has accepted it at some integrations, open or closed at each, with the second at which
@@ -151,7 +151,7 @@ fn triggers_of_one_incident_share_a_row_until_it_is_resolved() {
 
 #[test]
 fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
-    let known = Known { tails: HashMap::from([tail("1", 7, 40), tail("2", 8, 1)]), ..Known::default() };
+    let known = Known { foldable: HashMap::from([foldable("1", 7, 40), foldable("2", 8, 1)]), ..Known::default() };
     let enqueues = enqueues("r1 t2 t2 t1");
     let mut batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
     let decided = decide(&batch, &known, &DedupWindow::default());
@@ -204,7 +204,7 @@ fn a_webhook_about_an_incident_goes_wherever_it_is_open_also_by_this_batch() {
 fn what_waits_counts_as_delivered() {
     let waiting = |event_type, service_key| {
         let api = ApiVersion::V1;
-        WaitingRow { service_key, api, event_type, sentry_at: None, tail: None }
+        IncidentEvent { service_key, api, event_type, sentry_at: None, foldable: None }
     };
     let mut known = delivered(&[(KEY, true, -9)]);
     let incident = known.incidents.get_mut(&incident("1")).unwrap();
@@ -245,7 +245,7 @@ fn a_copy_of_a_signed_resolve_does_nothing() {
 }
 
 /// A waiting event whose last attempt has ended.
-fn settling(event_type: EventType, was_in_doubt: bool, is_known: bool) -> EventToSettle {
+fn to_settle(event_type: EventType, was_in_doubt: bool, is_known: bool) -> EventToSettle {
     let queue = IncidentQueueKey { incident_key: incident("1"), service_key: key(KEY) };
     let (api, open_apis) = (ApiVersion::V1, ApiSet::default());
     EventToSettle { queue, api, event_type, sentry_at: Some(at(3)), was_in_doubt, is_known, open_apis }
@@ -257,17 +257,17 @@ fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
     let delivered = Disposition::Delivered { note: None };
     let dead = Disposition::Dead { reason: "400".to_owned() };
     let table = [
-        (settling(trigger, false, false), &delivered, Some(true)),
-        (settling(resolve, false, true), &delivered, Some(false)),
-        (settling(resolve, false, false), &delivered, None),
-        (settling(acknowledge, false, true), &delivered, None),
-        (settling(trigger, false, true), &dead, None),
+        (to_settle(trigger, false, false), &delivered, Some(true)),
+        (to_settle(resolve, false, true), &delivered, Some(false)),
+        (to_settle(resolve, false, false), &delivered, None),
+        (to_settle(acknowledge, false, true), &delivered, None),
+        (to_settle(trigger, false, true), &dead, None),
         // An earlier attempt may have reached PagerDuty.
-        (settling(trigger, true, false), &dead, Some(true)),
-        (settling(resolve, true, true), &dead, None),
+        (to_settle(trigger, true, false), &dead, Some(true)),
+        (to_settle(resolve, true, true), &dead, None),
     ];
     for (event, disposition, expected) in table {
-        let known = Known { settling: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
+        let known = Known { to_settle: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
         let settle = SettleRequest { id: EventId::new(7), disposition: disposition.clone(), at: at(9), fence: None };
         let batch = Batch { settles: vec![&settle, &settle], ..Batch::default() };
         let decided = decide(&batch, &known, &DedupWindow::default());
@@ -279,8 +279,8 @@ fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
 }
 
 /// A waiting trigger that stands for `count` alerts.
-fn attemptable(count: u32, is_first: bool) -> Attemptable {
-    Attemptable {
+fn event_to_begin(count: u32, is_first: bool) -> EventToBegin {
+    EventToBegin {
         earlier: None,
         is_first,
         api: ApiVersion::V1,
@@ -297,12 +297,12 @@ fn the_counts_are_inserted_when_the_first_attempt_begins_and_stored_for_every_la
     let id = EventId::new(7);
     let counted = r#"{"details":{"occurrences":2,"first_seen":"1970-01-01T00:00:00.000000Z"}}"#;
     let table = [
-        (attemptable(1, true), r#"{"details":{}}"#, None),
-        (attemptable(2, true), counted, Some(counted)),
-        (attemptable(2, false), r#"{"details":{}}"#, None),
+        (event_to_begin(1, true), r#"{"details":{}}"#, None),
+        (event_to_begin(2, true), counted, Some(counted)),
+        (event_to_begin(2, false), r#"{"details":{}}"#, None),
     ];
     for (event, sent, stored) in table {
-        let known = Known { beginning: HashMap::from([(id, event)]), ..Known::default() };
+        let known = Known { to_begin: HashMap::from([(id, event)]), ..Known::default() };
         let begin = BeginRequest { id, at: at(9), skipped: Vec::new(), fence: None };
         let batch = Batch { begins: vec![&begin, &begin], ..Batch::default() };
         let Decided { plan, begun, .. } = decide(&batch, &known, &DedupWindow::default());
@@ -325,8 +325,8 @@ fn begun(batch: &Batch<'_>, known: &Known) -> Result<AttemptPayload, QueueError>
 fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends_now() {
     let (first, second) = (EventId::new(6), EventId::new(7));
     let begin = BeginRequest { id: second, at: at(9), skipped: Vec::new(), fence: None };
-    let behind = Attemptable { earlier: Some(first), ..attemptable(1, true) };
-    let known = Known { beginning: HashMap::from([(second, behind)]), ..Known::default() };
+    let behind = EventToBegin { earlier: Some(first), ..event_to_begin(1, true) };
+    let known = Known { to_begin: HashMap::from([(second, behind)]), ..Known::default() };
     let batch = Batch { begins: vec![&begin], ..Batch::default() };
     assert!(
         matches!(begun(&batch, &known), Err(QueueError::Behind { id, earlier }) if (id, earlier) == (second, first))
@@ -336,12 +336,12 @@ fn an_attempt_waits_for_earlier_events_of_its_incident_and_for_nothing_that_ends
     let settle =
         SettleRequest { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence: None };
     let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
-    assert_eq!(dependencies(&batch).beginning, [(second, vec![first])]);
+    assert_eq!(dependencies(&batch).to_begin, [(second, vec![first])]);
     let settle = SettleRequest { id: second, ..settle };
     let batch = Batch { begins: vec![&begin], settles: vec![&settle], ..Batch::default() };
     let known = Known {
-        beginning: HashMap::from([(second, attemptable(1, true))]),
-        settling: HashMap::from([(second, settling(EventType::Trigger, false, false))]),
+        to_begin: HashMap::from([(second, event_to_begin(1, true))]),
+        to_settle: HashMap::from([(second, to_settle(EventType::Trigger, false, false))]),
         ..Known::default()
     };
     assert!(matches!(begun(&batch, &known), Err(QueueError::NotWaiting(id)) if id == second));
@@ -355,8 +355,8 @@ fn what_another_bridge_delivers_by_now_is_neither_begun_nor_settled() {
         |fence| SettleRequest { id: first, disposition: Disposition::Delivered { note: None }, at: at(8), fence };
     let attempt = |id, fence| BeginRequest { id, at: at(9), skipped: Vec::new(), fence };
     let known = |fenced: &[EventId]| Known {
-        settling: HashMap::from([(first, settling(EventType::Trigger, false, false))]),
-        beginning: HashMap::from([(first, attemptable(1, true)), (second, attemptable(1, true))]),
+        to_settle: HashMap::from([(first, to_settle(EventType::Trigger, false, false))]),
+        to_begin: HashMap::from([(first, event_to_begin(1, true)), (second, event_to_begin(1, true))]),
         fenced: fenced.iter().copied().collect(),
         ..Known::default()
     };
@@ -369,7 +369,7 @@ fn what_another_bridge_delivers_by_now_is_neither_begun_nor_settled() {
     let (settled, begun, wanted) = outcomes(&settle(fence(5)), &attempt(second, fence(5)), &[]);
     assert!(settled && begun.is_ok());
     assert_eq!(wanted.fences, [(first, fence(5).unwrap()), (second, fence(5).unwrap())].into());
-    assert_eq!(wanted.beginning, [(second, vec![first])]);
+    assert_eq!(wanted.to_begin, [(second, vec![first])]);
     let (settled, begun, _) = outcomes(&settle(fence(5)), &attempt(second, fence(5)), &[first, second]);
     assert!(!settled && matches!(begun, Err(QueueError::Fenced(id)) if id == second));
     // The bridge lost the key and got it back meanwhile.
@@ -377,7 +377,7 @@ fn what_another_bridge_delivers_by_now_is_neither_begun_nor_settled() {
     assert!(!settled && begun.is_ok());
     assert_eq!(wanted.fences, [(first, fence(7).unwrap())].into(), "the latest right counts");
     let (.., wanted) = outcomes(&settle(fence(5)), &attempt(second, fence(7)), &[first]);
-    assert_eq!(wanted.beginning, [(second, vec![])], "it waits for what may not be settled");
+    assert_eq!(wanted.to_begin, [(second, vec![])], "it waits for what may not be settled");
 }
 
 #[test]
@@ -385,8 +385,8 @@ fn alerts_that_are_folded_into_an_event_whose_attempt_begins_are_sent_with_it() 
     let enqueues = enqueues("t1");
     let begin = BeginRequest { id: EventId::new(7), at: at(9), skipped: Vec::new(), fence: None };
     let known = Known {
-        tails: HashMap::from([tail("1", 7, 1)]),
-        beginning: HashMap::from([(EventId::new(7), attemptable(1, true))]),
+        foldable: HashMap::from([foldable("1", 7, 1)]),
+        to_begin: HashMap::from([(EventId::new(7), event_to_begin(1, true))]),
         ..Known::default()
     };
     let batch = Batch { enqueues: enqueues.iter().collect(), begins: vec![&begin], ..Batch::default() };
@@ -451,8 +451,8 @@ fn an_incident_is_acknowledged_and_resolved_by_every_api_that_triggered_it_and_t
 #[test]
 fn an_open_incident_keeps_the_apis_of_its_triggers_until_it_is_closed() {
     let apis = |before: ApiSet, event_type: EventType, api: ApiVersion| {
-        let event = EventToSettle { api, open_apis: before, is_known: true, ..settling(event_type, false, true) };
-        let known = Known { settling: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
+        let event = EventToSettle { api, open_apis: before, is_known: true, ..to_settle(event_type, false, true) };
+        let known = Known { to_settle: HashMap::from([(EventId::new(7), event)]), ..Known::default() };
         let disposition = Disposition::Delivered { note: None };
         let settle = SettleRequest { id: EventId::new(7), disposition, at: at(9), fence: None };
         let batch = Batch { settles: vec![&settle], ..Batch::default() };
@@ -469,9 +469,12 @@ fn an_open_incident_keeps_the_apis_of_its_triggers_until_it_is_closed() {
 #[test]
 fn an_attempt_is_made_by_the_api_of_its_bytes() {
     let id = EventId::new(7);
-    let stored = Attemptable { api: ApiVersion::V2, ..attemptable(1, true) };
-    let known =
-        Known { beginning: HashMap::from([(id, stored)]), tails: HashMap::from([tail("1", 7, 1)]), ..Known::default() };
+    let stored = EventToBegin { api: ApiVersion::V2, ..event_to_begin(1, true) };
+    let known = Known {
+        to_begin: HashMap::from([(id, stored)]),
+        foldable: HashMap::from([foldable("1", 7, 1)]),
+        ..Known::default()
+    };
     let begin = BeginRequest { id, at: at(9), skipped: Vec::new(), fence: None };
     let alone = Batch { begins: vec![&begin], ..Batch::default() };
     let decided = decide(&alone, &known, &DedupWindow::default());

@@ -12,8 +12,9 @@ use crate::queue::decide::times;
 use crate::queue::external::SentryNotes;
 use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::store::{
-    Attemptable, Committed, Dependencies, Editable, EventToSettle, IncidentChange, IncidentQueueKey,
-    IntegrationIncident, KEEP_DISCARDED_ATTEMPTS, Known, KnownIncident, Plan, Prune, Row, Store, Tail, WaitingRow,
+    Committed, Dependencies, EventToBegin, EventToEdit, EventToSettle, FoldableTrigger, IncidentEvent,
+    IncidentQueueKey, IntegrationIncident, KEEP_DISCARDED_ATTEMPTS, Known, KnownIncident, Plan, Prune, Row, Store,
+    TriggerMark,
 };
 use crate::queue::{
     CanaryChange, EventId, EventRecord, EventSummary, HeldId, IssueUpdateChange, OutageNotice, Proof, QueueError,
@@ -43,10 +44,10 @@ impl StoredEvent {
         self.record.summary.state == State::Waiting
     }
 
-    fn tail(&self) -> Option<Tail> {
+    fn foldable(&self) -> Option<FoldableTrigger> {
         let is_fresh = self.waits() && self.is_trigger() && self.record.last_attempt_at.is_none();
         let EventSummary { id, count, first_seen, .. } = self.record.summary;
-        is_fresh.then_some(Tail { id, count, first_seen, sentry_at: self.sentry_at })
+        is_fresh.then_some(FoldableTrigger { id, count, first_seen, sentry_at: self.sentry_at })
     }
 }
 
@@ -57,7 +58,7 @@ impl MemoryQueue {
         known.fenced.extend(fenced.map(|(id, _)| *id));
         for queue in dependencies.queues.iter().filter(|_| !dependencies.unfolded) {
             let end = self.waiting_events().rfind(|event| event.is_of(queue));
-            known.tails.extend(end.and_then(|event| Some((queue.clone(), event.tail()?))));
+            known.foldable.extend(end.and_then(|event| Some((queue.clone(), event.foldable()?))));
         }
         let shared_issues =
             self.shared_issues.iter().filter(|((issue_key, _), _)| dependencies.issues.contains(issue_key));
@@ -83,12 +84,12 @@ impl MemoryQueue {
                 waiting: self
                     .waiting_events()
                     .filter(|event| event.record.summary.incident_key == *key)
-                    .map(|event| WaitingRow {
+                    .map(|event| IncidentEvent {
                         service_key: event.record.summary.service_key.clone(),
                         api: event.record.api,
                         event_type: event.record.summary.event_type,
                         sentry_at: event.sentry_at,
-                        tail: event.tail(),
+                        foldable: event.foldable(),
                     })
                     .collect(),
             };
@@ -100,8 +101,8 @@ impl MemoryQueue {
         known
             .dedup_keys
             .extend(dependencies.dedup_keys.iter().filter_map(|key| Some((key.clone(), *self.dedup_keys.get(key)?))));
-        for event in dependencies.settling.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
-            let settling = EventToSettle {
+        for event in dependencies.to_settle.iter().filter_map(|id| self.events.get(id)).filter(|event| event.waits()) {
+            let to_settle = EventToSettle {
                 queue: event.queue(),
                 api: event.record.api,
                 event_type: event.record.summary.event_type,
@@ -110,19 +111,19 @@ impl MemoryQueue {
                 is_known: self.incidents.contains_key(&event.queue()),
                 open_apis: self.open_apis(&event.queue()),
             };
-            known.settling.insert(event.id(), settling);
+            known.to_settle.insert(event.id(), to_settle);
         }
-        known.editing.extend(dependencies.editing.iter().filter_map(|id| Some((*id, self.editable(*id)?))));
+        known.to_edit.extend(dependencies.to_edit.iter().filter_map(|id| Some((*id, self.event_to_edit(*id)?))));
         known.rejected.extend(dependencies.rejected.iter().filter(|id| self.rejected.contains(id)));
         known.held.extend(dependencies.held.iter().filter(|id| self.held.contains(id)));
-        for (id, skipped) in &dependencies.beginning {
-            known.beginning.extend(self.attemptable(*id, skipped, true).map(|event| (*id, event)));
+        for (id, skipped) in &dependencies.to_begin {
+            known.to_begin.extend(self.event_to_begin(*id, skipped, true).map(|event| (*id, event)));
         }
         for id in &dependencies.unrecorded {
-            known.beginning.extend(self.attemptable(*id, &[], false).map(|event| (*id, event)));
+            known.to_begin.extend(self.event_to_begin(*id, &[], false).map(|event| (*id, event)));
         }
-        known.settling.retain(|id, _| !known.fenced.contains(id));
-        known.beginning.retain(|id, _| !known.fenced.contains(id));
+        known.to_settle.retain(|id, _| !known.fenced.contains(id));
+        known.to_begin.retain(|id, _| !known.fenced.contains(id));
         known
     }
 
@@ -131,13 +132,13 @@ impl MemoryQueue {
         self.events.get(&id).is_some_and(|event| !self.leases.allows(&lease(event), fence))
     }
 
-    fn editable(&self, id: EventId) -> Option<Editable> {
+    fn event_to_edit(&self, id: EventId) -> Option<EventToEdit> {
         let event = self.events.get(&id)?;
         let queue = event.queue();
         let mut triggers = self.waiting_events().filter(|later| later.id() > id && later.is_trigger());
         let opened = self.incidents.get(&queue).filter(|(incident, ..)| incident.is_open);
         let EventRecord { summary, last_attempt_at, resolved_at, .. } = &event.record;
-        Some(Editable {
+        Some(EventToEdit {
             state: summary.state,
             api: event.record.api,
             event_type: Some(summary.event_type),
@@ -159,14 +160,14 @@ impl MemoryQueue {
         open.map_or_else(ApiSet::default, |(incident, ..)| incident.apis)
     }
 
-    fn attemptable(&self, id: EventId, skipped: &[EventId], begins: bool) -> Option<Attemptable> {
+    fn event_to_begin(&self, id: EventId, skipped: &[EventId], begins: bool) -> Option<EventToBegin> {
         let event = self.events.get(&id).filter(|event| event.waits())?;
         let queue = event.queue();
         let mut earlier = self.waiting_events().take_while(|earlier| earlier.id() < id);
         let EventRecord { summary, body, last_attempt_at, .. } = &event.record;
         let is_first = last_attempt_at.is_none();
         let is_needed = begins || summary.count > 1 && is_first;
-        Some(Attemptable {
+        Some(EventToBegin {
             earlier: earlier
                 .find(|earlier| earlier.is_of(&queue) && !skipped.contains(&earlier.id()))
                 .map(StoredEvent::id),
@@ -196,7 +197,7 @@ impl MemoryQueue {
         if let Some(times) = plan.forget_resolves {
             self.resolves.retain(|_, resolve| (times.since..=times.until).contains(&resolve.received_at));
         }
-        plan.changes.iter().for_each(|change| self.change(change));
+        plan.trigger_marks.iter().for_each(|mark| self.mark_triggers(mark));
         let event_ids = plan.rows.iter().map(|row| self.write_row(row)).collect();
         for (issue_key, queue, member) in &plan.shared_issues {
             self.shared_issues.insert(((*issue_key).clone(), queue.clone()), *member);
@@ -289,20 +290,20 @@ impl MemoryQueue {
         id
     }
 
-    fn change(&mut self, change: &IncidentChange<'_>) {
+    fn mark_triggers(&mut self, mark: &TriggerMark<'_>) {
         for event in self.events.values_mut().filter(|event| event.is_trigger()) {
             let EventRecord { summary, resolved_at, .. } = &mut event.record;
             let is_of = |incident_key: &IncidentKey, service_key: Option<&ServiceKey>| {
                 summary.incident_key == *incident_key && service_key.is_none_or(|key| summary.service_key == *key)
             };
-            match *change {
-                IncidentChange::Resolved { incident_key, service_key, received_at, sent_at, now } => {
+            match *mark {
+                TriggerMark::Resolved { incident_key, service_key, received_at, sent_at, now } => {
                     let is_resolved = times::is_resolved(event.sentry_at, sent_at, now);
                     if is_of(incident_key, service_key) && summary.state != State::Delivered && is_resolved {
                         *resolved_at = Some(received_at);
                     }
                 }
-                IncidentChange::Reopened { incident_key, service_key } => {
+                TriggerMark::NotResolved { incident_key, service_key } => {
                     if is_of(incident_key, service_key) && summary.state == State::Dead {
                         *resolved_at = None;
                     }

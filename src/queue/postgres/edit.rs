@@ -9,7 +9,7 @@ use super::rows::stored;
 use super::rows::{api, apis, event_type, id, incident_key, number, numbers, optional_time, rows, service_key};
 use crate::queue::external::{CLOCK_TOLERANCE, SentryNotes};
 use crate::queue::store::{
-    Committed, Dependencies, Editable, Edits, IncidentQueueKey, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store,
+    Committed, Dependencies, EditorStore, EventToEdit, IncidentQueueKey, KEEP_DISCARDED_ATTEMPTS, Known, Plan, Store,
 };
 use crate::queue::{EventId, HeldId, QueueError, RejectedId, State};
 
@@ -60,10 +60,10 @@ pub(super) async fn load_edited(
     dependencies: &Dependencies,
     known: &mut Known,
 ) -> sqlx::Result<()> {
-    if !dependencies.editing.is_empty() {
-        for row in rows(sqlx::query(EDITING).bind(numbers(&dependencies.editing)), connection).await? {
-            if let Some(event) = editable(&row)? {
-                known.editing.insert(id(&row)?, event);
+    if !dependencies.to_edit.is_empty() {
+        for row in rows(sqlx::query(EDITING).bind(numbers(&dependencies.to_edit)), connection).await? {
+            if let Some(event) = event_to_edit(&row)? {
+                known.to_edit.insert(id(&row)?, event);
             }
         }
     }
@@ -83,12 +83,12 @@ pub(super) async fn load_edited(
 }
 
 /// Parses an event. Columns that cannot be read do not prevent it from being changed.
-fn editable(row: &PgRow) -> sqlx::Result<Option<Editable>> {
+fn event_to_edit(row: &PgRow) -> sqlx::Result<Option<EventToEdit>> {
     let Some(state) = State::parse(row.try_get("state")?) else { return Ok(None) };
     let queue =
         || Some(IncidentQueueKey { incident_key: incident_key(row).ok()?, service_key: service_key(row).ok()? });
     let opener = row.try_get::<Option<i64>, _>("opener")?.map(EventId::new);
-    Ok(Some(Editable {
+    Ok(Some(EventToEdit {
         state,
         queue: queue(),
         api: api(row)?,
@@ -144,7 +144,7 @@ pub(super) async fn write_edited(connection: &mut PgConnection, plan: &Plan<'_>)
 }
 
 #[async_trait]
-impl Edits for PostgresEngine {
+impl EditorStore for PostgresEngine {
     async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
         Store::load(self, dependencies).await
     }

@@ -19,8 +19,8 @@ use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey};
 use crate::queue::EventId;
 use crate::queue::store::{
-    Attemptable, Dependencies, EventToSettle, IncidentQueueKey, IntegrationIncident, Known, KnownIncident, Resolve,
-    SharedIssue, Tail, WaitingRow,
+    Dependencies, EventToBegin, EventToSettle, FoldableTrigger, IncidentEvent, IncidentQueueKey, IntegrationIncident,
+    Known, KnownIncident, Resolve, SharedIssue,
 };
 
 /// Locks incidents until the end of the transaction. An existing row is locked without being written, unless it was
@@ -151,16 +151,16 @@ pub(super) async fn load(connection: &mut PgConnection, dependencies: &Dependenc
     if !incidents.is_empty() {
         load_incidents(connection, &Vec::from_iter(incidents), &mut known.incidents).await?;
     }
-    if !dependencies.settling.is_empty() {
-        for row in waiting(sqlx::query(SETTLING).bind(numbers(&dependencies.settling)), connection).await? {
-            known.settling.insert(id(&row)?, settling(&row)?);
+    if !dependencies.to_settle.is_empty() {
+        for row in waiting(sqlx::query(SETTLING).bind(numbers(&dependencies.to_settle)), connection).await? {
+            known.to_settle.insert(id(&row)?, to_settle(&row)?);
         }
     }
-    if !dependencies.beginning.is_empty() || !dependencies.unrecorded.is_empty() {
+    if !dependencies.to_begin.is_empty() || !dependencies.unrecorded.is_empty() {
         load_attempts(connection, dependencies, &mut known).await?;
     }
-    known.settling.retain(|id, _| !known.fenced.contains(id));
-    known.beginning.retain(|id, _| !known.fenced.contains(id));
+    known.to_settle.retain(|id, _| !known.fenced.contains(id));
+    known.to_begin.retain(|id, _| !known.fenced.contains(id));
     load_edited(connection, dependencies, &mut known).await?;
     Ok(known)
 }
@@ -170,8 +170,8 @@ async fn lock(connection: &mut PgConnection, dependencies: &Dependencies) -> sql
     let keys = queues.chain(&dependencies.incidents).chain(&dependencies.issues);
     let keys: Vec<_> = keys.map(|key| stored(key.as_str())).collect();
     let issues: Vec<_> = dependencies.issues.iter().map(|key| stored(key.as_str())).collect();
-    let begins = dependencies.beginning.iter().map(|(id, _)| id);
-    let ids = dependencies.settling.iter().chain(begins).chain(&dependencies.unrecorded).chain(&dependencies.editing);
+    let begins = dependencies.to_begin.iter().map(|(id, _)| id);
+    let ids = dependencies.to_settle.iter().chain(begins).chain(&dependencies.unrecorded).chain(&dependencies.to_edit);
     let ids: Vec<_> = ids.map(|id| id.get()).collect();
     let query = match (ids.is_empty(), issues.is_empty()) {
         (true, true) if keys.is_empty() => return Ok(()),
@@ -202,7 +202,7 @@ async fn load_known(connection: &mut PgConnection, dependencies: &Dependencies, 
         match row.try_get::<i32, _>("kind")? {
             0 => {
                 if let Some(queue) = dependencies.queues.get(line(&row)?) {
-                    known.tails.insert(queue.clone(), tail(&row)?);
+                    known.foldable.insert(queue.clone(), foldable(&row)?);
                 }
             }
             1 => {
@@ -278,9 +278,9 @@ pub(super) async fn load_incidents(
         let (Some(key), Ok(service_key)) = (keys.get(line(&row)?), service_key(&row)) else { continue };
         let Ok(event_type) = event_type(&row) else { continue };
         let is_fresh = row.try_get("is_fresh")? && event_type == EventType::Trigger;
-        let tail = if is_fresh { Some(tail(&row)?) } else { None };
+        let foldable = if is_fresh { Some(foldable(&row)?) } else { None };
         let sentry_at = optional_time(&row, "sentry_at")?;
-        let waiting = WaitingRow { service_key, api: api(&row)?, event_type, sentry_at, tail };
+        let waiting = IncidentEvent { service_key, api: api(&row)?, event_type, sentry_at, foldable };
         known.entry(key.clone()).or_default().waiting.push(waiting);
     }
     Ok(())
@@ -291,9 +291,9 @@ async fn load_attempts(
     dependencies: &Dependencies,
     known: &mut Known,
 ) -> sqlx::Result<()> {
-    let skipped: HashMap<_, _> = dependencies.beginning.iter().map(|(id, skipped)| (*id, skipped)).collect();
+    let skipped: HashMap<_, _> = dependencies.to_begin.iter().map(|(id, skipped)| (*id, skipped)).collect();
     let begin = dependencies
-        .beginning
+        .to_begin
         .iter()
         .map(|(id, skipped)| (id.get(), true, i64::try_from(skipped.len()).unwrap_or(i64::MAX)));
     let unrecorded = dependencies.unrecorded.iter().map(|id| (id.get(), false, 0));
@@ -308,15 +308,15 @@ async fn load_attempts(
         let is_skipped = |earlier: &EventId| skipped.get(&id).is_some_and(|skipped| skipped.contains(earlier));
         let earlier: Vec<i64> = row.try_get("earlier")?;
         let earlier = earlier.into_iter().map(EventId::new).find(|earlier| !is_skipped(earlier));
-        known.beginning.insert(id, attemptable(&row, earlier)?);
+        known.to_begin.insert(id, event_to_begin(&row, earlier)?);
     }
     Ok(())
 }
 
-fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptable> {
+fn event_to_begin(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<EventToBegin> {
     let body = if row.try_get("begins")? { Some(row.try_get("body")?) } else { row.try_get("body")? };
     let received_at = time(row, "received_at")?;
-    Ok(Attemptable {
+    Ok(EventToBegin {
         earlier,
         is_first: row.try_get("is_first")?,
         api: api(row)?,
@@ -328,7 +328,7 @@ fn attemptable(row: &PgRow, earlier: Option<EventId>) -> sqlx::Result<Attemptabl
     })
 }
 
-fn settling(row: &PgRow) -> sqlx::Result<EventToSettle> {
+fn to_settle(row: &PgRow) -> sqlx::Result<EventToSettle> {
     Ok(EventToSettle {
         queue: IncidentQueueKey { incident_key: incident_key(row)?, service_key: service_key(row)? },
         api: api(row)?,
@@ -340,8 +340,8 @@ fn settling(row: &PgRow) -> sqlx::Result<EventToSettle> {
     })
 }
 
-fn tail(row: &PgRow) -> sqlx::Result<Tail> {
-    Ok(Tail {
+fn foldable(row: &PgRow) -> sqlx::Result<FoldableTrigger> {
+    Ok(FoldableTrigger {
         id: id(row)?,
         count: number(row, "count")?,
         first_seen: time(row, "first_seen")?,

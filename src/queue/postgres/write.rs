@@ -8,7 +8,7 @@ use super::edit::write_edited;
 use super::rows::{numbers, stored};
 use crate::pagerduty::ServiceKey;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
-use crate::queue::store::{Committed, IncidentChange, Plan, Row};
+use crate::queue::store::{Committed, Plan, Row, TriggerMark};
 use crate::queue::{EventId, Held, HeldSender, RejectedId, RejectedWebhook};
 
 /// Only waiting events are attempted and settled. This transaction has already loaded that they wait, and has locked
@@ -35,7 +35,7 @@ const RESOLVED: &str = "WITH dead AS (
     AND ($5::text IS NULL OR service_key = $5)
     AND COALESCE(sentry_at / 1000 <= $3 / 1000 OR sentry_at > $4, TRUE)";
 
-const REOPENED: &str = "UPDATE events SET resolved_at = NULL
+const NOT_RESOLVED: &str = "UPDATE events SET resolved_at = NULL
     WHERE state = 'dead' AND incident_key = $1 AND ($2::text IS NULL OR service_key = $2)
     AND resolved_at IS NOT NULL";
 
@@ -149,8 +149,8 @@ pub(super) async fn apply(connection: &mut PgConnection, plan: &Plan<'_>) -> sql
             sqlx::query(FORGET_RESOLVES).bind(times.since.timestamp_millis()).bind(times.until.timestamp_millis());
         query.execute(&mut *connection).await?;
     }
-    for change in &plan.changes {
-        write_change(connection, change).await?;
+    for mark in &plan.trigger_marks {
+        mark_triggers(connection, mark).await?;
     }
     let event_ids = write_rows(connection, plan).await?;
     write_shared_issues(connection, plan).await?;
@@ -180,16 +180,16 @@ async fn write_attempts(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx:
     Ok(())
 }
 
-async fn write_change(connection: &mut PgConnection, change: &IncidentChange<'_>) -> sqlx::Result<()> {
-    let query = match change {
-        IncidentChange::Resolved { incident_key, service_key, received_at, sent_at, now } => sqlx::query(RESOLVED)
+async fn mark_triggers(connection: &mut PgConnection, mark: &TriggerMark<'_>) -> sqlx::Result<()> {
+    let query = match mark {
+        TriggerMark::Resolved { incident_key, service_key, received_at, sent_at, now } => sqlx::query(RESOLVED)
             .bind(received_at.timestamp_millis())
             .bind(stored(incident_key.as_str()))
             .bind(sent_at.map(|at| at.timestamp_millis()))
             .bind(now.timestamp_millis())
             .bind(service_key.map(ServiceKey::expose)),
-        IncidentChange::Reopened { incident_key, service_key } => {
-            sqlx::query(REOPENED).bind(stored(incident_key.as_str())).bind(service_key.map(ServiceKey::expose))
+        TriggerMark::NotResolved { incident_key, service_key } => {
+            sqlx::query(NOT_RESOLVED).bind(stored(incident_key.as_str())).bind(service_key.map(ServiceKey::expose))
         }
     };
     query.execute(connection).await.map(drop)

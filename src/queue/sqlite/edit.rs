@@ -13,14 +13,14 @@ use super::write::{self, run};
 use super::{SqliteReads, maintenance};
 use crate::queue::QueueError;
 use crate::queue::external::SentryNotes;
-use crate::queue::store::{Committed, Dependencies, Edits, Known, Plan};
+use crate::queue::store::{Committed, Dependencies, EditorStore, Known, Plan};
 
 /// A connection that writes, next to that of a bridge.
 ///
 /// It is also used inside a running bridge, on the thread that serves webhooks. So everything that may wait for a lock
 /// or for the disk is done on another thread; before the COMMIT, the plan is only written to memory.
 #[derive(Debug)]
-pub(in crate::queue) struct SqliteEdits {
+pub(in crate::queue) struct SqliteEditorStore {
     database: Database,
     reads: SqliteReads,
     /// `None` after an error: closing the connection rolls back a transaction that was left open.
@@ -29,17 +29,17 @@ pub(in crate::queue) struct SqliteEdits {
     transaction: Option<(Connection, i64)>,
 }
 
-impl SqliteEdits {
+impl SqliteEditorStore {
     pub(in crate::queue) async fn open(path: &Path) -> Result<Self, QueueError> {
         let database = Database::new(path);
         if !path.exists() {
             return Err(QueueError::Missing { database: database.name() });
         }
-        let mut edits = Self { reads: SqliteReads::beside(&database), database, connection: None, transaction: None };
-        let (connection, ()) = edits.aside(|_| Ok(())).await?;
-        edits.connection = Some(connection);
-        edits.reads.check().await?;
-        Ok(edits)
+        let mut store = Self { reads: SqliteReads::beside(&database), database, connection: None, transaction: None };
+        let (connection, ()) = store.aside(|_| Ok(())).await?;
+        store.connection = Some(connection);
+        store.reads.check().await?;
+        Ok(store)
     }
 
     pub(in crate::queue) fn reads(&self) -> SqliteReads {
@@ -63,7 +63,7 @@ impl SqliteEdits {
 }
 
 #[async_trait]
-impl Edits for SqliteEdits {
+impl EditorStore for SqliteEditorStore {
     async fn load(&mut self, dependencies: &Dependencies) -> Result<Known, QueueError> {
         self.transaction = None;
         let dependencies = dependencies.clone();

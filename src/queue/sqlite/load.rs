@@ -10,8 +10,8 @@ use serde_json::json;
 use super::database::is_write_damaged;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType, IncidentKey, ServiceKey};
 use crate::queue::store::{
-    Attemptable, Dependencies, Editable, EventToSettle, IncidentQueueKey, IntegrationIncident, Known, KnownIncident,
-    Resolve, SharedIssue, Tail, WaitingRow,
+    Dependencies, EventToBegin, EventToEdit, EventToSettle, FoldableTrigger, IncidentEvent, IncidentQueueKey,
+    IntegrationIncident, Known, KnownIncident, Resolve, SharedIssue,
 };
 use crate::queue::{EventId, State};
 
@@ -100,10 +100,10 @@ pub(super) fn load(connection: &Connection, dependencies: &Dependencies) -> rusq
         shared_incidents: _,
         seen,
         dedup_keys: _,
-        settling,
-        beginning,
+        to_settle,
+        to_begin,
         unrecorded,
-        editing,
+        to_edit,
         rejected,
         held,
         unfolded,
@@ -130,8 +130,8 @@ pub(super) fn load(connection: &Connection, dependencies: &Dependencies) -> rusq
         };
         known.seen.extend(one(connection, SEEN, [key.as_bytes()], read)?.map(|seen| (key.clone(), seen)));
     }
-    for &id in editing {
-        known.editing.extend(one(connection, EDITING, [id.get()], editable)?.flatten().map(|event| (id, event)));
+    for &id in to_edit {
+        known.to_edit.extend(one(connection, EDITING, [id.get()], event_to_edit)?.flatten().map(|event| (id, event)));
     }
     for &id in rejected {
         known.rejected.extend(one(connection, REJECTED, [id.get()], |_| Ok(id))?);
@@ -139,18 +139,18 @@ pub(super) fn load(connection: &Connection, dependencies: &Dependencies) -> rusq
     for &id in held {
         known.held.extend(one(connection, HELD, [id.get()], |_| Ok(id))?);
     }
-    for &id in settling {
-        known.settling.extend(one(connection, SETTLING, [id.get()], self::settling)?.map(|event| (id, event)));
+    for &id in to_settle {
+        known.to_settle.extend(one(connection, SETTLING, [id.get()], self::to_settle)?.map(|event| (id, event)));
     }
-    for (id, skipped) in beginning {
+    for (id, skipped) in to_begin {
         let skipped: Vec<_> = skipped.iter().map(|id| id.get()).collect();
         let values = params![id.get(), true, json!(skipped).to_string()];
-        let event = one(connection, BEGINNING, values, |row| attemptable(row, true))?;
-        known.beginning.extend(event.map(|event| (*id, event)));
+        let event = one(connection, BEGINNING, values, |row| event_to_begin(row, true))?;
+        known.to_begin.extend(event.map(|event| (*id, event)));
     }
     for &id in unrecorded {
-        let event = one(connection, BEGINNING, params![id.get(), false, "[]"], |row| attemptable(row, false))?;
-        known.beginning.extend(event.map(|event| (id, event)));
+        let event = one(connection, BEGINNING, params![id.get(), false, "[]"], |row| event_to_begin(row, false))?;
+        known.to_begin.extend(event.map(|event| (id, event)));
     }
     if *unfolded {
         // Nothing may be folded into waiting events.
@@ -220,7 +220,11 @@ fn load_incident(connection: &Connection, incident_key: &IncidentKey) -> rusqlit
     Ok(known)
 }
 
-fn load_waiting(connection: &Connection, sql: &str, incident_key: &IncidentKey) -> rusqlite::Result<Vec<WaitingRow>> {
+fn load_waiting(
+    connection: &Connection,
+    sql: &str,
+    incident_key: &IncidentKey,
+) -> rusqlite::Result<Vec<IncidentEvent>> {
     let mut waiting = Vec::new();
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([incident_key.as_str()])?;
@@ -230,11 +234,13 @@ fn load_waiting(connection: &Connection, sql: &str, incident_key: &IncidentKey) 
         let sentry_at = time(row, "sentry_at")?;
         let is_fresh = get(row, "is_fresh")? && event_type == EventType::Trigger;
         let first_seen = if is_fresh { time(row, "first_seen")? } else { None };
-        let tail = match first_seen {
-            Some(first_seen) => Some(Tail { id: id(row, "id")?, count: get(row, "count")?, first_seen, sentry_at }),
+        let foldable = match first_seen {
+            Some(first_seen) => {
+                Some(FoldableTrigger { id: id(row, "id")?, count: get(row, "count")?, first_seen, sentry_at })
+            }
             None => None,
         };
-        waiting.push(WaitingRow { service_key, api: api(row), event_type, sentry_at, tail });
+        waiting.push(IncidentEvent { service_key, api: api(row), event_type, sentry_at, foldable });
     }
     Ok(waiting)
 }
@@ -243,17 +249,20 @@ fn load_waiting(connection: &Connection, sql: &str, incident_key: &IncidentKey) 
 fn load_tails(connection: &Connection, queues: &[IncidentQueueKey], known: &mut Known) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(TAIL)?;
     for queue in queues {
-        let (tail, resolve) =
+        let (foldable, resolve) =
             statement.query_row([queue.service_key.expose(), queue.incident_key.as_str()], |row| {
-                let tail = match time(row, 2)? {
-                    Some(first_seen) => {
-                        Some(Tail { id: id(row, 0)?, count: get(row, 1)?, first_seen, sentry_at: time(row, 3)? })
-                    }
+                let foldable = match time(row, 2)? {
+                    Some(first_seen) => Some(FoldableTrigger {
+                        id: id(row, 0)?,
+                        count: get(row, 1)?,
+                        first_seen,
+                        sentry_at: time(row, 3)?,
+                    }),
                     None => None,
                 };
-                Ok((tail, resolve(row, 4)?))
+                Ok((foldable, resolve(row, 4)?))
             })?;
-        known.tails.extend(tail.map(|tail| (queue.clone(), tail)));
+        known.foldable.extend(foldable.map(|foldable| (queue.clone(), foldable)));
         known.resolves.extend(resolve.map(|resolve| (queue.incident_key.clone(), resolve)));
     }
     Ok(())
@@ -278,7 +287,7 @@ fn resolve(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Resolve>> {
     Ok(times.map(|(sentry_at, received_at)| Resolve { sentry_at, received_at }))
 }
 
-fn settling(row: &Row<'_>) -> rusqlite::Result<EventToSettle> {
+fn to_settle(row: &Row<'_>) -> rusqlite::Result<EventToSettle> {
     Ok(EventToSettle {
         queue: queue(row)?,
         event_type: parsed(row, "event_type", EventType::parse)?,
@@ -291,10 +300,10 @@ fn settling(row: &Row<'_>) -> rusqlite::Result<EventToSettle> {
 }
 
 /// Parses an event. Counts and times that cannot be read do not prevent it from being sent.
-fn attemptable(row: &Row<'_>, begins: bool) -> rusqlite::Result<Attemptable> {
+fn event_to_begin(row: &Row<'_>, begins: bool) -> rusqlite::Result<EventToBegin> {
     let body = row.get_ref("body")?.as_bytes_or_null()?.map(<[u8]>::to_vec);
     let received_at = time(row, "received_at")?.unwrap_or_default();
-    Ok(Attemptable {
+    Ok(EventToBegin {
         earlier: row.get::<_, Option<i64>>("earlier")?.map(EventId::new),
         is_first: get(row, "is_first")?,
         api: api(row),
@@ -306,10 +315,10 @@ fn attemptable(row: &Row<'_>, begins: bool) -> rusqlite::Result<Attemptable> {
     })
 }
 
-fn editable(row: &Row<'_>) -> rusqlite::Result<Option<Editable>> {
+fn event_to_edit(row: &Row<'_>) -> rusqlite::Result<Option<EventToEdit>> {
     let Some(state) = State::parse(text(row, "state")?) else { return Ok(None) };
     let opener = row.get::<_, Option<i64>>("opener")?.map(EventId::new);
-    Ok(Some(Editable {
+    Ok(Some(EventToEdit {
         state,
         queue: queue(row).ok(),
         api: api(row),

@@ -25,7 +25,7 @@ mod schema;
 mod transfer;
 mod write;
 
-pub(super) use edit::SqliteEdits;
+pub(super) use edit::SqliteEditorStore;
 pub(super) use engine::SqliteEngine;
 pub(super) use read::SqliteReads;
 pub(super) use transfer::SqliteTransfer;

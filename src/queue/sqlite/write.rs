@@ -6,7 +6,7 @@ use super::numbers;
 use crate::pagerduty::ServiceKey;
 use crate::queue::external::CLOCK_TOLERANCE;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
-use crate::queue::store::{Committed, IncidentChange, KEEP_DISCARDED_ATTEMPTS, Plan, Row};
+use crate::queue::store::{Committed, KEEP_DISCARDED_ATTEMPTS, Plan, Row, TriggerMark};
 use crate::queue::{EventId, Held, HeldSender, RejectedId, RejectedWebhook};
 
 /// How many bytes a probe writes; few alerts are larger.
@@ -78,7 +78,7 @@ const RESOLVED: [&str; 2] = [
         AND event_type = 'trigger' AND COALESCE(sentry_at / 1000 <= ?3 / 1000 OR sentry_at > ?4, TRUE)",
 ];
 
-const REOPENED: &str = "UPDATE events SET resolved_at = NULL WHERE state = 'dead' AND incident_key = ?1
+const NOT_RESOLVED: &str = "UPDATE events SET resolved_at = NULL WHERE state = 'dead' AND incident_key = ?1
         AND (?2 IS NULL OR service_key = ?2) AND resolved_at IS NOT NULL";
 
 /// Writes `plan` inside the transaction that loaded what it was decided from; `last` is the last number that was
@@ -99,8 +99,8 @@ pub(super) fn apply(connection: &Connection, plan: &Plan<'_>, last: i64) -> rusq
         let values = [times.since.timestamp_millis(), times.until.timestamp_millis()];
         run(connection, "DELETE FROM resolves WHERE received_at NOT BETWEEN ? AND ?", values)?;
     }
-    for change in &plan.changes {
-        self::change(connection, change)?;
+    for mark in &plan.trigger_marks {
+        mark_triggers(connection, mark)?;
     }
     let event_ids = write_rows(connection, &plan.rows, last)?;
     write_seen(connection, plan)?;
@@ -209,9 +209,9 @@ fn hold(connection: &Connection, webhooks: &[&Held]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn change(connection: &Connection, change: &IncidentChange<'_>) -> rusqlite::Result<()> {
-    match change {
-        IncidentChange::Resolved { incident_key, service_key, received_at, sent_at, now } => {
+fn mark_triggers(connection: &Connection, mark: &TriggerMark<'_>) -> rusqlite::Result<()> {
+    match mark {
+        TriggerMark::Resolved { incident_key, service_key, received_at, sent_at, now } => {
             for sql in RESOLVED {
                 let values = params![
                     received_at.timestamp_millis(),
@@ -223,8 +223,8 @@ fn change(connection: &Connection, change: &IncidentChange<'_>) -> rusqlite::Res
                 run(connection, sql, values)?;
             }
         }
-        IncidentChange::Reopened { incident_key, service_key } => {
-            run(connection, REOPENED, params![incident_key.as_str(), service_key.map(ServiceKey::expose)])?;
+        TriggerMark::NotResolved { incident_key, service_key } => {
+            run(connection, NOT_RESOLVED, params![incident_key.as_str(), service_key.map(ServiceKey::expose)])?;
         }
     }
     Ok(())

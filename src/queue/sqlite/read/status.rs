@@ -15,7 +15,7 @@ use crate::queue::reader::{MAX_COUNTED, METRICS_DELAY, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::sqlite::database::is_damaged;
 use crate::queue::sqlite::load::{ACCEPTED, WAITING, WAITING_UNREAD};
-use crate::queue::store::{IntegrationIncident, KnownIncident, WaitingRow};
+use crate::queue::store::{IncidentEvent, IntegrationIncident, KnownIncident};
 use crate::queue::{
     Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSummary, IncidentSummary, OutageNotice, Overview,
     QueueError, Survives,
@@ -263,18 +263,18 @@ async fn incident(connection: &mut SqliteConnection, incident_key: &IncidentKey)
         waiting => waiting?,
     };
     for row in &waiting {
-        known.waiting.extend(waiting_row(row)?);
+        known.waiting.extend(incident_event(row)?);
     }
     Ok(known)
 }
 
-fn waiting_row(row: &SqliteRow) -> sqlx::Result<Option<WaitingRow>> {
+fn incident_event(row: &SqliteRow) -> sqlx::Result<Option<IncidentEvent>> {
     let service_key = ServiceKey::parse(row.try_get("service_key")?);
     let (Ok(service_key), Some(event_type)) = (service_key, EventType::parse(row.try_get("event_type")?)) else {
         return Ok(None);
     };
     let api = row.try_get("api").map_or_else(|_| ApiVersion::default(), ApiVersion::of_number);
-    Ok(Some(WaitingRow { service_key, api, event_type, sentry_at: sentry_at(row)?, tail: None }))
+    Ok(Some(IncidentEvent { service_key, api, event_type, sentry_at: sentry_at(row)?, foldable: None }))
 }
 
 fn sentry_at(row: &SqliteRow) -> sqlx::Result<Option<DateTime<Utc>>> {
