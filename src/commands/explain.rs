@@ -161,7 +161,7 @@ fn print_trigger(out: &mut impl Write, webhook: &Webhook<'_>, show: &ExplainOutp
     for step in &steps {
         writeln!(out, "  route    {step}")?;
     }
-    let by = if steps.last().is_some_and(|step| step.matched) { "that line's key" } else { "the default key" };
+    let by = if steps.last().is_some_and(|step| step.is_match) { "that line's key" } else { "the default key" };
     writeln!(out, "  key      {}, {by}", show.key(&event.destination.key))?;
     if let Some(template) = show.description {
         writeln!(out, "  template {}", line(&template.to_string()))?;

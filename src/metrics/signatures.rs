@@ -11,7 +11,7 @@ pub struct Senders {
     /// The first few, each once.
     pub first: Vec<IpAddr>,
     /// Whether there were more.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 impl Senders {
@@ -25,9 +25,9 @@ impl Senders {
 
     /// Parses the text of [`Senders::addresses`]; entries that are not addresses are left out.
     #[must_use]
-    pub fn of_addresses(text: &str, more: bool) -> Self {
+    pub fn of_addresses(text: &str, has_more: bool) -> Self {
         let addresses = text.split(',').filter_map(|address| address.parse().ok());
-        Self { first: addresses.take(Self::MAX_LISTED).collect(), more }
+        Self { first: addresses.take(Self::MAX_LISTED).collect(), has_more }
     }
 
     fn add(&mut self, address: IpAddr) {
@@ -37,7 +37,7 @@ impl Senders {
         if self.first.len() < Self::MAX_LISTED {
             self.first.push(address);
         } else {
-            self.more = true;
+            self.has_more = true;
         }
     }
 }
@@ -151,14 +151,14 @@ mod tests {
     }
 
     fn row() -> SignatureRow {
-        let senders = Senders { first: vec!["192.0.2.7".parse().unwrap()], more: false };
+        let senders = Senders { first: vec!["192.0.2.7".parse().unwrap()], has_more: false };
         SignatureRow { number: 9, first_at: Some(at(100)), lasted: Duration::from_mins(6), senders }
     }
 
     #[test]
     fn addresses_are_read_as_they_are_written() {
         let first = ["192.0.2.7", "2001:db8::7"].map(|address| address.parse().unwrap()).to_vec();
-        let senders = Senders { first, more: true };
+        let senders = Senders { first, has_more: true };
         assert_eq!(Senders::of_addresses(&senders.addresses(), true), senders);
         assert_eq!(Senders::of_addresses("", false), Senders::default());
     }

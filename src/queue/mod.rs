@@ -82,7 +82,7 @@ use item::MAX_REJECTED_BYTES;
 use leases::LeaseStore;
 use store::Store;
 use writer::status::{Observe, WriterStatus};
-use writer::{Maintenance, Operation, WriterCommand};
+use writer::{Operation, StandaloneWrite, WriterCommand};
 
 /// A commit or a read that takes longer is stuck. This is longer than a connection waits for another process's lock, so
 /// that a lock is reported with its own, more precise error.
@@ -415,7 +415,7 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn write_sentry_notes(&self, notes: SentryNotes) -> Result<(), QueueError> {
-        self.maintain(|reply| Maintenance::SentryNotes(notes, reply)).await
+        self.write_in_background(|reply| StandaloneWrite::SentryNotes(notes, reply)).await
     }
 
     /// Stores what became of a delivered event, in a commit of its own. Nothing is stored for an event that was deleted.
@@ -424,7 +424,7 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn record_proof(&self, proof: Proof) -> Result<(), QueueError> {
-        self.maintain(|reply| Maintenance::Proof(Box::new(proof), reply)).await
+        self.write_in_background(|reply| StandaloneWrite::Proof(Box::new(proof), reply)).await
     }
 
     /// Commits what happened to a canary, and returns when it was sent. Returns `None` if nothing changed: the canary had
@@ -434,7 +434,7 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn record_canary(&self, change: CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.record(|reply| Maintenance::Canary(change, reply)).await
+        self.write_urgently(|reply| StandaloneWrite::Canary(change, reply)).await
     }
 
     /// Commits what happened to an update. Returns `false` if nothing changed: the webhook had come before, the update
@@ -444,23 +444,23 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn record_issue_update(&self, change: IssueUpdateChange) -> Result<bool, QueueError> {
-        self.record(|reply| Maintenance::IssueUpdate(Box::new(change), reply)).await
+        self.write_urgently(|reply| StandaloneWrite::IssueUpdate(Box::new(change), reply)).await
     }
 
-    /// Has something stored by the writer that takes alerts: what a webhook brings besides alerts, whose answer must not
-    /// wait for the maintenance, and which shows whether alerts can be committed.
-    async fn record<T>(
+    /// Sends a write to the enqueue writer, because a webhook waits for it and must not wait for background writes. It also
+    /// shows whether alerts can be committed.
+    async fn write_urgently<T>(
         &self,
-        task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
+        write: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> StandaloneWrite,
     ) -> Result<T, QueueError> {
-        self.enqueue_writer.ask(|reply| WriterCommand::Maintenance(task(reply))).await
+        self.enqueue_writer.ask(|reply| WriterCommand::Standalone(write(reply))).await
     }
 
-    /// Has something stored by the writer of the deliveries and the maintenance.
-    async fn maintain<T>(
+    /// Sends a write to the background writer.
+    async fn write_in_background<T>(
         &self,
-        task: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> Maintenance,
+        write: impl FnOnce(oneshot::Sender<Result<T, QueueError>>) -> StandaloneWrite,
     ) -> Result<T, QueueError> {
-        self.background_writer.ask(|reply| WriterCommand::Maintenance(task(reply))).await
+        self.background_writer.ask(|reply| WriterCommand::Standalone(write(reply))).await
     }
 }

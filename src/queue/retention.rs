@@ -8,7 +8,7 @@ use log::{debug, warn};
 use tokio::time::sleep;
 
 use super::store::Prune;
-use super::writer::Maintenance;
+use super::writer::StandaloneWrite;
 use super::{OutageNotice, Queue, QueueError};
 use crate::metrics::{DailyActivity, Metrics, PersistedMetrics};
 
@@ -73,7 +73,7 @@ impl Queue {
             let limit = u32::try_from(most - gone).unwrap_or(CHUNK).min(CHUNK);
             let forgotten = {
                 let prune = Prune { before, incidents_before, limit };
-                self.maintain(|reply| Maintenance::Prune(prune, reply)).await?
+                self.write_in_background(|reply| StandaloneWrite::Prune(prune, reply)).await?
             };
             gone += forgotten;
             if forgotten < u64::from(limit) {
@@ -90,9 +90,9 @@ impl Queue {
     ///
     /// When not all of it could be committed.
     pub async fn shrink(&self) -> Result<(), QueueError> {
-        let mut left = self.maintain(|reply| Maintenance::Shrink(0, reply)).await?;
+        let mut left = self.write_in_background(|reply| StandaloneWrite::Shrink(0, reply)).await?;
         while left > 0 {
-            let still = self.maintain(|reply| Maintenance::Shrink(SHRINK_PAGES, reply)).await?;
+            let still = self.write_in_background(|reply| StandaloneWrite::Shrink(SHRINK_PAGES, reply)).await?;
             if still >= left {
                 // The file is from a version of the bridge that could not give space back yet.
                 break;
@@ -147,7 +147,7 @@ impl Queue {
     /// When it could not be committed.
     pub async fn persist_metrics(&self, metrics: &Metrics) -> Result<(), QueueError> {
         let Some(memory) = metrics.take_unsaved() else { return Ok(()) };
-        let kept = self.maintain(|reply| Maintenance::PersistMetrics(memory.clone(), reply)).await;
+        let kept = self.write_in_background(|reply| StandaloneWrite::PersistMetrics(memory.clone(), reply)).await;
         if kept.is_err() {
             metrics.not_saved(&memory);
         }
@@ -176,6 +176,6 @@ impl Queue {
     ///
     /// When it could not be committed.
     pub async fn write_outage_notice(&self, notice: OutageNotice) -> Result<(), QueueError> {
-        self.maintain(|reply| Maintenance::OutageNotice(notice, reply)).await
+        self.write_in_background(|reply| StandaloneWrite::OutageNotice(notice, reply)).await
     }
 }

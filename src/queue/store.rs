@@ -176,7 +176,7 @@ pub(super) struct Dependencies {
     /// Held webhooks that are deleted.
     pub(super) held: Vec<HeldId>,
     /// Whether nothing is folded into waiting events, so that the last events of the queues are not read.
-    pub(super) unfolded: bool,
+    pub(super) skips_folding: bool,
 }
 
 /// What the store has of the [`Dependencies`].
@@ -331,7 +331,7 @@ pub(super) struct EventToEdit {
 #[derive(Debug, Default)]
 pub(super) struct Plan<'b> {
     /// Whether to write something as large as a large alert.
-    pub(super) probe: bool,
+    pub(super) is_probe: bool,
     /// Dead letters to requeue, each with the time of the requeue. `blamed_ms` is set to zero; `reason`, `next_attempt_at`
     /// and `finished_at` are cleared. Their attempts stay as they are, because the rate limiter counts them.
     pub(super) revived: Vec<(EventId, DateTime<Utc>)>,

@@ -66,9 +66,9 @@ impl Routes {
         let mut steps = Vec::new();
         for route in &self.lines {
             let step = RouteStep::new(route, alert);
-            let matched = step.matched;
+            let is_match = step.is_match;
             steps.push(step);
-            if matched {
+            if is_match {
                 break;
             }
         }
@@ -100,7 +100,7 @@ pub struct RouteStep<'a> {
     /// The line that was tried.
     pub route: &'a Route,
     /// Whether it matched.
-    pub matched: bool,
+    pub is_match: bool,
     /// The values that the alert has under the line's name, each once.
     pub found: Vec<&'a str>,
 }
@@ -114,16 +114,16 @@ impl<'a> RouteStep<'a> {
                 found.push(value);
             }
         }
-        Self { route, matched: matches(route.condition(), alert), found }
+        Self { route, is_match: matches(route.condition(), alert), found }
     }
 }
 
 impl fmt::Display for RouteStep<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { route, matched, found } = self;
+        let Self { route, is_match, found } = self;
         let route = route.condition();
         write!(f, "line {}: ", route.number())?;
-        if *matched {
+        if *is_match {
             return write!(f, "{} is {}", line(route.name()), quoted(route.value()));
         }
         if found.is_empty() {
@@ -206,7 +206,8 @@ mod tests {
     }
 
     fn chosen(routes: &Routes, alert: &Alert) -> (String, Option<usize>) {
-        let line = routes.explain(alert).last().filter(|step| step.matched).map(|step| step.route.condition().number());
+        let line =
+            routes.explain(alert).last().filter(|step| step.is_match).map(|step| step.route.condition().number());
         (routes.key_for(alert).expose().to_owned(), line)
     }
 

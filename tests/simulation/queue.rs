@@ -86,7 +86,8 @@ impl Queue {
         let mut accepted: HashMap<_, _> =
             intact.iter().zip(&answers.enqueued).map(|(alert, answer)| self.note(alert, answer, now)).collect();
         for alert in damaged {
-            let operations = Operations { enqueues: vec![enqueue(&alert)], unfolded: true, ..Operations::default() };
+            let operations =
+                Operations { enqueues: vec![enqueue(&alert)], skips_folding: true, ..Operations::default() };
             let answer = self.store.commit(&operations).enqueued.pop().unwrap();
             accepted.extend([self.note(&alert, &answer, now)]);
         }

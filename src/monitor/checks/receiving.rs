@@ -57,7 +57,7 @@ fn origin(senders: &Senders) -> String {
         return "from unknown addresses".to_owned();
     }
     let addresses: Vec<_> = senders.first.iter().map(ToString::to_string).collect();
-    format!("from {}{}", addresses.join(", "), if senders.more { " and others" } else { "" })
+    format!("from {}{}", addresses.join(", "), if senders.has_more { " and others" } else { "" })
 }
 
 /// The sentence first says which half of the way is interrupted, because what to check differs.

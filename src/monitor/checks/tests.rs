@@ -252,7 +252,7 @@ fn wrong_signatures_that_are_not_held_are_trouble_from_the_fifth_in_a_row_once_t
     assert!(sentence(&snapshot).contains("BRIDGE_SENTRY_CLIENT_SECRET"));
     assert!(sentence(&snapshot).contains("none is held), sent from unknown addresses: "), "{}", sentence(&snapshot));
     let first = ["203.0.113.7", "2001:db8::7"].map(|address| address.parse().unwrap()).to_vec();
-    snapshot.metrics.wrong_signatures_from = Senders { first, more: true };
+    snapshot.metrics.wrong_signatures_from = Senders { first, has_more: true };
     assert!(sentence(&snapshot).contains("5 webhooks in a row, within 5m, "), "{}", sentence(&snapshot));
     assert!(sentence(&snapshot).contains("sent from 203.0.113.7, 2001:db8::7 and others: "), "{}", sentence(&snapshot));
     snapshot.metrics.wrong_signatures = 1000;

@@ -72,7 +72,7 @@ pub(in crate::queue) fn dependencies(batch: &Batch<'_>) -> Dependencies {
         unrecorded: unrecorded.into_iter().filter(|id| !to_begin.contains_key(id)).collect(),
         to_begin: to_begin.into_iter().collect(),
         fences: fences(batch),
-        unfolded: batch.unfolded,
+        skips_folding: batch.skips_folding,
         ..batch.edit.map(Edit::dependencies).unwrap_or_default()
     }
 }

@@ -59,14 +59,14 @@ pub(super) struct Batch<'b> {
     /// Whether the alerts belong to an earlier time: their webhooks were rejected or held then, or never came.
     pub(super) is_late: bool,
     /// Whether nothing is folded into stored events, because they may be damaged.
-    pub(super) unfolded: bool,
+    pub(super) skips_folding: bool,
     /// Whether bridges share the store, so that others write to it, too.
     pub(super) is_shared_by_bridges: bool,
     pub(super) settles: Vec<&'b SettleRequest>,
     pub(super) begins: Vec<&'b BeginRequest>,
     pub(super) rejects: Vec<&'b RejectedWebhook>,
     pub(super) holds: Vec<&'b Held>,
-    pub(super) probe: bool,
+    pub(super) is_probe: bool,
 }
 
 /// What happens to an event after an attempt.
@@ -145,7 +145,7 @@ pub(super) fn decide<'b>(batch: &'b Batch<'b>, known: &'b Known, window: &DedupW
     decided.settled = batch.settles.iter().map(|settle| state.settle(settle)).collect();
     decided.begun = batch.begins.iter().map(|begin| state.begin(begin)).collect();
     decided.plan = state.into_plan();
-    decided.plan.probe = batch.probe;
+    decided.plan.is_probe = batch.is_probe;
     if batch.is_shared_by_bridges {
         decided.plan.dedup_keys = dedup_keys(&decided.remembered);
     }
@@ -220,7 +220,7 @@ struct Decider<'b> {
 impl<'b> Decider<'b> {
     fn new(batch: &'b Batch<'b>, known: &'b Known, times: OvertakingWindow) -> Self {
         let mut fold_targets = HashMap::new();
-        if !batch.unfolded {
+        if !batch.skips_folding {
             let unrecorded = batch.unrecorded.iter().map(|(id, _)| *id);
             let attempted: HashSet<_> = unrecorded.chain(batch.unrecordable.iter().copied()).collect();
             let stored =

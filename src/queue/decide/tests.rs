@@ -164,7 +164,7 @@ fn the_first_trigger_of_a_queue_is_folded_into_the_one_that_waits_at_its_end() {
     });
     assert_eq!(counts.collect::<Vec<_>>(), [1, 2, 3, 1]);
 
-    batch.unfolded = true;
+    batch.skips_folding = true;
     assert_eq!(rows(&decide(&batch, &known, &DedupWindow::default()).plan), "r1 t2x2 t1");
     // Its bytes were sent, though that is not recorded yet.
     let unrecorded = [(EventId::new(8), at(0))];

@@ -66,7 +66,7 @@ pub struct Operations {
     /// Attempts that begin.
     pub begins: Vec<BeginRequest>,
     /// Whether nothing is folded into stored events, because they may be damaged.
-    pub unfolded: bool,
+    pub skips_folding: bool,
     /// Numbers that were taken by [`MemoryQueue::reserve`], for the new events in their order.
     pub reserved: Vec<EventId>,
 }
@@ -74,13 +74,13 @@ pub struct Operations {
 impl MemoryQueue {
     /// Commits operations by the rules of the queue. The dedup window is empty each time.
     pub fn commit(&mut self, operations: &Operations) -> Answers {
-        let Operations { enqueues, settles, begins, unfolded, reserved } = operations;
+        let Operations { enqueues, settles, begins, skips_folding, reserved } = operations;
         self.reserved = reserved.iter().copied().collect();
         let batch = Batch {
             enqueues: enqueues.iter().collect(),
             settles: settles.iter().collect(),
             begins: begins.iter().collect(),
-            unfolded: *unfolded,
+            skips_folding: *skips_folding,
             ..Batch::default()
         };
         let known = self.known(&decide::dependencies(&batch));

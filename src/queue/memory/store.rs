@@ -56,7 +56,7 @@ impl MemoryQueue {
         let mut known = Known::default();
         let fenced = dependencies.fences.iter().filter(|(id, fence)| self.is_fenced(**id, **fence));
         known.fenced.extend(fenced.map(|(id, _)| *id));
-        for queue in dependencies.queues.iter().filter(|_| !dependencies.unfolded) {
+        for queue in dependencies.queues.iter().filter(|_| !dependencies.skips_folding) {
             let end = self.waiting_events().rfind(|event| event.is_of(queue));
             known.foldable.extend(end.and_then(|event| Some((queue.clone(), event.foldable()?))));
         }

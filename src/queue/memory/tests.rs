@@ -257,7 +257,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
                 unrecorded: &unrecorded,
                 enqueues: enqueues.iter().collect(),
                 is_late: rng.random_bool(0.1),
-                unfolded: rng.random_bool(0.1),
+                skips_folding: rng.random_bool(0.1),
                 is_shared_by_bridges: S::IS_SHARED_BY_BRIDGES,
                 settles: settles.iter().collect(),
                 begins: begins.iter().collect(),

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::error::{PgFailure, failure};
 use super::load::load;
 use super::pools::bounded;
-use super::{PostgresReads, Server, maintenance, schema, write};
+use super::{PostgresReads, Server, schema, standalone, write};
 use crate::config::{DatabaseConfig, PostgresUrl};
 use crate::metrics::PersistedMetrics;
 use crate::queue::external::SentryNotes;
@@ -268,7 +268,7 @@ impl Store for PostgresEngine {
         let announces = self.announces;
         let (transaction, committed) = self
             .step(transaction, async |connection| {
-                if plan.probe {
+                if plan.is_probe {
                     let (mark, ballast) = (rand::random::<[u8; 16]>(), vec![0_u8; PROBE_BYTES]);
                     let query = sqlx::query("INSERT INTO commits (id, ballast) VALUES ($1, $2)");
                     query.bind(mark.as_slice()).bind(ballast).execute(&mut *connection).await?;
@@ -295,39 +295,39 @@ impl Store for PostgresEngine {
     }
 
     async fn prune(&mut self, prune: Prune) -> Result<u64, QueueError> {
-        self.transact(MAINTENANCE, async |connection| maintenance::prune(connection, prune).await).await
+        self.transact(MAINTENANCE, async |connection| standalone::prune(connection, prune).await).await
     }
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
         let transaction = self.begin(MAINTENANCE).await?;
-        let keep = async |connection: &mut PgConnection| maintenance::write_metrics(connection, metrics).await;
+        let keep = async |connection: &mut PgConnection| standalone::write_metrics(connection, metrics).await;
         let (transaction, ()) = self.step(transaction, keep).await?;
         // Committed with a mark, because the counts must not be added twice.
         self.commit(transaction, &new_mark()).await
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
-        self.transact(MAINTENANCE, async |connection| maintenance::write_sentry_notes(connection, notes).await).await
+        self.transact(MAINTENANCE, async |connection| standalone::write_sentry_notes(connection, notes).await).await
     }
 
     async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
         self.transact(self.server.timeout(), async |connection| {
-            maintenance::write_issue_update(connection, change).await
+            standalone::write_issue_update(connection, change).await
         })
         .await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.transact(self.server.timeout(), async |connection| maintenance::write_canary(connection, change).await)
+        self.transact(self.server.timeout(), async |connection| standalone::write_canary(connection, change).await)
             .await
     }
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
-        self.transact(MAINTENANCE, async |connection| maintenance::write_outage_notice(connection, notice).await).await
+        self.transact(MAINTENANCE, async |connection| standalone::write_outage_notice(connection, notice).await).await
     }
 
     async fn write_proof(&mut self, proof: &Proof) -> Result<(), QueueError> {
-        self.transact(MAINTENANCE, async |connection| maintenance::write_proof(connection, proof).await).await
+        self.transact(MAINTENANCE, async |connection| standalone::write_proof(connection, proof).await).await
     }
 
     /// Does nothing: PostgreSQL reuses the space of deleted rows by itself.

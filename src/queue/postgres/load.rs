@@ -191,7 +191,7 @@ async fn load_known(connection: &mut PgConnection, dependencies: &Dependencies, 
     if resolved.is_empty() && dependencies.seen.is_empty() && dependencies.dedup_keys.is_empty() {
         return Ok(());
     }
-    let folded = || queues().filter(|_| !dependencies.unfolded);
+    let folded = || queues().filter(|_| !dependencies.skips_folding);
     let query = sqlx::query(KNOWN)
         .bind(folded().map(|queue| stored(queue.incident_key.as_str())).collect::<Vec<_>>())
         .bind(folded().map(|queue| queue.service_key.expose()).collect::<Vec<_>>())

@@ -7,7 +7,7 @@
 //! - `leases`: which bridge delivers for which service key, and whether an attempt may begin or end by a lease
 //! - `schema`: the tables
 //! - `read`: what deliveries, pages and the monitor read
-//! - `maintenance`: what is written besides the events and their attempts
+//! - `standalone`: what is written besides the events and their attempts
 //! - `transfer`: all rows, for a move to another database
 
 mod edit;
@@ -15,11 +15,11 @@ mod engine;
 mod error;
 mod leases;
 mod load;
-mod maintenance;
 mod pools;
 mod read;
 mod rows;
 mod schema;
+mod standalone;
 mod transfer;
 mod write;
 

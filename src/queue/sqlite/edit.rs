@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::database::Database;
 use super::load::load;
 use super::write::{self, run};
-use super::{SqliteReads, maintenance};
+use super::{SqliteReads, standalone};
 use crate::queue::QueueError;
 use crate::queue::external::SentryNotes;
 use crate::queue::store::{Committed, Dependencies, EditorStore, Known, Plan};
@@ -97,7 +97,7 @@ impl EditorStore for SqliteEditorStore {
         let (connection, _) = self
             .aside(move |connection| {
                 run(connection, "BEGIN IMMEDIATE", [])?;
-                maintenance::write_sentry_notes(connection, &notes)?;
+                standalone::write_sentry_notes(connection, &notes)?;
                 run(connection, "COMMIT", [])
             })
             .await?;

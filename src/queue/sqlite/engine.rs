@@ -14,7 +14,7 @@ use super::files::{FileChange, FileCheck, Files};
 use super::load::load;
 use super::recovery::Saved;
 use super::write::{self, run};
-use super::{SqliteReads, maintenance, recovery, schema};
+use super::{SqliteReads, recovery, schema, standalone};
 use crate::metrics::PersistedMetrics;
 use crate::queue::external::SentryNotes;
 use crate::queue::store::{Committed, Dependencies, Known, Plan, Prune, Store};
@@ -316,36 +316,36 @@ impl Store for SqliteEngine {
     }
 
     async fn prune(&mut self, prune: Prune) -> Result<u64, QueueError> {
-        self.transact(|connection| maintenance::prune(connection, prune)).await
+        self.transact(|connection| standalone::prune(connection, prune)).await
     }
 
     async fn persist_metrics(&mut self, metrics: &PersistedMetrics) -> Result<(), QueueError> {
-        self.transact(|connection| maintenance::write_metrics(connection, metrics)).await
+        self.transact(|connection| standalone::write_metrics(connection, metrics)).await
     }
 
     async fn write_sentry_notes(&mut self, notes: &SentryNotes) -> Result<(), QueueError> {
-        self.transact(|connection| maintenance::write_sentry_notes(connection, notes)).await
+        self.transact(|connection| standalone::write_sentry_notes(connection, notes)).await
     }
 
     async fn write_issue_update(&mut self, change: &IssueUpdateChange) -> Result<bool, QueueError> {
-        self.transact(|connection| maintenance::write_issue_update(connection, change)).await
+        self.transact(|connection| standalone::write_issue_update(connection, change)).await
     }
 
     async fn write_canary(&mut self, change: &CanaryChange) -> Result<Option<DateTime<Utc>>, QueueError> {
-        self.transact(|connection| maintenance::write_canary(connection, change)).await
+        self.transact(|connection| standalone::write_canary(connection, change)).await
     }
 
     async fn write_outage_notice(&mut self, notice: OutageNotice) -> Result<(), QueueError> {
-        self.transact(|connection| maintenance::write_outage_notice(connection, notice)).await
+        self.transact(|connection| standalone::write_outage_notice(connection, notice)).await
     }
 
     async fn write_proof(&mut self, proof: &Proof) -> Result<(), QueueError> {
-        self.transact(|connection| maintenance::write_proof(connection, proof)).await
+        self.transact(|connection| standalone::write_proof(connection, proof)).await
     }
 
     async fn shrink(&mut self, pages: u32) -> Result<u64, QueueError> {
         self.check_files().await?;
-        let left = self.attempt(|connection| maintenance::shrink(connection, pages))?;
+        let left = self.attempt(|connection| standalone::shrink(connection, pages))?;
         self.confirm(&[])?;
         Ok(left)
     }

@@ -106,7 +106,7 @@ pub(super) fn load(connection: &Connection, dependencies: &Dependencies) -> rusq
         to_edit,
         rejected,
         held,
-        unfolded,
+        skips_folding,
         fences: _,
     } = dependencies;
     let (mut known, mut last) = (Known::default(), 0);
@@ -152,7 +152,7 @@ pub(super) fn load(connection: &Connection, dependencies: &Dependencies) -> rusq
         let event = one(connection, BEGINNING, params![id.get(), false, "[]"], |row| event_to_begin(row, false))?;
         known.to_begin.extend(event.map(|event| (id, event)));
     }
-    if *unfolded {
+    if *skips_folding {
         // Nothing may be folded into waiting events.
         load_resolves(connection, queues.iter().map(|queue| &queue.incident_key), &mut known)?;
     } else {

@@ -7,7 +7,7 @@
 //! - `read`: connections that cannot write; they use `sqlx`, which keeps SQLite off the threads that everything else
 //!   runs on
 //! - `transfer`: all rows, for a move to another database
-//! - `edit`: changes from outside; `maintenance`: what is written besides the events and their attempts
+//! - `edit`: changes from outside; `standalone`: what is written besides the events and their attempts
 //! - `database`: the file, and what its errors mean; `schema`: its tables
 //! - `plans`: tests that the queries of pages, alarms and batches use indexes
 
@@ -16,12 +16,12 @@ mod edit;
 mod engine;
 mod files;
 mod load;
-mod maintenance;
 #[cfg(test)]
 mod plans;
 mod read;
 mod recovery;
 mod schema;
+mod standalone;
 mod transfer;
 mod write;
 

@@ -84,7 +84,7 @@ const NOT_RESOLVED: &str = "UPDATE events SET resolved_at = NULL WHERE state = '
 /// Writes `plan` inside the transaction that loaded what it was decided from; `last` is the last number that was
 /// assigned to an event.
 pub(super) fn apply(connection: &Connection, plan: &Plan<'_>, last: i64) -> rusqlite::Result<Committed> {
-    if plan.probe {
+    if plan.is_probe {
         run(connection, "UPDATE heartbeat SET beats = beats + 1, ballast = zeroblob(?)", [PROBE_BYTES])?;
     }
     edit(connection, plan)?;

@@ -4,9 +4,9 @@
 //! own: one commits what webhooks bring, the other what the deliveries and the maintenance ask for. Changes that people make go
 //! through an [`Editor`](super::Editor) instead, with yet another connection.
 //!
-//! So a single operation waits for one fsync, and many share one. The operations of a commit stay in one list, each
-//! with its reply; they are borrowed while they are decided and written, so that a failed commit can be retried in
-//! parts.
+//! A single operation waits for one fsync; operations that arrive during a commit share the next one. The operations of a
+//! commit stay in one list, each with its reply; they are borrowed while they are decided and written, so that a failed commit
+//! can be retried in parts.
 //!
 //! For SQLite, whose calls block, the task has its own thread: a batch is loaded, decided, written and committed there
 //! without waking any other task before it is answered.
@@ -64,7 +64,7 @@ pub(super) enum WriterCommand {
     /// Committed together with others.
     Operation(Operation),
     /// Committed by itself, so that no alert ever fails with it.
-    Maintenance(Maintenance),
+    Standalone(StandaloneWrite),
     Close(Reply<()>),
 }
 
@@ -80,10 +80,10 @@ pub(super) enum Operation {
     Probe(Reply<()>),
 }
 
-/// What is stored besides alerts: the maintenance of the queue, what was learned from the APIs of Sentry and PagerDuty, and
-/// what the webhooks of canaries and of PagerDuty bring.
+/// Writes that each have a commit of their own: retention, metrics, results from the APIs of Sentry and PagerDuty, canaries,
+/// and issue updates.
 #[derive(Debug)]
-pub(super) enum Maintenance {
+pub(super) enum StandaloneWrite {
     Prune(Prune, Reply<u64>),
     PersistMetrics(PersistedMetrics, Reply<()>),
     SentryNotes(SentryNotes, Reply<()>),
@@ -139,7 +139,7 @@ struct OperationBatch {
     operations: Vec<Operation>,
     bytes: usize,
     /// Whether nothing is folded into stored events, because they may be damaged.
-    unfolded: bool,
+    skips_folding: bool,
 }
 
 impl<S: Store> Writer<S> {
@@ -154,12 +154,12 @@ impl<S: Store> Writer<S> {
                     continue;
                 }
             };
-            let (mut batch, mut maintenance, mut is_closing) = (OperationBatch::default(), Vec::new(), false);
+            let (mut batch, mut standalone, mut is_closing) = (OperationBatch::default(), Vec::new(), false);
             let mut next = Some(command);
             while let Some(command) = next {
                 match command {
                     WriterCommand::Operation(operation) => batch.add(operation),
-                    WriterCommand::Maintenance(task) => maintenance.push(task),
+                    WriterCommand::Standalone(write) => standalone.push(write),
                     WriterCommand::Close(reply) => {
                         is_closing = true;
                         closing.push(reply);
@@ -175,9 +175,9 @@ impl<S: Store> Writer<S> {
                 self.status.set_busy(true);
                 self.commit(batch).await;
             }
-            for task in maintenance {
+            for write in standalone {
                 self.status.set_busy(true);
-                self.maintain(task).await;
+                self.write(write).await;
             }
             self.status.set_busy(false);
         }
@@ -202,9 +202,9 @@ impl<S: Store> Writer<S> {
         self.status.set_busy(false);
     }
 
-    async fn maintain(&mut self, task: Maintenance) {
-        match task {
-            Maintenance::Prune(prune, reply) => {
+    async fn write(&mut self, write: StandaloneWrite) {
+        match write {
+            StandaloneWrite::Prune(prune, reply) => {
                 let begun_at = Instant::now();
                 let pruned = self.store.prune(prune).await;
                 if pruned.is_ok() {
@@ -214,25 +214,25 @@ impl<S: Store> Writer<S> {
                 }
                 let _ = reply.send(pruned);
             }
-            Maintenance::PersistMetrics(metrics, reply) => {
+            StandaloneWrite::PersistMetrics(metrics, reply) => {
                 let _ = reply.send(self.store.persist_metrics(&metrics).await);
             }
-            Maintenance::SentryNotes(notes, reply) => {
+            StandaloneWrite::SentryNotes(notes, reply) => {
                 let _ = reply.send(self.store.write_sentry_notes(&notes).await);
             }
-            Maintenance::Canary(change, reply) => {
+            StandaloneWrite::Canary(change, reply) => {
                 let _ = reply.send(self.store.write_canary(&change).await);
             }
-            Maintenance::IssueUpdate(change, reply) => {
+            StandaloneWrite::IssueUpdate(change, reply) => {
                 let _ = reply.send(self.store.write_issue_update(&change).await);
             }
-            Maintenance::OutageNotice(notice, reply) => {
+            StandaloneWrite::OutageNotice(notice, reply) => {
                 let _ = reply.send(self.store.write_outage_notice(notice).await);
             }
-            Maintenance::Proof(proof, reply) => {
+            StandaloneWrite::Proof(proof, reply) => {
                 let _ = reply.send(self.store.write_proof(&proof).await);
             }
-            Maintenance::Shrink(pages, reply) => {
+            StandaloneWrite::Shrink(pages, reply) => {
                 let _ = reply.send(self.store.shrink(pages).await);
             }
         }
@@ -262,8 +262,8 @@ impl<S: Store> Writer<S> {
                 let second = batch.operations.split_off(batch.operations.len() / 2);
                 batches.push(OperationBatch { operations: second, ..OperationBatch::default() });
                 batches.push(batch);
-            } else if is_of_content && !batch.unfolded && batch.takes_alerts() {
-                batches.push(OperationBatch { unfolded: true, ..batch });
+            } else if is_of_content && !batch.skips_folding && batch.takes_alerts() {
+                batches.push(OperationBatch { skips_folding: true, ..batch });
             } else {
                 self.fail(batch, &error).await;
             }
@@ -297,7 +297,7 @@ impl<S: Store> Writer<S> {
         for (dedup, received_at) in &decided.remembered {
             self.window.remember(dedup, *received_at);
         }
-        let takes_alerts = batch.probe
+        let takes_alerts = batch.is_probe
             || decided.enqueued.iter().any(|enqueued| *enqueued != Enqueued::Ignored(IgnoreReason::Repeated));
         let arrivals = arrivals(&decided.plan, &committed);
         self.status.report(&CommitOutcome::Done {
@@ -399,8 +399,13 @@ impl OperationBatch {
         unrecordable: &'b [EventId],
         is_shared_by_bridges: bool,
     ) -> Batch<'b> {
-        let mut batch =
-            Batch { unrecorded, unrecordable, unfolded: self.unfolded, is_shared_by_bridges, ..Batch::default() };
+        let mut batch = Batch {
+            unrecorded,
+            unrecordable,
+            skips_folding: self.skips_folding,
+            is_shared_by_bridges,
+            ..Batch::default()
+        };
         for operation in &self.operations {
             match operation {
                 Operation::Enqueue(enqueue, _) => batch.enqueues.push(enqueue),
@@ -408,7 +413,7 @@ impl OperationBatch {
                 Operation::Settle(settle, _) => batch.settles.push(settle),
                 Operation::Reject(rejected, _) => batch.rejects.push(rejected),
                 Operation::Hold(held, _) => batch.holds.push(held),
-                Operation::Probe(_) => batch.probe = true,
+                Operation::Probe(_) => batch.is_probe = true,
             }
         }
         batch

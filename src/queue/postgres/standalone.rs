@@ -211,7 +211,7 @@ pub(super) async fn write_metrics(connection: &mut PgConnection, metrics: &Persi
             .bind(row.first_at.as_ref().map(DateTime::timestamp_millis))
             .bind(i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX))
             .bind(row.senders.addresses())
-            .bind(row.senders.more)
+            .bind(row.senders.has_more)
             .execute(&mut *connection)
             .await?;
     }

@@ -125,7 +125,7 @@ pub(super) fn write_metrics(connection: &Connection, memory: &PersistedMetrics) 
                 row.first_at.as_ref().map(DateTime::timestamp_millis),
                 i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX),
                 row.senders.addresses(),
-                row.senders.more,
+                row.senders.has_more,
             ],
         )?;
     }
