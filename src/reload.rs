@@ -229,7 +229,7 @@ impl Reload {
             Ok(admitted) if admitted.verified() == 0 => Some(0),
             Ok(admitted) => {
                 state.metrics.held(HeldOutcome::Admitted, admitted.verified());
-                state.metrics.verified();
+                state.metrics.verified(Utc::now());
                 info!(
                     "{} held webhooks are verified by a secret and admitted: {} queued, {} ignored, {} rejected; {} are still held",
                     admitted.verified(),

@@ -39,7 +39,7 @@ use signatures::WrongSignatures;
 pub struct Metrics {
     counters: Arc<Counters>,
     recent: Arc<Mutex<Recent>>,
-    failing_changed: Arc<Notify>,
+    needs_saving: Arc<Notify>,
 }
 
 /// The metrics other than the counters.
@@ -60,6 +60,8 @@ struct Recent {
     unusable_secrets: Option<String>,
     /// Counts added to `activity` since the last save.
     unsaved: DailyActivity,
+    /// The number of saves that began or ended: odd during one.
+    saves: u64,
 }
 
 /// The metrics of one moment: the counters and the other fields are consistent.
@@ -76,7 +78,7 @@ pub struct MetricsSnapshot {
     /// The service keys for which PagerDuty accepts no events at present, including those that have failed since an
     /// earlier run.
     pub failing: BTreeMap<ServiceKey, Failing>,
-    /// The number of consecutive webhooks that had a wrong signature.
+    /// The number of consecutive webhooks that had a wrong signature, at whichever bridge that shares the queue they came.
     ///
     /// A missing or malformed signature and a wrong token do not count. Only an authenticated webhook of the integration
     /// platform resets the number, because webhooks of the legacy plugin are not signed.
@@ -91,7 +93,7 @@ pub struct MetricsSnapshot {
     pub disproved_for: Duration,
     /// Where the wrong signatures came from.
     pub wrong_signatures_from: Senders,
-    /// Whether the signature of a webhook was verified in this run, on receipt or later.
+    /// Whether the signature of a webhook was verified in this run, on receipt or later, at whichever bridge.
     pub is_verified: bool,
     /// Why files of secrets could not be used when they were read again.
     pub unusable_secrets: Option<String>,
@@ -145,7 +147,8 @@ pub struct PersistedMetrics {
     pub failing: BTreeMap<ServiceKey, Option<Failing>>,
     /// The TLS error because of which PagerDuty's certificate is not trusted; `None` while it is trusted.
     pub untrusted: Option<String>,
-    /// The consecutive wrong signatures; `None` if there are none or, when written, if nothing has changed.
+    /// The consecutive wrong signatures: those of all bridges when read, what changed when written; `None` if there is
+    /// nothing.
     pub wrong_signatures: Option<SignatureRow>,
     /// Steps of the last 24 hours, oldest first: the counts of all runs and bridges when read, the counts to add when
     /// written.
@@ -163,12 +166,14 @@ impl Metrics {
     pub fn webhook(&self, source: WebhookSource, answered: WebhookAnswer, at: DateTime<Utc>) {
         let mut recent = self.recent();
         self.counters.webhooks.with_label_values(&[label(source), label(answered)]).inc();
-        if answered == WebhookAnswer::WrongSignature {
-            recent.wrong_signatures.add(at);
+        if answered == WebhookAnswer::WrongSignature && recent.wrong_signatures.add(at) {
+            self.needs_saving.notify_one();
         }
         if answered.is_authenticated(source) {
             if source == WebhookSource::Platform {
-                recent.wrong_signatures.disprove();
+                if recent.wrong_signatures.disprove(at) {
+                    self.needs_saving.notify_one();
+                }
                 recent.is_verified = true;
             }
             // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
@@ -191,12 +196,13 @@ impl Metrics {
         self.counters.held.with_label_values(&[label(outcome)]).inc_by(webhooks);
     }
 
-    /// Records that a secret has verified webhooks that had a wrong signature when they came. This ends the series of
-    /// wrong signatures.
-    pub fn verified(&self) {
+    /// Records that a secret has verified at `at` webhooks that had a wrong signature when they came. This ends the series
+    /// of wrong signatures.
+    pub fn verified(&self, at: DateTime<Utc>) {
         let mut recent = self.recent();
-        recent.wrong_signatures.end();
+        recent.wrong_signatures.end(at);
         recent.is_verified = true;
+        self.needs_saving.notify_one();
     }
 
     /// Sets why files of secrets could not be used when they were read again; `None` if they could.
@@ -245,7 +251,7 @@ impl Metrics {
         let mut recent = self.recent();
         self.counters.attempts.with_label_values(&[kind.name()]).inc();
         if recent.failing.attempted(key, kind, at) {
-            self.failing_changed.notify_one();
+            self.needs_saving.notify_one();
         }
         if kind == OutcomeKind::Delivered {
             self.counters.delivered.inc();
@@ -268,9 +274,10 @@ impl Metrics {
         recent.record(counted, at);
     }
 
-    /// Waits until attempts for a service key begin to fail, fail in another way, or succeed again.
-    pub async fn failing_changed(&self) {
-        self.failing_changed.notified().await;
+    /// Waits until something happens that should be saved soon: attempts for a service key begin to fail, fail in another
+    /// way, or succeed again; or a series of wrong signatures begins or ends.
+    pub async fn needs_saving(&self) {
+        self.needs_saving.notified().await;
     }
 
     /// Records that this bridge delivers for `key` from now on. How its own attempts failed before does not count, because
@@ -346,7 +353,7 @@ impl Metrics {
         // Under the lock that also guards the counters that have a field here, so that no update falls between counters
         // and fields.
         let recent = self.recent();
-        let wrong = recent.wrong_signatures.row();
+        let wrong = recent.wrong_signatures.row(now);
         MetricsSnapshot {
             last_webhook_at: recent.last_webhook_at,
             since_webhook: recent.last_webhook.map(|last| last.elapsed()),
@@ -382,7 +389,25 @@ impl Metrics {
         recent.activity.add(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
-    /// Returns what has changed since the last call and has to be stored; `None` if nothing has.
+    /// The number of saves that began or ended so far, for [`Metrics::follow_signatures`].
+    #[must_use]
+    pub fn saves(&self) -> u64 {
+        self.recent().saves
+    }
+
+    /// Follows the wrong signatures that are stored for all bridges that share the queue; what happened here since the last
+    /// save comes after that. `saves` is what [`Metrics::saves`] returned before `stored` was read: if a save was under way
+    /// since, it is not known whether `stored` has it, so that nothing is changed.
+    pub fn follow_signatures(&self, stored: Option<&SignatureRow>, saves: u64, now: DateTime<Utc>) {
+        let mut recent = self.recent();
+        if recent.saves == saves && saves.is_multiple_of(2) {
+            let stored = stored.cloned().unwrap_or_default();
+            recent.is_verified |= recent.wrong_signatures.follow_stored(stored, now);
+        }
+    }
+
+    /// Returns what has changed since the last call and has to be stored; `None` if nothing has. Has to be followed by
+    /// [`Metrics::saved`] or [`Metrics::not_saved`].
     #[must_use]
     pub fn take_unsaved(&self) -> Option<PersistedMetrics> {
         let mut recent = self.recent();
@@ -390,6 +415,7 @@ impl Metrics {
         if recent.unsaved.is_empty() && wrong_signatures.is_none() {
             return None;
         }
+        recent.saves += 1;
         let buckets = std::mem::take(&mut recent.unsaved).counted();
         // Stored again without anything new, a time of a clock that was ahead would count as the time of the save.
         let is_new = |counted: fn(&Bucket) -> u64| buckets.iter().any(|bucket| counted(bucket) > 0);
@@ -407,9 +433,15 @@ impl Metrics {
         })
     }
 
+    /// Records that what [`Metrics::take_unsaved`] returned is stored.
+    pub fn saved(&self) {
+        self.recent().saves += 1;
+    }
+
     /// Takes back what [`Metrics::take_unsaved`] returned, because it could not be stored: the next call returns it again.
     pub fn not_saved(&self, unsaved: &PersistedMetrics) {
         let mut recent = self.recent();
+        recent.saves += 1;
         recent.unsaved_keys.extend(unsaved.delivered.keys().cloned());
         recent.unsaved.add(unsaved.buckets.iter().copied());
         recent.failing.not_saved(&unsaved.failing);
@@ -454,6 +486,26 @@ mod tests {
                 assert_eq!((counted, is_known), (charted.to_string().as_str(), charted > 0));
             }
         });
+    }
+
+    #[test]
+    fn a_row_of_wrong_signatures_that_was_read_around_a_save_changes_nothing() {
+        let (metrics, now) = (Metrics::new(), Utc::now());
+        let wrong = || metrics.snapshot(now).wrong_signatures;
+        metrics.webhook(WebhookSource::Unknown, WebhookAnswer::WrongSignature, now);
+        let before = metrics.saves();
+        metrics.follow_signatures(None, before, now);
+        assert_eq!(wrong(), 1, "it is not saved yet");
+        let row = metrics.take_unsaved().unwrap().wrong_signatures;
+        metrics.follow_signatures(None, before, now);
+        metrics.follow_signatures(row.as_ref(), metrics.saves(), now);
+        metrics.saved();
+        metrics.follow_signatures(None, before, now);
+        assert_eq!(wrong(), 1, "whether what was read has it is not known");
+        metrics.follow_signatures(row.as_ref(), metrics.saves(), now);
+        assert_eq!(wrong(), 1);
+        metrics.follow_signatures(None, metrics.saves(), now);
+        assert_eq!((wrong(), metrics.snapshot(now).is_verified), (0, true));
     }
 
     #[test]

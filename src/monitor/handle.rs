@@ -186,12 +186,14 @@ impl Monitor {
 
     /// The metrics, with what the other bridges of the cluster have stored.
     pub async fn metrics(&self, now: DateTime<Utc>) -> MetricsSnapshot {
-        let mut metrics = self.metrics.snapshot(now);
-        if !self.cluster.is_alone()
-            && let Ok(stored) = self.queue.persisted_metrics(now).await
-        {
-            metrics.include(&stored, now);
+        if self.cluster.is_alone() {
+            return self.metrics.snapshot(now);
         }
+        let saves = self.metrics.saves();
+        let Ok(stored) = self.queue.persisted_metrics(now).await else { return self.metrics.snapshot(now) };
+        self.metrics.follow_signatures(stored.wrong_signatures.as_ref(), saves, now);
+        let mut metrics = self.metrics.snapshot(now);
+        metrics.include(&stored, now);
         metrics
     }
 

@@ -148,20 +148,20 @@ impl Queue {
     pub async fn persist_metrics(&self, metrics: &Metrics) -> Result<(), QueueError> {
         let Some(memory) = metrics.take_unsaved() else { return Ok(()) };
         let kept = self.write_in_background(|reply| StandaloneWrite::PersistMetrics(memory.clone(), reply)).await;
-        if kept.is_err() {
-            metrics.not_saved(&memory);
+        match &kept {
+            Ok(()) => metrics.saved(),
+            Err(_) => metrics.not_saved(&memory),
         }
         kept
     }
 
-    /// Persists the metrics after every `interval`, and soon after attempts begin to fail or to succeed again, as long as
-    /// it is polled.
+    /// Persists the metrics after every `interval`, and soon after [`Metrics::needs_saving`], as long as it is polled.
     pub async fn keep_metrics_persisted(&self, metrics: &Metrics, interval: Duration) -> Infallible {
         loop {
             sleep(interval.min(SOON)).await;
             tokio::select! {
                 () = sleep(interval.saturating_sub(SOON)) => {}
-                () = metrics.failing_changed() => {}
+                () = metrics.needs_saving() => {}
             }
             if let Err(error) = self.persist_metrics(metrics).await {
                 // An operator finds the cause where alerts are refused, so this is only logged for debugging.

@@ -296,6 +296,7 @@ pub(super) fn last_times(row: &impl TypedRow) -> Result<PersistedMetrics, Column
 
 pub(super) fn signatures(row: &impl TypedRow) -> Result<SignatureRow, ColumnError> {
     Ok(SignatureRow {
+        ended_at: None,
         number: row.number("number")?,
         first_at: row.optional_time("first_at")?,
         lasted: row.milliseconds("lasted_ms")?,

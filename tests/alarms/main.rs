@@ -14,6 +14,7 @@ mod proof;
 mod rejected_alarms;
 mod restarts;
 mod retried_dead_letters;
+mod several_bridges;
 mod storage;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]

@@ -275,6 +275,34 @@ async fn times_of_a_clock_that_was_ahead_keep_no_alarm_from_being_raised() {
     }
 }
 
+#[tokio::test]
+async fn wrong_signatures_are_added_up_and_a_right_one_at_any_bridge_ends_them() {
+    let database = TestDatabase::new();
+    let queues = [Queue::open(&database).await.unwrap(), Queue::open(&database).await.unwrap()];
+    let metrics = [Metrics::new(), Metrics::new()];
+    let count = |bridge: usize, answer: WebhookAnswer| {
+        metrics[bridge].webhook(WebhookSource::Platform, answer, Utc::now());
+    };
+    let seen = async |bridge: usize| {
+        let now = Utc::now();
+        let stored = queues[bridge].persisted_metrics(now).await.unwrap().wrong_signatures;
+        metrics[bridge].follow_signatures(stored.as_ref(), metrics[bridge].saves(), now);
+        let snapshot = metrics[bridge].snapshot(now);
+        (snapshot.wrong_signatures, snapshot.is_verified, snapshot.wrong_signatures_from.addresses())
+    };
+    for (bridge, address) in [(0, "192.0.2.1"), (1, "192.0.2.2"), (0, "192.0.2.1")] {
+        metrics[bridge].wrong_signature_from(address.parse().unwrap());
+        count(bridge, WebhookAnswer::WrongSignature);
+        queues[bridge].persist_metrics(&metrics[bridge]).await.unwrap();
+    }
+    let both = (3, false, "192.0.2.1,192.0.2.2".to_owned());
+    assert_eq!((seen(0).await, seen(1).await), (both.clone(), both));
+    count(1, WebhookAnswer::Ignored);
+    queues[1].persist_metrics(&metrics[1]).await.unwrap();
+    let none = (0, true, String::new());
+    assert_eq!((seen(0).await, seen(1).await), (none.clone(), none));
+}
+
 #[actix_web::test]
 async fn a_certificate_that_an_earlier_run_did_not_trust_is_no_matter_of_a_bridge_without_keys() {
     let queue = Queue::open(&TestDatabase::new()).await.unwrap();

@@ -12,11 +12,11 @@ use sqlx::PgConnection;
 use super::rows::stored;
 use crate::metrics::{DailyActivity, PersistedMetrics};
 use crate::pagerduty::ServiceKey;
-use crate::queue::OutageNotice;
 use crate::queue::external::{
     CanaryChange, IssueUpdateChange, KEEP_NOTES, KEEP_UPDATES, MAX_CANARIES, Proof, REOPENED, SentryNotes, StatusChange,
 };
 use crate::queue::store::Prune;
+use crate::queue::{OutageNotice, rows};
 
 /// How many open incidents are remembered at most.
 const MAX_OPEN: i64 = 200_000;
@@ -150,7 +150,9 @@ const FAILING: &str = concat!(
         THEN excluded.since ELSE LEAST(failing_keys.since, excluded.since) END"
 );
 
-const SIGNATURES: &str = "INSERT INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more)
+const SIGNATURES: &str = "SELECT number, first_at, lasted_ms, senders, more FROM wrong_signatures";
+
+const WRITE_SIGNATURES: &str = "INSERT INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more)
     VALUES (1, $1, $2, $3, $4, $5)
     ON CONFLICT (id) DO UPDATE SET number = excluded.number, first_at = excluded.first_at, lasted_ms = excluded.lasted_ms,
         senders = excluded.senders, more = excluded.more";
@@ -205,8 +207,12 @@ pub(super) async fn write_metrics(connection: &mut PgConnection, metrics: &Persi
         };
         query.execute(&mut *connection).await?;
     }
-    if let Some(row) = &metrics.wrong_signatures {
-        sqlx::query(SIGNATURES)
+    if let Some(change) = &metrics.wrong_signatures {
+        // Bridges do this one after the other, because each has locked the row of `lately` by now.
+        let row = sqlx::query(SIGNATURES).fetch_optional(&mut *connection).await?;
+        let stored = row.and_then(|row| rows::signatures(&row).ok()).unwrap_or_default();
+        let row = stored.then(change.clone());
+        sqlx::query(WRITE_SIGNATURES)
             .bind(i64::from(row.number))
             .bind(row.first_at.as_ref().map(DateTime::timestamp_millis))
             .bind(i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX))

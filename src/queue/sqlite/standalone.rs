@@ -116,16 +116,19 @@ pub(super) fn write_metrics(connection: &Connection, memory: &PersistedMetrics) 
         };
     }
     if let Some(row) = &memory.wrong_signatures {
+        // The only bridge on this file knows the whole series.
         run(
             connection,
-            "INSERT OR REPLACE INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more)
-             VALUES (1, ?, ?, ?, ?, ?)",
+            "INSERT INTO wrong_signatures (id, number, first_at, lasted_ms, senders, more) VALUES (1, ?, ?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET number = excluded.number + iif(?, 0, number), first_at = excluded.first_at,
+             lasted_ms = excluded.lasted_ms, senders = excluded.senders, more = excluded.more",
             params![
                 row.number,
                 row.first_at.as_ref().map(DateTime::timestamp_millis),
                 i64::try_from(row.lasted.as_millis()).unwrap_or(i64::MAX),
                 row.senders.addresses(),
                 row.senders.has_more,
+                row.ended_at.is_some(),
             ],
         )?;
     }
