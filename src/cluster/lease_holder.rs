@@ -61,7 +61,7 @@ impl Timing {
 pub struct LeaseHolder {
     me: BridgeId,
     timing: Timing,
-    held: BTreeMap<LeaseName, HeldLease>,
+    owned: BTreeMap<LeaseName, OwnedLease>,
     view: Option<LeaseView>,
     /// The leases in the last changes that were free when they were requested, so that there is no attempt to wait for.
     released: BTreeSet<LeaseName>,
@@ -70,7 +70,7 @@ pub struct LeaseHolder {
 
 /// A lease of this bridge.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-struct HeldLease {
+struct OwnedLease {
     number: i64,
     /// The end of the lease, by the bridge's own clock.
     until: Duration,
@@ -93,7 +93,7 @@ impl LeaseHolder {
     /// A bridge that has no leases yet.
     #[must_use]
     pub fn new(me: BridgeId, timing: Timing) -> Self {
-        Self { me, timing, held: BTreeMap::new(), view: None, released: BTreeSet::new(), is_leaving: false }
+        Self { me, timing, owned: BTreeMap::new(), view: None, released: BTreeSet::new(), is_leaving: false }
     }
 
     /// Returns the id of the bridge.
@@ -116,7 +116,7 @@ impl LeaseHolder {
     /// Whether all leases are given up.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        self.is_leaving && self.held.is_empty()
+        self.is_leaving && self.owned.is_empty()
     }
 
     /// Returns the right under which attempts may begin now, if there is one.
@@ -129,20 +129,20 @@ impl LeaseHolder {
     /// Returns the leases under which this bridge delivers, even if too little time remains to send: it keeps what it
     /// knows of the keys.
     pub fn active(&self, now: Duration) -> impl Iterator<Item = (&LeaseName, Right)> {
-        let active = self.held.iter().filter(move |(_, held)| !held.is_given_up && held.send_from <= now);
-        active.map(|(name, held)| {
-            let fence = Fence { number: held.number, owner: self.me };
-            (name, Right { fence, send_until: held.until.saturating_sub(self.timing.attempt + self.timing.margin) })
+        let active = self.owned.iter().filter(move |(_, lease)| !lease.is_given_up && lease.send_from <= now);
+        active.map(|(name, lease)| {
+            let fence = Fence { number: lease.number, owner: self.me };
+            (name, Right { fence, send_until: lease.until.saturating_sub(self.timing.attempt + self.timing.margin) })
         })
     }
 
     /// Returns the fences of the leases that this bridge has, whether it may send under them now or not.
-    pub fn held(&self) -> impl Iterator<Item = (&LeaseName, Fence)> {
-        self.held.iter().map(|(name, held)| (name, Fence { number: held.number, owner: self.me }))
+    pub fn owned(&self) -> impl Iterator<Item = (&LeaseName, Fence)> {
+        self.owned.iter().map(|(name, lease)| (name, Fence { number: lease.number, owner: self.me }))
     }
 
     /// Returns the changes of leases to request now. `is_busy` returns whether an attempt of a lease is in flight. Leases
-    /// that the changes release or end are no longer held, whatever becomes of the changes.
+    /// that the changes release or end are no longer owned, whatever becomes of the changes.
     pub fn changes(&mut self, now: Duration, is_busy: impl Fn(&LeaseName) -> bool) -> LeaseChanges {
         let mut changes = LeaseChanges::default();
         self.released.clear();
@@ -150,19 +150,19 @@ impl LeaseHolder {
         let (quota, rank) = self.quota(&view);
         self.give_up(quota);
         let given_up: Vec<_> = self
-            .held
+            .owned
             .iter()
-            .filter(|(name, held)| held.is_given_up && !is_busy(name))
+            .filter(|(name, lease)| lease.is_given_up && !is_busy(name))
             .map(|(n, _)| n.clone())
             .collect();
         for name in given_up {
-            let Some(held) = self.held.remove(&name) else { continue };
-            let was_waited_for = held.send_from <= now;
+            let Some(lease) = self.owned.remove(&name) else { continue };
+            let was_waited_for = lease.send_from <= now;
             let list = if was_waited_for { &mut changes.release } else { &mut changes.end };
-            list.push((name, held.number));
+            list.push((name, lease.number));
         }
-        let kept = self.held.iter().filter(|(_, held)| held.until < now + self.timing.lease * 2 / 3);
-        changes.renew = kept.map(|(name, held)| (name.clone(), held.number)).collect();
+        let kept = self.owned.iter().filter(|(_, lease)| lease.until < now + self.timing.lease * 2 / 3);
+        changes.renew = kept.map(|(name, lease)| (name.clone(), lease.number)).collect();
         if !self.is_leaving {
             self.take(&view, quota, rank, &mut changes);
         }
@@ -179,9 +179,9 @@ impl LeaseHolder {
             let left = (row.until - view.now).to_std().unwrap_or_default();
             asked_at + left.min(self.timing.lease)
         };
-        self.held.retain(|name, held| {
-            let row = rows.get(name).filter(|row| row.owner == Some(self.me) && row.number == held.number);
-            held.until = row.map_or(held.until, |row| until(row));
+        self.owned.retain(|name, lease| {
+            let row = rows.get(name).filter(|row| row.owner == Some(self.me) && row.number == lease.number);
+            lease.until = row.map_or(lease.until, |row| until(row));
             row.is_some()
         });
         let taken = changes.take.iter().map(|(name, number)| (name, number + 1));
@@ -192,8 +192,8 @@ impl LeaseHolder {
             };
             let is_new = number == 1 || self.released.contains(name);
             let send_from = if is_new { now } else { now + self.timing.attempt + self.timing.margin };
-            let lease = HeldLease { number, until: until(row), send_from, is_given_up: false };
-            self.held.insert(name.clone(), lease);
+            let lease = OwnedLease { number, until: until(row), send_from, is_given_up: false };
+            self.owned.insert(name.clone(), lease);
         }
         self.view = Some(view);
     }
@@ -224,8 +224,8 @@ impl LeaseHolder {
     /// Marks the last keys beyond the quota as given up, and unmarks the others.
     fn give_up(&mut self, quota: usize) {
         let mut kept = 0;
-        for (name, held) in &mut self.held {
-            held.is_given_up = match name {
+        for (name, lease) in &mut self.owned {
+            lease.is_given_up = match name {
                 LeaseName::Leader => self.is_leaving,
                 LeaseName::Key(_) => {
                     kept += 1;
@@ -242,7 +242,7 @@ impl LeaseHolder {
             // A lease of this bridge that it does not know of, because the answer was lost. It gets a new number, so that
             // an earlier statement, which may still arrive, has no effect on it.
             let is_lost = row.owner == Some(self.me);
-            (has_none || is_lost) && !self.held.contains_key(&row.name)
+            (has_none || is_lost) && !self.owned.contains_key(&row.name)
         };
         let released_now =
             |name: &LeaseName| changes.release.iter().chain(&changes.end).any(|(given, _)| given == name);
@@ -254,7 +254,7 @@ impl LeaseHolder {
         }
         let (keys, periodic): (Vec<_>, Vec<_>) =
             candidates.into_iter().partition(|(name, _)| *name != LeaseName::Leader);
-        let has = self.held.keys().filter(|name| **name != LeaseName::Leader).count();
+        let has = self.owned.keys().filter(|name| **name != LeaseName::Leader).count();
         let wanted = quota.saturating_sub(has).min(keys.len());
         // Bridges that look at the same moment begin at different places.
         let own = keys.iter().cycle().skip(rank * wanted).take(wanted);

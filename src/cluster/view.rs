@@ -47,9 +47,9 @@ impl ClusterView {
             .bridges
             .iter()
             .map(|row| {
-                let held = || {
-                    let held = view.leases.iter().filter(|lease| lease.owner == Some(row.info.id));
-                    held.filter(|lease| lease.until > view.now).map(|lease| &lease.name)
+                let owned = || {
+                    let owned = view.leases.iter().filter(|lease| lease.owner == Some(row.info.id));
+                    owned.filter(|lease| lease.until > view.now).map(|lease| &lease.name)
                 };
                 BridgeView {
                     id: row.info.id,
@@ -59,9 +59,9 @@ impl ClusterView {
                     last_seen: row.last_seen,
                     is_alive: row.last_seen > view.now - timing.alive(),
                     is_self: row.info.id == me,
-                    is_leader: held().any(|name| *name == LeaseName::Leader),
+                    is_leader: owned().any(|name| *name == LeaseName::Leader),
                     reaches_pagerduty: row.info.reaches_pagerduty,
-                    keys: held().filter_map(LeaseName::key).cloned().collect(),
+                    keys: owned().filter_map(LeaseName::key).cloned().collect(),
                 }
             })
             .collect();

@@ -8,9 +8,9 @@
 //!   - `failure_history`: whether an event is the cause of its own failures
 //!   - `circuit_breaker`: when to try again after failures
 //!   - [`rate_limiter`]: how many events may be sent per 60 seconds, fewer while PagerDuty throttles
-//!   - `prefetch`: which part of the queue is held in memory
+//!   - `prefetch`: which part of the queue is loaded
 //! - `connections`: how the keys share the connections, so that slow keys do not delay the others
-//! - [`held_keys`]: for which keys this bridge delivers, where several share the queue
+//! - [`owned_keys`]: for which keys this bridge delivers, where several share the queue
 //!
 //! What the worker keeps and shows, without I/O:
 //!
@@ -25,8 +25,8 @@
 mod circuit_breaker;
 mod connections;
 mod failure_history;
-pub mod held_keys;
 mod incident_queue;
+pub mod owned_keys;
 mod prefetch;
 pub mod rate_limiter;
 pub mod scheduler;
@@ -58,7 +58,7 @@ pub struct DeliveryLimits {
     pub in_flight: u32,
     /// Attempts in flight for one service key.
     pub in_flight_per_key: u32,
-    /// How many ready events of one service key are held in memory; the others stay in the queue until there is room.
+    /// How many ready events of one service key are loaded; the others stay in the queue until there is room.
     pub prefetch: usize,
 }
 

@@ -1,16 +1,16 @@
-//! Which part of the waiting events of one service key is held in memory.
+//! Which part of the waiting events of one service key is loaded.
 
 use crate::queue::EventId;
 
 /// How far the queue was read, and whether to read on.
 #[derive(Debug, Default)]
 pub(super) struct Prefetch {
-    /// The waiting events up to this one are held. Ids only grow, so this distinguishes known events from new ones.
+    /// The waiting events up to this one are loaded. Ids only grow, so this distinguishes known events from new ones.
     read_to: Option<EventId>,
     /// The queue may hold newer events.
     has_more: bool,
     load: Load,
-    /// Pages up to this event are read again, whether there is room or not: most of their events are held already.
+    /// Pages up to this event are read again, whether there is room or not: most of their events are loaded already.
     reread_to: Option<EventId>,
 }
 
@@ -83,7 +83,7 @@ impl Prefetch {
         self.read_to
     }
 
-    /// Records that a page was read up to `end`. `last`: whether the queue held nothing newer at that moment.
+    /// Records that a page was read up to `end`. `last`: whether the queue had nothing newer at that moment.
     pub(super) fn loaded(&mut self, end: Option<EventId>, last: bool) {
         let load = std::mem::take(&mut self.load);
         self.read_to = self.read_to.max(end);

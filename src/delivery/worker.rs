@@ -19,7 +19,7 @@ use log::{Level, debug, info, log, warn};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::held_keys::HeldKeys;
+use super::owned_keys::OwnedKeys;
 use super::rate_limiter::WINDOW;
 use super::scheduler::{Next, Scheduler};
 use super::steps::{self, AttemptResult, BackgroundResult, DATABASE_PAUSE, EndedAttempt};
@@ -49,7 +49,7 @@ pub struct Worker {
     queue: Queue,
     client: EventsClient,
     cluster: Cluster,
-    held_keys: HeldKeys,
+    owned_keys: OwnedKeys,
     scheduler: Scheduler,
     arrivals: Arrivals,
     started: Instant,
@@ -78,7 +78,7 @@ impl Worker {
             queue,
             client,
             cluster: Cluster::alone(),
-            held_keys: HeldKeys::all(),
+            owned_keys: OwnedKeys::all(),
             scheduler: Scheduler::new(limits),
             arrivals,
             started: Instant::now(),
@@ -104,8 +104,8 @@ impl Worker {
     /// Delivers only for the keys that `cluster` assigns to this bridge.
     #[must_use]
     pub fn with_cluster(self, cluster: Cluster) -> Self {
-        let held_keys = if cluster.is_alone() { HeldKeys::all() } else { HeldKeys::none() };
-        Self { cluster, held_keys, ..self }
+        let owned_keys = if cluster.is_alone() { OwnedKeys::all() } else { OwnedKeys::none() };
+        Self { cluster, owned_keys, ..self }
     }
 
     /// Restores the failures of an earlier run: the reason for each service key with waiting events, and why PagerDuty
@@ -113,7 +113,7 @@ impl Worker {
     /// is taken from the metrics, which have to be restored before.
     #[must_use]
     pub fn with_earlier_failures(mut self, failures: Vec<(ServiceKey, String)>, untrusted: Option<String>) -> Self {
-        let own: Vec<_> = failures.into_iter().filter(|(key, _)| self.held_keys.has(key)).collect();
+        let own: Vec<_> = failures.into_iter().filter(|(key, _)| self.owned_keys.has(key)).collect();
         let untrusted = untrusted.filter(|_| !own.is_empty());
         for (key, reason) in own {
             let is_throttled = self.metrics.failing(&key).is_some_and(|failing| failing.kind == OutcomeKind::Throttled);
@@ -179,7 +179,7 @@ impl Worker {
     /// Makes the scheduler read events of these keys, by calling `read` for each.
     fn read_keys(&mut self, keys: &WaitingKeys, read: impl Fn(&mut Scheduler, &ServiceKey)) {
         self.unreadable.update_from_keys(keys).iter().for_each(log_unreadable);
-        for key in keys.keys.iter().filter(|key| self.held_keys.has(key)) {
+        for key in keys.keys.iter().filter(|key| self.owned_keys.has(key)) {
             read(&mut self.scheduler, key);
         }
     }
@@ -189,7 +189,7 @@ impl Worker {
     fn announce(&mut self, arrival: &WaitingEvent) {
         let mut others = BTreeSet::new();
         let mut arrived = |arrival: &WaitingEvent| {
-            if self.held_keys.has(&arrival.service_key) {
+            if self.owned_keys.has(&arrival.service_key) {
                 self.scheduler.arrived(arrival);
             } else {
                 others.insert(arrival.service_key.clone());
@@ -200,7 +200,7 @@ impl Worker {
             arrived(&arrival);
         }
         for key in self.arrivals.take_missed() {
-            if self.held_keys.has(&key) {
+            if self.owned_keys.has(&key) {
                 self.scheduler.read_on(&key);
             } else {
                 others.insert(key);
@@ -259,14 +259,14 @@ impl Worker {
         match result {
             BackgroundResult::Page { key, after, mut page } => {
                 self.read_failures.remove(&key);
-                if !self.held_keys.has(&key) {
+                if !self.owned_keys.has(&key) {
                     return;
                 }
                 self.unreadable.update_from_page(&key, after, &page).iter().for_each(log_unreadable);
                 page.events.retain(|event| !self.unreadable.is_unsettled(event.id));
                 self.scheduler.loaded(&key, &page.events, page.end, page.last);
             }
-            BackgroundResult::NoPage { key, .. } if !self.held_keys.has(&key) => {}
+            BackgroundResult::NoPage { key, .. } if !self.owned_keys.has(&key) => {}
             BackgroundResult::NoPage { key, reason } => {
                 let failures = self.read_failures.entry(key.clone()).or_default();
                 *failures = failures.saturating_add(1);
@@ -274,7 +274,7 @@ impl Worker {
                 self.unreadable.key_failed(&key, reason);
             }
             BackgroundResult::Settled(id) => self.unreadable.settled(id),
-            BackgroundResult::BackedOff { key } if !self.held_keys.has(&key) => {}
+            BackgroundResult::BackedOff { key } if !self.owned_keys.has(&key) => {}
             BackgroundResult::BackedOff { key } => self.scheduler.not_loaded(&key),
             BackgroundResult::TakenOver(keys, attempts) => self.taken_over(keys, attempts),
             BackgroundResult::Changes(changes) => {
@@ -291,7 +291,7 @@ impl Worker {
                         Recheck::Readable(key) => {
                             info!(event = id.get(), service_key:% = key; "the event can be read again and will be delivered");
                             self.unreadable.remove(id);
-                            if self.held_keys.has(&key) {
+                            if self.owned_keys.has(&key) {
                                 self.scheduler.reread(&key);
                             }
                         }

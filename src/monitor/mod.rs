@@ -32,7 +32,7 @@ use strum::VariantArray;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-pub(crate) use checks::delivery::is_held_up;
+pub(crate) use checks::delivery::is_delayed;
 pub use checks::{Cause, Health, Limits, Trouble, check};
 pub use gauges::{gauges, gauges_without_database};
 pub use handle::Monitor;

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::WaitingEvent;
 use crate::pagerduty::ServiceKey;
 
-/// The maximum number of announcements that are held for the listener.
+/// The maximum number of announcements that are buffered for the listener.
 pub const ARRIVALS: usize = 4096;
 
 /// The state that the two ends of the channel share.
@@ -26,7 +26,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Announced {
-    held: VecDeque<WaitingEvent>,
+    buffered: VecDeque<WaitingEvent>,
     /// The service keys of events that were not announced.
     missed: BTreeSet<ServiceKey>,
     is_over: bool,
@@ -50,7 +50,7 @@ impl Arrivals {
         loop {
             {
                 let mut announced = self.shared.announced();
-                match announced.held.pop_front() {
+                match announced.buffered.pop_front() {
                     None if !announced.is_over => {}
                     next => return next,
                 }
@@ -59,18 +59,18 @@ impl Arrivals {
         }
     }
 
-    /// Returns the next event, if one is held.
+    /// Returns the next event, if one is buffered.
     pub fn try_recv(&mut self) -> Option<WaitingEvent> {
-        self.shared.announced().held.pop_front()
+        self.shared.announced().buffered.pop_front()
     }
 
-    /// Returns how many events are held.
+    /// Returns how many events are buffered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.announced().held.len()
+        self.shared.announced().buffered.len()
     }
 
-    /// Whether no event is held.
+    /// Whether no event is buffered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -102,18 +102,18 @@ impl Announcer {
     pub(super) fn announce(&self, arrivals: impl Iterator<Item = WaitingEvent>) {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut announced = shared.announced();
-        let before = announced.held.len();
+        let before = announced.buffered.len();
         for arrival in arrivals {
             if announced.missed.contains(&arrival.service_key) {
                 continue;
             }
-            if announced.held.len() < ARRIVALS {
-                announced.held.push_back(arrival);
+            if announced.buffered.len() < ARRIVALS {
+                announced.buffered.push_back(arrival);
             } else {
                 announced.missed.insert(arrival.service_key);
             }
         }
-        let came = announced.held.len() > before;
+        let came = announced.buffered.len() > before;
         drop(announced);
         if came {
             shared.changed.notify_one();

@@ -62,7 +62,7 @@ pub enum HeldSender {
 
 /// A held webhook, with everything that is needed to verify and admit it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Held {
+pub struct HeldWebhook {
     /// When it came.
     pub received_at: DateTime<Utc>,
     /// The sender whose share of the room it takes.

@@ -59,7 +59,7 @@ pub use decide::{Answers, SettleRequest};
 pub use error::QueueError;
 pub use event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId, State, WaitingEvent};
 pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
-pub use held::{Held, HeldId, HeldSender, HeldSummary};
+pub use held::{HeldId, HeldSender, HeldSummary, HeldWebhook};
 pub use item::{EventRecord, EventSummary, InvalidItemId, ItemId, RejectedId, RejectedSummary, RejectedWebhook};
 pub use leases::{BridgeId, Fence};
 pub use overview::{
@@ -306,7 +306,7 @@ impl Queue {
     /// # Errors
     ///
     /// When it could not be committed.
-    pub async fn hold(&self, held: Held) -> Result<bool, QueueError> {
+    pub async fn hold(&self, held: HeldWebhook) -> Result<bool, QueueError> {
         let Some(reservation) = self.held_capacity.reserve(held.sender, held.body.len() as u64).await else {
             return Ok(false);
         };
@@ -327,7 +327,7 @@ impl Queue {
     /// Announces every event from now on, except those that are folded, after its commit and before [`Queue::enqueue`]
     /// returns.
     ///
-    /// At most [`ARRIVALS`](arrivals::ARRIVALS) of them are held for a listener that does not take them; for further
+    /// At most [`ARRIVALS`](arrivals::ARRIVALS) of them are buffered for a listener that does not take them; for further
     /// events only the service keys are kept, see [`Arrivals::take_missed`].
     ///
     /// There is one listener: a second call ends the first receiver. Call this first and then read

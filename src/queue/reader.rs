@@ -13,9 +13,9 @@ use super::external::{CatchUpRun, IssueNote, OpenIncident};
 use super::postgres::PostgresReads;
 use super::sqlite::SqliteReads;
 use super::{
-    Backlog, CanaryRecord, Durability, EventId, EventRecord, EventSummary, Held, HeldId, HeldSummary, IncidentSummary,
-    IssueUpdate, OutageNotice, Overview, Proof, QueueError, RejectedId, RejectedSummary, RejectedWebhook, State,
-    StatusChange, WaitingEvent,
+    Backlog, CanaryRecord, Durability, EventId, EventRecord, EventSummary, HeldId, HeldSummary, HeldWebhook,
+    IncidentSummary, IssueUpdate, OutageNotice, Overview, Proof, QueueError, RejectedId, RejectedSummary,
+    RejectedWebhook, State, StatusChange, WaitingEvent,
 };
 use crate::config::{DatabaseConfig, DatabaseUrl};
 use crate::metrics::PersistedMetrics;
@@ -295,7 +295,7 @@ pub trait StatusReads {
     async fn held_summaries(&self) -> Result<Vec<HeldSummary>, QueueError>;
 
     /// A held webhook; `None` when there is none with that number.
-    async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError>;
+    async fn held(&self, id: HeldId) -> Result<Option<HeldWebhook>, QueueError>;
 
     /// The persisted metrics from before a restart, as far back as `since`.
     async fn persisted_metrics(&self, since: DateTime<Utc>) -> Result<PersistedMetrics, QueueError>;

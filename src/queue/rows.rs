@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use super::event::with_counts_of;
 use super::external::{CatchUpRun, IssueNote};
 use super::{
-    CanaryRecord, DeadLetters, DestinationCounts, EventId, EventRecord, EventSummary, FirstWaiting, Held, HeldId,
-    HeldSender, HeldSummary, IssueUpdate, OutageNotice, Overview, Proof, RejectedId, RejectedSummary, RejectedWebhook,
+    CanaryRecord, DeadLetters, DestinationCounts, EventId, EventRecord, EventSummary, FirstWaiting, HeldId, HeldSender,
+    HeldSummary, HeldWebhook, IssueUpdate, OutageNotice, Overview, Proof, RejectedId, RejectedSummary, RejectedWebhook,
     State, WaitingEvent,
 };
 use crate::ingest::CanaryId;
@@ -219,9 +219,9 @@ pub(super) fn held_summary(row: &impl TypedRow) -> Result<HeldSummary, ColumnErr
     })
 }
 
-pub(super) fn held(row: &impl TypedRow) -> Result<Held, ColumnError> {
+pub(super) fn held(row: &impl TypedRow) -> Result<HeldWebhook, ColumnError> {
     let signature = row.bytes("signature")?.try_into();
-    Ok(Held {
+    Ok(HeldWebhook {
         received_at: row.time("received_at")?,
         sender: sender(row)?,
         signature: signature.map_err(|_| ColumnError::Invalid("signature"))?,

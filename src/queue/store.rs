@@ -20,7 +20,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::decide::times::OvertakingWindow;
 use super::event::{AttemptPayload, EventId, State, with_counts_of};
 use super::external::SentryNotes;
-use super::held::{Held, HeldId};
+use super::held::{HeldId, HeldWebhook};
 use super::leases::Fence;
 use super::{CanaryChange, IssueUpdateChange, OutageNotice, Proof, QueueError, RejectedId, RejectedWebhook};
 use crate::envelope::{DedupKey, Envelope};
@@ -373,7 +373,7 @@ pub(super) struct Plan<'b> {
     /// Rejected webhooks to keep.
     pub(super) rejected: Vec<&'b RejectedWebhook>,
     /// Webhooks to hold.
-    pub(super) held: Vec<&'b Held>,
+    pub(super) held: Vec<&'b HeldWebhook>,
 }
 
 /// Attempts of an event to be recorded.

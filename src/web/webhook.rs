@@ -27,7 +27,8 @@ use crate::logging::throttle;
 use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
 use crate::pagerduty::EventType;
 use crate::queue::{
-    CanaryChange, EnqueueRequest, Enqueued, EnqueuedEvent, Held, HeldSender, QueueError, RejectedWebhook, StatusChange,
+    CanaryChange, EnqueueRequest, Enqueued, EnqueuedEvent, HeldSender, HeldWebhook, QueueError, RejectedWebhook,
+    StatusChange,
 };
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
 use crate::two_way::UNRESOLVE_ECHO;
@@ -289,7 +290,7 @@ async fn hold(
     } else {
         HeldSender::Network(peer(request).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), network))
     };
-    let held = Held {
+    let held = HeldWebhook {
         received_at,
         sender,
         signature: signature.bytes(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sentry_pagerduty_bridge::cluster::lease_holder::{LeaseHolder, Timing};
-use sentry_pagerduty_bridge::delivery::held_keys::HeldKeys;
+use sentry_pagerduty_bridge::delivery::owned_keys::OwnedKeys;
 use sentry_pagerduty_bridge::delivery::rate_limiter::{latest_arrival, lookback};
 use sentry_pagerduty_bridge::delivery::scheduler::Next;
 use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Scheduler};
@@ -28,7 +28,7 @@ pub(crate) struct Bridge {
     leases: LeaseHolder,
     info: BridgeInfo,
     scheduler: Scheduler,
-    held_keys: HeldKeys,
+    owned_keys: OwnedKeys,
     in_flight: Vec<Attempt>,
     /// By how much its clock is ahead of the world's.
     ahead: Duration,
@@ -64,7 +64,7 @@ impl Bridge {
             leases: LeaseHolder::new(id, Timing::new(TIMEOUT)),
             info,
             scheduler: Scheduler::new(DeliveryLimits::new(RATE, Duration::from_hours(1))),
-            held_keys: HeldKeys::none(),
+            owned_keys: OwnedKeys::none(),
             in_flight: Vec::new(),
             ahead,
             stopped_until: Duration::ZERO,
@@ -122,20 +122,20 @@ impl Bridge {
         let active: BTreeMap<_, _> =
             self.leases.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), right))).collect();
         let leases: BTreeMap<_, _> = active.iter().map(|(key, right)| (key.clone(), right.fence)).collect();
-        for key in self.held_keys.give_up(&leases) {
+        for key in self.owned_keys.give_up(&leases) {
             self.scheduler.forget(&key);
         }
         let is_busy = |key: &ServiceKey| self.in_flight.iter().any(|attempt| attempt.key == *key);
-        for (key, fence) in self.held_keys.begin_takeover(&leases, is_busy) {
+        for (key, fence) in self.owned_keys.begin_takeover(&leases, is_busy) {
             self.restore_attempts(world, &key, now);
             self.scheduler.read_on(&key);
-            self.held_keys.complete_takeover(&key, fence);
+            self.owned_keys.complete_takeover(&key, fence);
         }
         let is_polled = self.poll_at <= world.now;
         if is_polled {
             self.poll_at = world.now + POLL;
         }
-        for (key, right) in active.iter().filter(|(key, _)| self.held_keys.has(key)) {
+        for (key, right) in active.iter().filter(|(key, _)| self.owned_keys.has(key)) {
             self.scheduler.send_until(key, right.send_until);
             if is_polled {
                 self.scheduler.reread(key);
@@ -214,7 +214,7 @@ impl Bridge {
             } else {
                 Outcome::Transient { reason: String::new(), cause: FailureCause::Timeout, retry_after: None }
             };
-            let is_held = self.held_keys.has_by(&key, Some(fence));
+            let is_held = self.owned_keys.has_by(&key, Some(fence));
             if !is_held {
                 self.scheduler.ended_elsewhere();
             }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::transfer::{TransferError, export, import};
-use sentry_pagerduty_bridge::queue::{Disposition, Held, HeldId, HeldSender, Queue, QueueError, RejectedWebhook};
+use sentry_pagerduty_bridge::queue::{
+    Disposition, HeldId, HeldSender, HeldWebhook, Queue, QueueError, RejectedWebhook,
+};
 use temporary_postgres::PostgresCluster;
 
 use crate::database::TestDatabase;
@@ -59,7 +61,7 @@ async fn moves(from: &Path) -> String {
 }
 
 /// All held webhooks of a queue, which holds one more.
-async fn held(queue: &Queue) -> Vec<(HeldId, Held)> {
+async fn held(queue: &Queue) -> Vec<(HeldId, HeldWebhook)> {
     assert!(queue.hold(held_from(HeldSender::Token)).await.unwrap());
     let mut all = Vec::new();
     for summary in queue.recount_held().await.unwrap() {
@@ -105,12 +107,14 @@ async fn fill(path: &Path) {
     }
     let held = held_from(HeldSender::Network("2001:db8::".parse().unwrap()));
     assert!(queue.hold(held.clone()).await.unwrap());
-    assert!(queue.hold(Held { sender: HeldSender::Token, resource: None, sent_at: None, ..held }).await.unwrap());
+    assert!(
+        queue.hold(HeldWebhook { sender: HeldSender::Token, resource: None, sent_at: None, ..held }).await.unwrap()
+    );
     queue.close().await.unwrap();
 }
 
-fn held_from(sender: HeldSender) -> Held {
-    Held {
+fn held_from(sender: HeldSender) -> HeldWebhook {
+    HeldWebhook {
         received_at: at(7),
         sender,
         signature: [0xfe; 32],

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, IncidentKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, Held, HeldSender, IssueUpdate, IssueUpdateChange, Queue, QueueError, Reader, RejectedWebhook,
-    Retention, State, StatusChange,
+    Disposition, Editor, HeldSender, HeldWebhook, IssueUpdate, IssueUpdateChange, Queue, QueueError, Reader,
+    RejectedWebhook, Retention, State, StatusChange,
 };
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -197,7 +197,7 @@ async fn what_only_a_database_had_that_was_replaced_is_taken_over_whole() {
     let opened = queue.enqueue_event(event(&key(1), "43", b"one")).await.unwrap().id;
     queue.begin(opened, at(1)).await.unwrap();
     queue.settle(opened, Disposition::Delivered { note: None }, at(2)).await.unwrap();
-    let held = Held {
+    let held = HeldWebhook {
         received_at: at(3),
         sender: HeldSender::Token,
         signature: [7; 32],

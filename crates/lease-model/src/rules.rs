@@ -244,7 +244,7 @@ impl LeaseRules {
         let found = seen.members.get(member);
         let fence = |name: &LeaseName| {
             if self.left_out == Some(LeaseRule::Clock) {
-                return found.held().find(|(held, _)| *held == name).map(|(_, fence)| fence);
+                return found.owned().find(|(owned, _)| *owned == name).map(|(_, fence)| fence);
             }
             found.right(name, moment(clock)).map(|right| right.fence)
         };

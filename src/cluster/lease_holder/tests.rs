@@ -131,7 +131,7 @@ fn the_keys_of_a_dead_bridge_are_taken_when_their_leases_end_and_sent_for_an_att
     world.bridges.remove(&2);
     // The last renewal was at second 18 at the latest.
     world.run(20..47);
-    assert_eq!(world.member(1).held().filter(|(name, _)| **name != LeaseName::Leader).count(), 4);
+    assert_eq!(world.member(1).owned().filter(|(name, _)| **name != LeaseName::Leader).count(), 4);
     let taken = (47..70).find(|second| {
         world.run(*second..second + 1);
         world.shares(*second) == [4]
@@ -215,7 +215,7 @@ fn a_lease_that_the_bridge_does_not_know_to_be_its_own_is_taken_with_a_new_numbe
     world.run(0..3);
     world.join(1);
     world.run(3..5);
-    assert_eq!(world.member(1).held().map(|(_, fence)| fence.number).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(world.member(1).owned().map(|(_, fence)| fence.number).collect::<Vec<_>>(), [2, 2]);
     assert_eq!(world.shares(5), [0]);
     world.run(5..18);
     assert_eq!(world.shares(17), [1]);

@@ -29,7 +29,7 @@ impl Worker {
                 Ok((generation, keys, attempts)) => {
                     self.generation = generation;
                     self.read_keys(&keys, Scheduler::read_on);
-                    let own: Vec<_> = attempts.into_iter().filter(|(key, ..)| self.held_keys.has(key)).collect();
+                    let own: Vec<_> = attempts.into_iter().filter(|(key, ..)| self.owned_keys.has(key)).collect();
                     self.restore_attempts(own.iter());
                     return;
                 }
@@ -75,24 +75,24 @@ impl Worker {
     pub(super) fn follow_cluster(&mut self) {
         let Some(keys) = self.cluster.keys() else { return };
         let leases: BTreeMap<_, _> = keys.iter().map(|(key, (fence, _))| (key.clone(), *fence)).collect();
-        for key in &self.held_keys.give_up(&leases) {
+        for key in &self.owned_keys.give_up(&leases) {
             info!(service_key:% = key; "another bridge delivers for this service key from now on");
             self.scheduler.forget(key);
             self.unreadable.forget(key);
             self.read_failures.remove(key);
         }
         let now = self.now();
-        for (key, (_, left)) in keys.iter().filter(|(key, _)| self.held_keys.has(key)) {
+        for (key, (_, left)) in keys.iter().filter(|(key, _)| self.owned_keys.has(key)) {
             self.scheduler.send_until(key, now + *left);
         }
         // Events that other bridges committed may be anywhere in the key's queue, because ids are assigned before the
         // commit.
         for key in self.cluster.take_hints() {
-            if self.held_keys.has(&key) {
+            if self.owned_keys.has(&key) {
                 self.scheduler.reread(&key);
             }
         }
-        let new = self.held_keys.begin_takeover(&leases, |key| self.cluster.is_busy(key));
+        let new = self.owned_keys.begin_takeover(&leases, |key| self.cluster.is_busy(key));
         if !new.is_empty() {
             let until = self.cluster.now();
             let since = until - rate_limiter::lookback(self.client.timeout());
@@ -105,7 +105,7 @@ impl Worker {
     pub(super) fn taken_over(&mut self, keys: BTreeMap<ServiceKey, Fence>, attempts: Option<RecentAttempts>) {
         let Some(attempts) = attempts else {
             for (key, fence) in &keys {
-                self.held_keys.cancel_takeover(key, *fence);
+                self.owned_keys.cancel_takeover(key, *fence);
             }
             return;
         };
@@ -113,10 +113,10 @@ impl Worker {
         let now = self.now();
         for (key, fence) in keys {
             let Some((_, left)) = rights.get(&key).filter(|(right, _)| *right == fence) else {
-                self.held_keys.cancel_takeover(&key, fence);
+                self.owned_keys.cancel_takeover(&key, fence);
                 continue;
             };
-            if self.held_keys.complete_takeover(&key, fence) {
+            if self.owned_keys.complete_takeover(&key, fence) {
                 self.metrics.taken_over(&key);
                 info!(service_key:% = key; "this bridge delivers for the service key from now on");
                 self.scheduler.send_until(&key, now + *left);
@@ -162,7 +162,7 @@ impl Worker {
             AttemptResult::NotBegun { key, permit, .. } | AttemptResult::Ended { key, permit, .. } => (key, permit),
             AttemptResult::Settled(attempt) | AttemptResult::NotSettled(attempt) => (&attempt.key, &attempt.permit),
         };
-        self.held_keys.has_by(key, permit.fence())
+        self.owned_keys.has_by(key, permit.fence())
     }
 }
 

@@ -93,10 +93,10 @@ pub(super) fn waiting(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
 /// Events that wait because PagerDuty throttles or fails, or for more than a minute, but not yet for too long. While
 /// PagerDuty throttles, it still accepts some events; when it has accepted none for a minute, alerts reach nobody.
 pub(super) fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
-    let key = held_up(snapshot).max_by_key(|key| key.last_failure.is_some());
+    let key = delayed(snapshot).max_by_key(|key| key.last_failure.is_some());
     let sentence = key
-        .map(|key| why_held_up(key, snapshot))
-        .or_else(|| held_up_elsewhere(snapshot, |_| true))
+        .map(|key| why_delayed(key, snapshot))
+        .or_else(|| delayed_elsewhere(snapshot, |_| true))
         .or_else(|| long_in_transit(snapshot))?;
     let is_outage = snapshot.metrics.failing.iter().any(|(key, failing)| {
         failing.kind != OutcomeKind::Throttled
@@ -110,8 +110,8 @@ pub(super) fn delivery(snapshot: &Snapshot) -> Option<Trouble> {
     })
 }
 
-/// As [`why_held_up`], for a service key that another bridge delivers for and whose attempts fail in such a way.
-fn held_up_elsewhere(snapshot: &Snapshot, fails: impl Fn(OutcomeKind) -> bool) -> Option<String> {
+/// As [`why_delayed`], for a service key that another bridge delivers for and whose attempts fail in such a way.
+fn delayed_elsewhere(snapshot: &Snapshot, fails: impl Fn(OutcomeKind) -> bool) -> Option<String> {
     if snapshot.cluster.bridges.is_empty() {
         return None;
     }
@@ -128,13 +128,13 @@ fn held_up_elsewhere(snapshot: &Snapshot, fails: impl Fn(OutcomeKind) -> bool) -
 }
 
 /// Whether an event waits that could be sent if PagerDuty did not throttle or fail.
-pub(crate) fn is_held_up(snapshot: &Snapshot) -> bool {
-    held_up(snapshot).next().is_some()
+pub(crate) fn is_delayed(snapshot: &Snapshot) -> bool {
+    delayed(snapshot).next().is_some()
 }
 
 /// The service keys whose events could be sent if PagerDuty did not throttle or fail. A failure whose event is gone
-/// holds up nothing.
-fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
+/// delays nothing.
+fn delayed(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
     let fails = |key: &&KeyView| {
         let failed = key.last_failure.is_some() && !key.is_permanent;
         key.allowed < key.rate || key.backs_off_until.is_some() || failed
@@ -146,8 +146,8 @@ fn held_up(snapshot: &Snapshot) -> impl Iterator<Item = &KeyView> {
 /// errors.
 pub(in crate::monitor) fn unreachable(snapshot: &Snapshot) -> Option<String> {
     let fails = |key: &&KeyView| key.last_failure.is_some() && !key.is_permanent && !key.is_throttled;
-    let own = held_up(snapshot).find(fails).map(|key| why_held_up(key, snapshot));
-    own.or_else(|| held_up_elsewhere(snapshot, |kind| kind != OutcomeKind::Throttled))
+    let own = delayed(snapshot).find(fails).map(|key| why_delayed(key, snapshot));
+    own.or_else(|| delayed_elsewhere(snapshot, |kind| kind != OutcomeKind::Throttled))
 }
 
 /// Whether events wait for a service key; `true` if the queue cannot be read, because some may.
@@ -156,7 +156,7 @@ fn has_waiting(snapshot: &Snapshot, service_key: &ServiceKey) -> bool {
     queue.destinations.iter().any(|destination| destination.service_key == *service_key && destination.waiting > 0)
 }
 
-fn why_held_up(key: &KeyView, snapshot: &Snapshot) -> String {
+fn why_delayed(key: &KeyView, snapshot: &Snapshot) -> String {
     let last = last_accepted(&key.service_key, snapshot);
     let why = match &key.last_failure {
         Some(reason) => format!("last attempt: {reason}"),

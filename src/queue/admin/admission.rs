@@ -7,7 +7,7 @@ use super::Editor;
 use super::retry::decide;
 use crate::config::SigningSecret;
 use crate::ingest::{Decision, IgnoreReason, Ingest, Rejection, Webhook};
-use crate::queue::held::{Held, HeldSummary};
+use crate::queue::held::{HeldSummary, HeldWebhook};
 use crate::queue::{CanaryChange, EnqueueRequest, Enqueued, HeldId, Queue, QueueError, RejectedWebhook};
 use crate::sentry::signature::Signature;
 
@@ -139,7 +139,7 @@ async fn try_admit(
     editor.admit_held(&ids, webhooks.iter().filter_map(|(_, enqueue)| enqueue.as_deref()).collect()).await
 }
 
-fn rejected(held: Held, rejection: &Rejection) -> RejectedWebhook {
+fn rejected(held: HeldWebhook, rejection: &Rejection) -> RejectedWebhook {
     RejectedWebhook {
         received_at: held.received_at,
         resource: held.resource,
@@ -176,7 +176,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let queue = Queue::open(directory.path().join("bridge.db").as_path()).await.unwrap();
         for second in 0..3 {
-            let held = Held {
+            let held = HeldWebhook {
                 received_at: at(second),
                 sender: HeldSender::Token,
                 signature: [7; 32],

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use super::event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId};
-use super::held::Held;
+use super::held::HeldWebhook;
 use super::item::{RejectedId, RejectedWebhook};
 use super::store::{
     BeginRequest, Committed, FoldableTrigger, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row,
@@ -65,7 +65,7 @@ pub(super) struct Batch<'b> {
     pub(super) settles: Vec<&'b SettleRequest>,
     pub(super) begins: Vec<&'b BeginRequest>,
     pub(super) rejects: Vec<&'b RejectedWebhook>,
-    pub(super) holds: Vec<&'b Held>,
+    pub(super) holds: Vec<&'b HeldWebhook>,
     pub(super) is_probe: bool,
 }
 

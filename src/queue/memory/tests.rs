@@ -18,7 +18,7 @@ use crate::queue::leases::{BridgeId, Fence, LeaseName, LeaseStore};
 use crate::queue::postgres::{PostgresEngine, PostgresLeases};
 use crate::queue::sqlite::SqliteEngine;
 use crate::queue::store::Store;
-use crate::queue::{Disposition, Held, HeldSender, Reader, RejectedWebhook};
+use crate::queue::{Disposition, HeldSender, HeldWebhook, Reader, RejectedWebhook};
 
 /// A random enqueue for one of a few incidents, some of them late by Sentry's clock.
 fn any_enqueue(rng: &mut StdRng, second: i64) -> EnqueueRequest {
@@ -82,8 +82,8 @@ fn any_edit<'e>(rng: &mut StdRng, ids: &'e [EventId], held: &'e [HeldId], second
     }
 }
 
-fn any_held(rng: &mut StdRng, second: i64) -> Vec<Held> {
-    let held = |_| Held {
+fn any_held(rng: &mut StdRng, second: i64) -> Vec<HeldWebhook> {
+    let held = |_| HeldWebhook {
         received_at: at(second),
         sender: HeldSender::Token,
         signature: [7; 32],

@@ -9,7 +9,7 @@ use super::rows::{numbers, stored};
 use crate::pagerduty::ServiceKey;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, Plan, Row, TriggerMark};
-use crate::queue::{EventId, Held, HeldSender, RejectedId, RejectedWebhook};
+use crate::queue::{EventId, HeldSender, HeldWebhook, RejectedId, RejectedWebhook};
 
 /// Only waiting events are attempted and settled. This transaction has already loaded that they wait, and has locked
 /// their incidents. If the statement checked it again, PostgreSQL could use the index of all waiting events.
@@ -363,12 +363,12 @@ async fn write_incidents(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx
 }
 
 /// Stores held webhooks. The caller keeps them within their limits.
-async fn hold(connection: &mut PgConnection, webhooks: &[&Held]) -> sqlx::Result<()> {
+async fn hold(connection: &mut PgConnection, webhooks: &[&HeldWebhook]) -> sqlx::Result<()> {
     if webhooks.is_empty() {
         return Ok(());
     }
     let all = || webhooks.iter();
-    let network = |held: &&Held| match held.sender {
+    let network = |held: &&HeldWebhook| match held.sender {
         HeldSender::Token => None,
         HeldSender::Network(network) => Some(network.to_string()),
     };

@@ -7,7 +7,7 @@ use crate::pagerduty::ServiceKey;
 use crate::queue::external::CLOCK_TOLERANCE;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use crate::queue::store::{Committed, KEEP_DISCARDED_ATTEMPTS, Plan, Row, TriggerMark};
-use crate::queue::{EventId, Held, HeldSender, RejectedId, RejectedWebhook};
+use crate::queue::{EventId, HeldSender, HeldWebhook, RejectedId, RejectedWebhook};
 
 /// How many bytes a probe writes; few alerts are larger.
 const PROBE_BYTES: u32 = 64 * 1024;
@@ -184,7 +184,7 @@ fn edit(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> {
 }
 
 /// Stores held webhooks. The caller keeps them within their limits.
-fn hold(connection: &Connection, webhooks: &[&Held]) -> rusqlite::Result<()> {
+fn hold(connection: &Connection, webhooks: &[&HeldWebhook]) -> rusqlite::Result<()> {
     for held in webhooks {
         let network = match held.sender {
             HeldSender::Token => None,

@@ -30,7 +30,7 @@ use crate::metrics::PersistedMetrics;
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Answers, Batch, SettleRequest};
 use super::external::SentryNotes;
-use super::held::Held;
+use super::held::HeldWebhook;
 use super::store::{BeginRequest, Committed, Plan, Prune, Store};
 use super::{
     AttemptPayload, CanaryChange, EnqueueRequest, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof,
@@ -75,7 +75,7 @@ pub(super) enum Operation {
     Begin(BeginRequest, Reply<AttemptPayload>),
     Settle(SettleRequest, Reply<()>),
     Reject(RejectedWebhook, Reply<RejectedId>),
-    Hold(Box<Held>, Reply<()>),
+    Hold(Box<HeldWebhook>, Reply<()>),
     /// Writes something as large as a large alert.
     Probe(Reply<()>),
 }

@@ -9,7 +9,7 @@ use super::text::{age, ago, clock, count, counted, harmless, minute, sentence, t
 use super::{charts, sentry, services};
 use crate::cluster::BridgeView;
 use crate::monitor::headline::Headline;
-use crate::monitor::{Health, Snapshot, Trouble, is_held_up};
+use crate::monitor::{Health, Snapshot, Trouble, is_delayed};
 use crate::queue::{Overview, RejectedSummary, Survives};
 
 /// How many entries of each list the status page shows.
@@ -108,7 +108,7 @@ fn lede(status: &StatusPage) -> &'static str {
     match (status.health, metrics.last_webhook_at, metrics.last_delivered_at) {
         (Health::Healthy, None, None) => "Waiting for the first webhook.",
         (Health::Healthy, ..) => "Receiving webhooks and delivering to PagerDuty.",
-        (Health::Degraded, ..) if is_held_up(&status.snapshot) => {
+        (Health::Degraded, ..) if is_delayed(&status.snapshot) => {
             "Events are waiting because PagerDuty throttles or fails. They are retried."
         }
         (Health::Degraded, ..) => {

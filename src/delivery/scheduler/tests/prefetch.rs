@@ -1,4 +1,4 @@
-//! Which part of the queue is held in memory.
+//! Which part of the queue is loaded.
 
 use super::*;
 
@@ -145,7 +145,7 @@ fn a_reread_reads_what_was_held_before_even_when_there_is_no_room() {
     bench.loaded(&page(1..=4), false);
     assert_eq!(bench.loads(), Some(4));
     bench.loaded(&page(5..=8), false);
-    assert_eq!(bench.loads(), None, "what comes behind was not held, and there is no room for it");
+    assert_eq!(bench.loads(), None, "what comes behind was not loaded, and there is no room for it");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use crate::queue::postgres::rows::stored;
 use crate::queue::reader::{MAX_COUNTED, METRICS_DELAY, StatusReads};
 use crate::queue::rows::{self, TypedRow as _};
 use crate::queue::{
-    Backlog, CanaryRecord, Durability, Held, HeldId, HeldSummary, IncidentSummary, OutageNotice, Overview, QueueError,
-    Survives,
+    Backlog, CanaryRecord, Durability, HeldId, HeldSummary, HeldWebhook, IncidentSummary, OutageNotice, Overview,
+    QueueError, Survives,
 };
 
 /// The first waiting event of every service key, without the incidents that are left out; a few of their events may stand
@@ -133,7 +133,7 @@ impl StatusReads for PostgresReads {
         self.query(sqlx::query("SELECT id, received_at, network, size FROM held ORDER BY id"), rows::held_summary).await
     }
 
-    async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError> {
+    async fn held(&self, id: HeldId) -> Result<Option<HeldWebhook>, QueueError> {
         let query = sqlx::query(
             "SELECT id, received_at, network, signature, resource, idempotency_key, sent_at, body FROM held WHERE id = $1",
         )

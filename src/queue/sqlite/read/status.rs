@@ -17,8 +17,8 @@ use crate::queue::sqlite::database::is_damaged;
 use crate::queue::sqlite::load::{ACCEPTED, WAITING, WAITING_UNREAD};
 use crate::queue::store::{IncidentEvent, IntegrationIncident, KnownIncident};
 use crate::queue::{
-    Backlog, CanaryRecord, DeadLetters, Durability, Held, HeldId, HeldSummary, IncidentSummary, OutageNotice, Overview,
-    QueueError, Survives,
+    Backlog, CanaryRecord, DeadLetters, Durability, HeldId, HeldSummary, HeldWebhook, IncidentSummary, OutageNotice,
+    Overview, QueueError, Survives,
 };
 
 /// The first waiting event of every service key, without the incidents that are left out; a few of their events may stand
@@ -163,7 +163,7 @@ impl StatusReads for SqliteReads {
         self.query(sqlx::query(HELD), rows::held_summary).await
     }
 
-    async fn held(&self, id: HeldId) -> Result<Option<Held>, QueueError> {
+    async fn held(&self, id: HeldId) -> Result<Option<HeldWebhook>, QueueError> {
         let query = sqlx::query(
             "SELECT id, received_at, network, signature, resource, idempotency_key, sent_at, body FROM held \
              WHERE id = ?",

@@ -7,44 +7,44 @@ use crate::queue::Fence;
 
 /// The keys that the worker delivers for, and those that it is taking over.
 #[derive(Debug)]
-pub struct HeldKeys {
+pub struct OwnedKeys {
     /// `None`: the worker delivers for all keys, without a time limit.
-    held: Option<BTreeMap<ServiceKey, Fence>>,
+    owned: Option<BTreeMap<ServiceKey, Fence>>,
     taking_over: BTreeMap<ServiceKey, Fence>,
 }
 
-impl HeldKeys {
+impl OwnedKeys {
     /// Returns those of a bridge that has the queue to itself: all keys.
     #[must_use]
     pub fn all() -> Self {
-        Self { held: None, taking_over: BTreeMap::new() }
+        Self { owned: None, taking_over: BTreeMap::new() }
     }
 
     /// Returns those of a bridge that shares its queue and has no leases yet.
     #[must_use]
     pub fn none() -> Self {
-        Self { held: Some(BTreeMap::new()), taking_over: BTreeMap::new() }
+        Self { owned: Some(BTreeMap::new()), taking_over: BTreeMap::new() }
     }
 
     /// Whether this worker delivers for `key`.
     #[must_use]
     pub fn has(&self, key: &ServiceKey) -> bool {
-        self.held.as_ref().is_none_or(|held| held.contains_key(key))
+        self.owned.as_ref().is_none_or(|owned| owned.contains_key(key))
     }
 
     /// Whether this worker delivers for `key` under this fence.
     #[must_use]
     pub fn has_by(&self, key: &ServiceKey, fence: Option<Fence>) -> bool {
-        self.held.as_ref().is_none_or(|held| held.get(key).copied() == fence)
+        self.owned.as_ref().is_none_or(|owned| owned.get(key).copied() == fence)
     }
 
-    /// Gives up the keys that the bridge has no lease of any more, and returns those that were held until now. `leases`
+    /// Gives up the keys that the bridge has no lease of any more, and returns those that it owned until now. `leases`
     /// are the leases that it has now.
     pub fn give_up(&mut self, leases: &BTreeMap<ServiceKey, Fence>) -> Vec<ServiceKey> {
         let is_leased = |key: &ServiceKey, fence: &Fence| leases.get(key) == Some(fence);
         self.taking_over.retain(|key, fence| is_leased(key, fence));
-        let Some(held) = &mut self.held else { return Vec::new() };
-        held.extract_if(.., |key, fence| !is_leased(key, fence)).map(|(key, _)| key).collect()
+        let Some(owned) = &mut self.owned else { return Vec::new() };
+        owned.extract_if(.., |key, fence| !is_leased(key, fence)).map(|(key, _)| key).collect()
     }
 
     /// Begins to take over the other keys of `leases`, and returns them. Each takeover ends with
@@ -57,8 +57,9 @@ impl HeldKeys {
         leases: &BTreeMap<ServiceKey, Fence>,
         is_busy: impl Fn(&ServiceKey) -> bool,
     ) -> BTreeMap<ServiceKey, Fence> {
-        let Some(held) = &self.held else { return BTreeMap::new() };
-        let is_new = |key: &ServiceKey| !held.contains_key(key) && !self.taking_over.contains_key(key) && !is_busy(key);
+        let Some(owned) = &self.owned else { return BTreeMap::new() };
+        let is_new =
+            |key: &ServiceKey| !owned.contains_key(key) && !self.taking_over.contains_key(key) && !is_busy(key);
         let new: BTreeMap<_, _> =
             leases.iter().filter(|(key, _)| is_new(key)).map(|(key, fence)| (key.clone(), *fence)).collect();
         self.taking_over.extend(new.clone());
@@ -69,9 +70,9 @@ impl HeldKeys {
     /// taken over.
     pub fn complete_takeover(&mut self, key: &ServiceKey, fence: Fence) -> bool {
         let is_wanted = self.taking_over.get(key) == Some(&fence);
-        if is_wanted && let Some(held) = &mut self.held {
+        if is_wanted && let Some(owned) = &mut self.owned {
             self.taking_over.remove(key);
-            held.insert(key.clone(), fence);
+            owned.insert(key.clone(), fence);
         }
         is_wanted
     }
@@ -103,20 +104,20 @@ mod tests {
     }
 
     /// Follows the leases, while no attempt is in flight. Returns the keys given up and those to take over.
-    fn follow(keys: &mut HeldKeys, now: &[(usize, i64)]) -> (Vec<ServiceKey>, BTreeMap<ServiceKey, Fence>) {
+    fn follow(keys: &mut OwnedKeys, now: &[(usize, i64)]) -> (Vec<ServiceKey>, BTreeMap<ServiceKey, Fence>) {
         (keys.give_up(&leases(now)), keys.begin_takeover(&leases(now), |_| false))
     }
 
     #[test]
     fn who_has_the_queue_alone_has_every_key() {
-        let mut keys = HeldKeys::all();
+        let mut keys = OwnedKeys::all();
         assert!(keys.has(&key(1)) && keys.has_by(&key(1), None));
         assert_eq!(follow(&mut keys, &[]), (Vec::new(), leases(&[])));
     }
 
     #[test]
     fn a_key_is_had_from_when_it_was_read_until_its_right_is_another_one() {
-        let mut keys = HeldKeys::none();
+        let mut keys = OwnedKeys::none();
         assert_eq!(keys.give_up(&leases(&[(1, 5), (2, 1)])), []);
         let new = keys.begin_takeover(&leases(&[(1, 5), (2, 1)]), |key_of| *key_of == key(2));
         assert_eq!(new, leases(&[(1, 5)]), "2 is busy");
