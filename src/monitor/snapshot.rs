@@ -166,11 +166,11 @@ impl Snapshot {
 
 fn waiting_since(first: &FirstWaiting, clock: &Clock, commits: &CommitTimes) -> DateTime<Utc> {
     // A retry may come from another process, so only the wall clock knows when it was.
-    if first.is_revived && first.since > clock.started_at {
+    if first.is_requeued && first.since > clock.started_at {
         return clock.ago(first.since, Duration::ZERO, clock.uptime);
     }
     match commits.age(first.id, clock.read_at) {
-        Some((least, most)) if !first.is_revived => clock.ago(first.since, least, most),
+        Some((least, most)) if !first.is_requeued => clock.ago(first.since, least, most),
         _ => clock.before_start(first.since),
     }
 }

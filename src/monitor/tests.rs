@@ -7,7 +7,7 @@ use super::*;
 use crate::delivery::DeliveryView;
 use crate::metrics::{Metrics, WebhookAnswer, WebhookSource};
 use crate::pagerduty::{ApiVersion, EventType, ServiceKey};
-use crate::queue::{CommitOutcome, Disposition, Editor, Envelope, EventId};
+use crate::queue::{CommitOutcome, Disposition, Editor, Envelope, EventId, ResolvedTriggers};
 
 /// A limit that every test exceeds.
 const SOON: Duration = Duration::from_millis(1);
@@ -143,11 +143,11 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     bridge.queue.begin(id, yesterday).await.unwrap();
     bridge.queue.settle(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
     let mut editor = Editor::open(&bridge.directory.path().join("bridge.db")).await.unwrap();
-    editor.revive(&[id]).await.unwrap();
+    editor.requeue(&[id], ResolvedTriggers::Skip).await.unwrap();
     assert_eq!(bridge.troubles(Utc::now()).await, []);
     assert_eq!(bridge.troubles(Utc::now() - TimeDelta::hours(2)).await, []);
     let first = bridge.monitor.snapshot(Utc::now()).await.backlog.unwrap().first.remove(0);
-    assert!(first.is_revived && Utc::now() - first.since < TimeDelta::minutes(10), "{first:?}");
+    assert!(first.is_requeued && Utc::now() - first.since < TimeDelta::minutes(10), "{first:?}");
     let shown = bridge.monitor.snapshot(Utc::now()).await.queue.unwrap().oldest_waiting;
     assert_eq!(shown, Some(first.since), "Prometheus alerts by it");
 }

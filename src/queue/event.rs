@@ -169,6 +169,15 @@ impl fmt::Display for State {
     }
 }
 
+/// Whether to requeue dead triggers whose incident was resolved since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResolvedTriggers {
+    /// No: they would open it again.
+    Skip,
+    /// Yes, because it was explicitly requested.
+    Requeue,
+}
+
 /// A waiting event: all that the deliveries need, without the body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WaitingEvent {

@@ -57,7 +57,7 @@ pub use admin::Editor;
 pub use arrivals::Arrivals;
 pub use decide::{Answers, SettleRequest};
 pub use error::QueueError;
-pub use event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId, State, WaitingEvent};
+pub use event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId, ResolvedTriggers, State, WaitingEvent};
 pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
 pub use held::{HeldId, HeldSender, HeldSummary, HeldWebhook};
 pub use item::{EventRecord, EventSummary, InvalidItemId, ItemId, RejectedId, RejectedSummary, RejectedWebhook};

@@ -100,7 +100,7 @@ pub struct FirstWaiting {
     /// letter.
     pub since: DateTime<Utc>,
     /// Whether it was a dead letter that was retried.
-    pub is_revived: bool,
+    pub is_requeued: bool,
     /// How its last attempt failed, if it did.
     pub reason: Option<String>,
 }

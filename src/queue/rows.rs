@@ -269,7 +269,7 @@ pub(super) fn first_waiting(row: &impl TypedRow) -> Result<FirstWaiting, ColumnE
         id: row.id()?,
         service_key: row.service_key()?,
         since: revived_at.unwrap_or(first_seen),
-        is_revived: revived_at.is_some(),
+        is_requeued: revived_at.is_some(),
         reason: row.optional_text("reason")?,
     })
 }

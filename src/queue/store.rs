@@ -169,7 +169,7 @@ pub(super) struct Dependencies {
     /// The rights by which events of `to_settle` and `to_begin` are settled and begun, the latest for each event. Events
     /// without one here need none.
     pub(super) fences: BTreeMap<EventId, Fence>,
-    /// Events that are revived or discarded.
+    /// Events that are requeued or discarded.
     pub(super) to_edit: Vec<EventId>,
     /// Rejected webhooks that are changed or deleted.
     pub(super) rejected: Vec<RejectedId>,
@@ -300,7 +300,7 @@ pub(super) struct EventToBegin {
     pub(super) received_at: DateTime<Utc>,
 }
 
-/// An event in any state that is revived or discarded. This also works for an event with fields that cannot be read.
+/// An event in any state that is requeued or discarded. This also works for an event with fields that cannot be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct EventToEdit {
     pub(super) state: State,
@@ -334,7 +334,7 @@ pub(super) struct Plan<'b> {
     pub(super) is_probe: bool,
     /// Dead letters to requeue, each with the time of the requeue. `blamed_ms` is set to zero; `reason`, `next_attempt_at`
     /// and `finished_at` are cleared. Their attempts stay as they are, because the rate limiter counts them.
-    pub(super) revived: Vec<(EventId, DateTime<Utc>)>,
+    pub(super) requeued: Vec<(EventId, DateTime<Utc>)>,
     /// Events that are deleted, with their bodies.
     pub(super) discarded: Vec<EventId>,
     /// What the rate limiter has to know of them after a restart: the service key, when the last attempt began, and how

@@ -11,7 +11,7 @@ use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
     Disposition, Editor, EnqueueRequest, Enqueued, EnqueuedEvent, Envelope, EventId, Queue, QueueError, RejectedId,
-    RejectedWebhook, State,
+    RejectedWebhook, ResolvedTriggers, State,
 };
 
 use sentry_pagerduty_bridge::routing::Routes;
@@ -87,7 +87,7 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
     let generation = queue.reader().generation().await.unwrap();
 
     let mut editor = Editor::open(&database).await.unwrap();
-    assert_eq!(editor.revive(&[dead, later, EventId::new(99)]).await.unwrap(), [dead]);
+    assert_eq!(editor.requeue(&[dead, later, EventId::new(99)], ResolvedTriggers::Skip).await.unwrap(), [dead]);
     assert_ne!(queue.reader().generation().await.unwrap(), generation);
 
     let waiting = queue.reader().waiting(&key(), None, 10).await.unwrap();
@@ -137,7 +137,7 @@ async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_waits(
     let (later, other) =
         (queue.enqueue_event(trigger("42")).await.unwrap().id, queue.enqueue_event(trigger("43")).await.unwrap().id);
     let mut editor = Editor::open(&database).await.unwrap();
-    assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
+    assert_eq!(editor.requeue(&[dead], ResolvedTriggers::Skip).await.unwrap(), [dead]);
 
     let (refused, begun) = tokio::join!(queue.begin(later, at(4)), queue.begin(other, at(4)));
     assert!(
@@ -176,8 +176,8 @@ async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew()
         let id = queue.enqueue_event(event).await.unwrap().id;
         queue.settle(id, Disposition::Delivered { note: None }, at(102)).await.unwrap();
     }
-    let revived = editor.revive(&[waits, taken, alone, dead, closed]).await.unwrap();
-    assert_eq!(revived, [alone, dead, closed], "what would close an open incident stays");
+    let requeued = editor.requeue(&[waits, taken, alone, dead, closed], ResolvedTriggers::Skip).await.unwrap();
+    assert_eq!(requeued, [alone, dead, closed], "what would close an open incident stays");
     for id in [waits, taken] {
         assert_eq!(queue.reader().get(id).await.unwrap().unwrap().summary.state, State::Dead);
     }
@@ -193,7 +193,7 @@ async fn the_rate_limiter_knows_the_attempts_of_a_revived_dead_letter_after_a_re
     }
     queue.settle(dead, Disposition::Dead { reason: "400: no such key".to_owned() }, at(4)).await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
-    assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
+    assert_eq!(editor.requeue(&[dead], ResolvedTriggers::Skip).await.unwrap(), [dead]);
     editor.close().await.unwrap();
     queue.close().await.unwrap();
 

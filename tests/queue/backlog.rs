@@ -5,7 +5,8 @@ use sentry_pagerduty_bridge::envelope::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::EventAction;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, KeyApis, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Backlog, DeadLetters, Disposition, Editor, EnqueueRequest, Enqueued, Envelope, EventId, FirstWaiting, Queue, State,
+    Backlog, DeadLetters, Disposition, Editor, EnqueueRequest, Enqueued, Envelope, EventId, FirstWaiting, Queue,
+    ResolvedTriggers, State,
 };
 
 use crate::database::TestDatabase;
@@ -101,7 +102,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
         id: first,
         service_key: key(B),
         since: at(10),
-        is_revived: false,
+        is_requeued: false,
         reason: Some("no answer".to_owned()),
     };
     assert_eq!(oldest(&without).await, Some(expected.clone()));
@@ -140,7 +141,7 @@ async fn dead_letters_are_told_by_service_key_with_the_one_that_died_last() {
     let mut editor = Editor::open(&database).await.unwrap();
     editor.discard(State::Dead, &[ids[0], ids[2]]).await.unwrap();
     assert_eq!(dead().await, [letters(A, 1, ids[1], 100, "early")]);
-    editor.revive(&[ids[1]]).await.unwrap();
+    editor.requeue(&[ids[1]], ResolvedTriggers::Skip).await.unwrap();
     assert_eq!(dead().await, []);
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, IncidentKey};
 use sentry_pagerduty_bridge::queue::{
     Disposition, Editor, HeldSender, HeldWebhook, IssueUpdate, IssueUpdateChange, Queue, QueueError, Reader,
-    RejectedWebhook, Retention, State, StatusChange,
+    RejectedWebhook, ResolvedTriggers, Retention, State, StatusChange,
 };
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -52,7 +52,7 @@ async fn without_a_bridge_the_editor_leaves_one_file() {
     queue.settle(dead, Disposition::Dead { reason: "400".to_owned() }, at(1)).await.unwrap();
     queue.close().await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
-    assert_eq!(editor.revive(&[dead]).await.unwrap(), [dead]);
+    assert_eq!(editor.requeue(&[dead], ResolvedTriggers::Skip).await.unwrap(), [dead]);
     editor.close().await.unwrap();
     assert!(!database.folder().join("bridge.db-wal").exists());
     assert_eq!(Reader::open(&database).await.unwrap().overview().await.unwrap().waiting, 1);

@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
 use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, EnqueueRequest, Enqueued, EventId, Queue, RejectedWebhook, Retention, State,
+    Disposition, Editor, EnqueueRequest, Enqueued, EventId, Queue, RejectedWebhook, ResolvedTriggers, Retention, State,
 };
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
@@ -374,7 +374,7 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     assert_eq!(queue.enqueue(issue("unresolved", 200)).await.unwrap(), nothing_open(EventType::Trigger));
 
     let mut editor = Editor::open(&database).await.unwrap();
-    editor.revive(&[trigger]).await.unwrap();
+    editor.requeue(&[trigger], ResolvedTriggers::Skip).await.unwrap();
     receive(&queue, issue("resolved", 300)).await;
     assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it is requeued");
 
@@ -546,13 +546,13 @@ async fn a_dead_trigger_whose_issue_was_resolved_since_waits_again_only_for_who_
 
     let mut editor = Editor::open(&database).await.unwrap();
     let all = [first, second, third, fourth];
-    assert_eq!(editor.revive(&all).await.unwrap(), [fourth]);
+    assert_eq!(editor.requeue(&all, ResolvedTriggers::Skip).await.unwrap(), [fourth]);
     assert_eq!(waiting(&queue).await, ["a trigger"]);
-    assert_eq!(editor.revive_resolved(&[first, second]).await.unwrap(), [first, second]);
+    assert_eq!(editor.requeue(&[first, second], ResolvedTriggers::Requeue).await.unwrap(), [first, second]);
     assert_eq!(waiting(&queue).await, ["a trigger", "b trigger", "a trigger"]);
     // Nor is one left that is needed again.
     receive(&queue, issue("unresolved", 200)).await;
-    assert_eq!(editor.revive(&[third]).await.unwrap(), [third]);
+    assert_eq!(editor.requeue(&[third], ResolvedTriggers::Skip).await.unwrap(), [third]);
 }
 
 #[tokio::test]
@@ -654,17 +654,17 @@ async fn a_resolve_or_reopening_of_a_shared_incident_concerns_no_dead_letter_of_
     assert_eq!(receive(&queue, changed(&shop, 1, "resolved", 10)).await.len(), 1);
     deliver(&queue).await;
     let mut editor = Editor::open(&database).await.unwrap();
-    assert_eq!(editor.revive(&lost).await.unwrap(), lost);
+    assert_eq!(editor.requeue(&lost, ResolvedTriggers::Skip).await.unwrap(), lost);
     die().await;
 
     // Resolved, it stays so when the first issue is back.
     receive(&queue, changed(&shop, 2, "resolved", 20)).await;
     receive(&queue, changed(&shop, 1, "unresolved", 30)).await;
     deliver(&queue).await;
-    assert_eq!(editor.revive(&lost).await.unwrap(), []);
+    assert_eq!(editor.requeue(&lost, ResolvedTriggers::Skip).await.unwrap(), []);
     receive(&queue, changed(&shop, 2, "unresolved", 40)).await;
     deliver(&queue).await;
-    assert_eq!(editor.revive(&lost).await.unwrap(), lost);
+    assert_eq!(editor.requeue(&lost, ResolvedTriggers::Skip).await.unwrap(), lost);
     editor.close().await.unwrap();
 }
 

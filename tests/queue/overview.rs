@@ -11,7 +11,7 @@ use sentry_pagerduty_bridge::metrics::{Failing, Metrics, WebhookAnswer, WebhookS
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
     DestinationCounts, Disposition, Editor, EnqueueRequest, Envelope, EventId, EventSummary, Overview, Queue,
-    RejectedId, RejectedWebhook, Retention, Search, State,
+    RejectedId, RejectedWebhook, ResolvedTriggers, Retention, Search, State,
 };
 
 use crate::database::TestDatabase;
@@ -194,7 +194,7 @@ impl Bench {
             }
             Deed::Revive(numbers) => {
                 let ids: Vec<_> = numbers.into_iter().map(|number| self.id(number)).collect();
-                self.editor.revive(&ids).await.unwrap();
+                self.editor.requeue(&ids, ResolvedTriggers::Skip).await.unwrap();
             }
             Deed::Discard(state, numbers) => {
                 let ids: Vec<_> = numbers.into_iter().map(|number| self.id(number)).collect();
@@ -296,9 +296,9 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
     let [last] = &reader.recent(Some(EventId::new(58)), 1).await.unwrap()[..] else { panic!("there are more") };
     assert_eq!((last.first_seen, last.finished_at), (at(57), Some(at(195))));
 
-    // The event where the last page ended may have been revived or deleted in between.
+    // The event where the last page ended may have been requeued or deleted in between.
     let mut editor = Editor::open(&database).await.unwrap();
-    editor.revive(&[EventId::new(40)]).await.unwrap();
+    editor.requeue(&[EventId::new(40)], ResolvedTriggers::Skip).await.unwrap();
     editor.discard(State::Dead, &[EventId::new(37)]).await.unwrap();
     editor.discard(State::Delivered, &[EventId::new(33)]).await.unwrap();
     assert_eq!(numbers(&reader.list(State::Dead, Some(EventId::new(40)), 2).await.unwrap()), [34, 31]);

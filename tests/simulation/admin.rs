@@ -17,9 +17,9 @@ impl World {
         let key = match admin_action {
             AdminAction::RetryDead { key } => {
                 let (ids, at) = (self.queue.dead(key), self.plan.wall_clock(now));
-                for id in self.queue.revive(&ids, at, now) {
+                for id in self.queue.requeue(&ids, at, now) {
                     let row = self.queue.row(id);
-                    row.revived = running;
+                    row.requeued = running;
                     row.first_failed_at = None;
                     row.excused_in = None;
                 }

@@ -192,7 +192,7 @@ impl World {
         if let QueueError::Behind { earlier, .. } = error {
             bridge.scheduler.blocked(&key, id);
             let row = self.queue.row(earlier);
-            let is_news = row.revived || row.read_again_at >= Some(asked) || row.unreadable_until > asked;
+            let is_news = row.requeued || row.read_again_at >= Some(asked) || row.unreadable_until > asked;
             assert!(is_news, "event {id} was to overtake event {earlier}, which the bridge knew: {row:?}");
         } else {
             bridge.scheduler.gone(&key, id);

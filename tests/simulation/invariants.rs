@@ -55,7 +55,7 @@ fn the_pace_is_kept(end: &End) {
 fn incidents_are_in_order(end: &End) {
     let plan = &end.plan;
     if !plan.admin_actions.is_empty() || !plan.admin_actions_between.is_empty() || !plan.unreadable.is_empty() {
-        // Then an event may be seen later than another because it was revived or read later. That none leaves while an
+        // Then an event may be seen later than another because it was requeued or read later. That none leaves while an
         // earlier one waits is checked whenever one does.
         return;
     }

@@ -44,8 +44,8 @@ pub(crate) struct Row {
     pub(crate) sent: Option<Vec<u8>>,
     /// The last run of the bridge that sent it again as if it had not failed.
     pub(crate) excused_in: Option<u32>,
-    /// An operator revived it, and this run of the bridge did not read it since.
-    pub(crate) revived: bool,
+    /// An operator requeued it, and this run of the bridge did not read it since.
+    pub(crate) requeued: bool,
     /// When a run of the bridge read it after that, or after it could not be read.
     pub(crate) read_again_at: Option<Duration>,
     /// It cannot be read before.
@@ -130,7 +130,7 @@ impl Queue {
             settled_at: None,
             sent: None,
             excused_in: None,
-            revived: false,
+            requeued: false,
             read_again_at: None,
             unreadable_until,
         });
@@ -139,12 +139,12 @@ impl Queue {
     }
 
     /// Dead letters wait again, where the rules of the queue let them.
-    pub(crate) fn revive(&mut self, ids: &[EventId], at: DateTime<Utc>, now: Duration) -> Vec<EventId> {
-        let revived = self.store.revive(ids, at);
-        for id in &revived {
+    pub(crate) fn requeue(&mut self, ids: &[EventId], at: DateTime<Utc>, now: Duration) -> Vec<EventId> {
+        let requeued = self.store.requeue(ids, at);
+        for id in &requeued {
             self.update(*id, now);
         }
-        revived
+        requeued
     }
 
     pub(crate) fn discard(&mut self, ids: &[EventId], now: Duration) {

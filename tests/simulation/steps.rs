@@ -86,7 +86,7 @@ impl World {
     pub(crate) fn happen(&mut self, step: Step) {
         match step {
             Step::Start => {
-                self.queue.rows.iter_mut().for_each(|row| row.revived = false);
+                self.queue.rows.iter_mut().for_each(|row| row.requeued = false);
                 self.bridge = Some(Bridge::start(&self.plan, &self.queue, self.now));
                 self.mark_calm();
                 self.decide();
@@ -226,7 +226,7 @@ impl World {
         for event in &page.events {
             let was_unreadable = self.bridge().unreadable.remove(&event.id);
             let row = self.queue.row(event.id);
-            if std::mem::take(&mut row.revived) || was_unreadable {
+            if std::mem::take(&mut row.requeued) || was_unreadable {
                 row.read_again_at = Some(now);
             }
         }
@@ -249,7 +249,7 @@ impl World {
             let row = self.queue.row(id);
             if row.state != State::Waiting || row.is_readable(now) {
                 let key = service_key(row.key);
-                row.revived = true;
+                row.requeued = true;
                 self.bridge().unreadable.remove(&id);
                 self.bridge().scheduler.reread(&key);
             }

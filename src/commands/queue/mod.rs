@@ -15,7 +15,7 @@ use crate::cli::{ItemState, QueueCommand, QueueDiscardArgs, QueueExportArgs, Que
 use crate::exit_code::ExitCode;
 use crate::ingest::Ingest;
 use crate::printable::line;
-use crate::queue::admin::retry::{reprocess, revive};
+use crate::queue::admin::retry::{reprocess, requeue};
 use crate::queue::admin::{Deletion, ResolvedTriggers, Retried, sorted};
 use crate::queue::{Editor, ItemId, State, transfer};
 
@@ -57,8 +57,8 @@ async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
 
     let mut out = out();
     let mut all_done = true;
-    let resolved = if args.force { ResolvedTriggers::Sent } else { ResolvedTriggers::Kept };
-    for (id, outcome) in revive(&mut editor, &events, resolved).await? {
+    let resolved = if args.force { ResolvedTriggers::Requeue } else { ResolvedTriggers::Skip };
+    for (id, outcome) in requeue(&mut editor, &events, resolved).await? {
         all_done &= outcome.is_well();
         print_retried(ItemId::Event(id), &outcome, &mut out)?;
     }
@@ -79,19 +79,19 @@ async fn retry(args: &QueueRetryArgs) -> anyhow::Result<ExitCode> {
 /// Writes what was done to standard output, and what was not to standard error.
 fn print_retried(id: ItemId, outcome: &Retried, out: &mut impl Write) -> anyhow::Result<()> {
     match outcome {
-        Retried::WaitsAgain => writeln!(out, "{id}: requeued")?,
+        Retried::Requeued => writeln!(out, "{id}: requeued")?,
         Retried::ResolvedSince => say(&format!(
             "{id}: not retried, because its incident was resolved since and this event would open it again; --force retries it \
              anyway"
         )),
-        Retried::TriggeredAnew => say(&format!(
+        Retried::TriggeredSince => say(&format!(
             "{id}: not retried, because its incident was triggered again since and it would resolve that; discard it"
         )),
-        Retried::NoDeadLetter(State::Delivered) => {
+        Retried::NotADeadLetter(State::Delivered) => {
             say(&format!("{id}: already delivered; only dead letters can be retried"));
         }
-        Retried::NoDeadLetter(state) => say(&format!("{id}: {state}; only dead letters can be retried")),
-        Retried::NotThere => {
+        Retried::NotADeadLetter(state) => say(&format!("{id}: {state}; only dead letters can be retried")),
+        Retried::NotFound => {
             let kind = if matches!(id, ItemId::Event(_)) { "event" } else { "rejected webhook" };
             say(&format!("{id}: the queue has no such {kind}"));
         }

@@ -59,7 +59,7 @@ fn waiting_since(since: DateTime<Utc>) -> Backlog {
         id: EventId::new(7),
         service_key: key(),
         since,
-        is_revived: false,
+        is_requeued: false,
         reason: Some("no answer".to_owned()),
     };
     Backlog { first: vec![first], dead: Vec::new() }

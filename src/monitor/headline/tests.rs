@@ -41,7 +41,7 @@ fn with_waiting(end: &str, events: u64, alerts: Option<u64>, seconds: i64) -> Sn
     let queue = Overview { waiting: events, oldest_waiting, destinations: vec![destination], ..Overview::default() };
     let reason = Some("no connection".to_owned());
     let first =
-        FirstWaiting { id: EventId::new(7), service_key: key(end), since: ago(seconds), is_revived: false, reason };
+        FirstWaiting { id: EventId::new(7), service_key: key(end), since: ago(seconds), is_requeued: false, reason };
     let backlog = Ok(Backlog { first: vec![first], dead: Vec::new() });
     Snapshot { queue: Ok(queue), backlog, waiting_alerts: alerts, ..well() }
 }

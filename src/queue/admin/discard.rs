@@ -13,7 +13,7 @@ pub enum Discarded {
     /// It was left as it is, because it changed meanwhile or is not in the requested state.
     Changed,
     /// The queue has no event or rejected webhook with this number.
-    NotThere,
+    NotFound,
 }
 
 /// The events and rejected webhooks to delete. Each event has the state in which it was seen, and is deleted only if it
@@ -121,7 +121,7 @@ pub async fn discard(
     let missing: HashSet<_> = missing.into_iter().collect();
     let outcome = |id: &ItemId| match id {
         id if gone.contains(id) => Discarded::Gone,
-        id if missing.contains(id) => Discarded::NotThere,
+        id if missing.contains(id) => Discarded::NotFound,
         _ => Discarded::Changed,
     };
     let (events, webhooks) = sorted(ids);

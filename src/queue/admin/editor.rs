@@ -9,7 +9,9 @@ use crate::queue::external::SentryNotes;
 use crate::queue::postgres::PostgresEngine;
 use crate::queue::sqlite::SqliteEditorStore;
 use crate::queue::store::{EditorStore, Plan};
-use crate::queue::{EnqueueRequest, Enqueued, EventId, HeldId, QueueError, Reader, RejectedId, State};
+use crate::queue::{
+    EnqueueRequest, Enqueued, EventId, HeldId, QueueError, Reader, RejectedId, ResolvedTriggers, State,
+};
 
 /// How many events one commit changes at most, so that a running bridge never waits long for it.
 const CHUNK: usize = 500;
@@ -55,32 +57,19 @@ impl Editor {
     /// letter: sent at its old place, it would close the incident that is open now. Returns the dead letters that wait
     /// again; all other events are left as they are.
     ///
-    /// Triggers whose incident was resolved since stay dead letters as well: they would open it again.
-    /// [`revive_resolved`](Self::revive_resolved) requeues them, too.
+    /// Triggers whose incident was resolved since stay dead letters as well, unless `resolved` says otherwise: they would
+    /// open it again.
     ///
     /// # Errors
     ///
     /// When not all of it could be committed.
-    pub async fn revive(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
-        self.revive_all(ids, false).await
-    }
-
-    /// Does the same as [`revive`](Self::revive), but also requeues triggers whose incident was resolved since.
-    ///
-    /// # Errors
-    ///
-    /// When not all of it could be committed.
-    pub async fn revive_resolved(&mut self, ids: &[EventId]) -> Result<Vec<EventId>, QueueError> {
-        self.revive_all(ids, true).await
-    }
-
-    async fn revive_all(&mut self, ids: &[EventId], even_resolved: bool) -> Result<Vec<EventId>, QueueError> {
-        let mut revived = Vec::new();
+    pub async fn requeue(&mut self, ids: &[EventId], resolved: ResolvedTriggers) -> Result<Vec<EventId>, QueueError> {
+        let mut requeued = Vec::new();
         for ids in ids.chunks(CHUNK) {
-            let edit = Edit::Revive { ids, at: Utc::now(), even_resolved };
-            self.commit(edit, |plan| revived.extend(plan.revived.iter().map(|(id, _)| *id))).await?;
+            let edit = Edit::Requeue { ids, at: Utc::now(), resolved };
+            self.commit(edit, |plan| requeued.extend(plan.requeued.iter().map(|(id, _)| *id))).await?;
         }
-        Ok(revived)
+        Ok(requeued)
     }
 
     /// Deletes the events that are in `state` and returns them; the others are left as they are. An event whose attempt

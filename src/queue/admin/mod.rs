@@ -18,10 +18,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::sync::Mutex;
 
+pub use super::event::ResolvedTriggers;
 pub use admission::Admitted;
 pub use discard::{Deletion, Discarded};
 pub use editor::Editor;
-pub use retry::{ResolvedTriggers, Retried};
+pub use retry::Retried;
 
 use super::{EventId, ItemId, Queue, QueueError, Reader, RejectedId, State};
 use crate::config::SigningSecret;

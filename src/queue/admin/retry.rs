@@ -7,22 +7,24 @@ use super::{Editor, sorted};
 use crate::ingest::{Decision, IgnoreReason, Ingest, Rejection, Webhook};
 use crate::pagerduty::{EventType, IncidentKey, SentryOrigin};
 use crate::queue::decide::dedup_window::DEDUP_WINDOW;
-use crate::queue::{EnqueueRequest, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, State};
+use crate::queue::{
+    EnqueueRequest, Enqueued, Envelope, EventId, ItemId, QueueError, Reader, RejectedId, ResolvedTriggers, State,
+};
 
 /// The outcome of retrying a dead letter or a rejected webhook.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Retried {
     /// It was a dead letter, and is requeued at its place.
-    WaitsAgain,
+    Requeued,
     /// It is a trigger whose incident was resolved since, so it stays a dead letter: it would open the incident again.
     ResolvedSince,
     /// It is not a dead letter, but in this state.
-    NoDeadLetter(State),
+    NotADeadLetter(State),
     /// It is a resolve whose incident was triggered again since, so it stays a dead letter: it would close the
     /// incident.
-    TriggeredAnew,
+    TriggeredSince,
     /// The queue has no event or rejected webhook with this number.
-    NotThere,
+    NotFound,
     /// The webhook became these events of an incident, and was deleted.
     Queued {
         /// The incident.
@@ -46,18 +48,13 @@ impl Retried {
     pub fn is_well(&self) -> bool {
         !matches!(
             self,
-            Self::ResolvedSince | Self::TriggeredAnew | Self::NoDeadLetter(_) | Self::NotThere | Self::StillRejected(_)
+            Self::ResolvedSince
+                | Self::TriggeredSince
+                | Self::NotADeadLetter(_)
+                | Self::NotFound
+                | Self::StillRejected(_)
         )
     }
-}
-
-/// Whether to send dead triggers whose incident was resolved since.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ResolvedTriggers {
-    /// No: they would open it again.
-    Kept,
-    /// Yes, because it was explicitly requested.
-    Sent,
 }
 
 /// Retries each of `ids` once.
@@ -72,7 +69,7 @@ pub async fn retry(
     resolved: ResolvedTriggers,
 ) -> Result<Vec<(ItemId, Retried)>, QueueError> {
     let (events, webhooks) = sorted(ids);
-    let mut outcomes: Vec<_> = revive(editor, &events, resolved)
+    let mut outcomes: Vec<_> = requeue(editor, &events, resolved)
         .await?
         .into_iter()
         .map(|(id, outcome)| (ItemId::Event(id), outcome))
@@ -88,26 +85,22 @@ pub async fn retry(
 /// # Errors
 ///
 /// When not all of it could be committed.
-pub async fn revive(
+pub async fn requeue(
     editor: &mut Editor,
     events: &[EventId],
     resolved: ResolvedTriggers,
 ) -> Result<Vec<(EventId, Retried)>, QueueError> {
-    let revived = match resolved {
-        ResolvedTriggers::Kept => editor.revive(events).await?,
-        ResolvedTriggers::Sent => editor.revive_resolved(events).await?,
-    };
-    let revived: HashSet<_> = revived.into_iter().collect();
-    let others: Vec<_> = events.iter().copied().filter(|id| !revived.contains(id)).collect();
+    let requeued: HashSet<_> = editor.requeue(events, resolved).await?.into_iter().collect();
+    let others: Vec<_> = events.iter().copied().filter(|id| !requeued.contains(id)).collect();
     let others = editor.reader().summaries(&others).await?;
     let others: HashMap<_, _> = others.into_iter().map(|event| (event.id, (event.state, event.event_type))).collect();
     let outcome = |id: &EventId| match others.get(id) {
-        _ if revived.contains(id) => Retried::WaitsAgain,
+        _ if requeued.contains(id) => Retried::Requeued,
         // An event that is still dead was left a dead letter on purpose.
         Some((State::Dead, EventType::Trigger)) => Retried::ResolvedSince,
-        Some((State::Dead, _)) => Retried::TriggeredAnew,
-        Some((state, _)) => Retried::NoDeadLetter(*state),
-        None => Retried::NotThere,
+        Some((State::Dead, _)) => Retried::TriggeredSince,
+        Some((state, _)) => Retried::NotADeadLetter(*state),
+        None => Retried::NotFound,
     };
     Ok(events.iter().map(|id| (*id, outcome(id))).collect())
 }
@@ -119,7 +112,7 @@ pub async fn revive(
 /// When it could not be committed.
 pub async fn reprocess(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Result<Retried, QueueError> {
     let Some(webhook) = editor.reader().rejected(id).await? else {
-        return Ok(Retried::NotThere);
+        return Ok(Retried::NotFound);
     };
     let webhook = Webhook {
         resource: webhook.resource.as_deref(),

@@ -5,18 +5,13 @@ use chrono::{DateTime, Utc};
 use super::Decider;
 use crate::pagerduty::EventType;
 use crate::queue::store::{Dependencies, EventToEdit};
-use crate::queue::{EventId, HeldId, RejectedId, State};
+use crate::queue::{EventId, HeldId, RejectedId, ResolvedTriggers, State};
 
 /// A requested change.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::queue) enum Edit<'b> {
     /// Requeue dead letters at their places.
-    Revive {
-        ids: &'b [EventId],
-        at: DateTime<Utc>,
-        /// Whether to requeue also triggers whose incident was resolved since, which open it again.
-        even_resolved: bool,
-    },
+    Requeue { ids: &'b [EventId], at: DateTime<Utc>, resolved: ResolvedTriggers },
     /// Delete the events that are in this state.
     Discard { ids: &'b [EventId], state: State },
     /// Delete a rejected webhook. If it no longer exists, nothing of the batch is done: someone else has enqueued what
@@ -32,7 +27,7 @@ impl Edit<'_> {
     /// The rows that the change depends on.
     pub(super) fn dependencies(self) -> Dependencies {
         match self {
-            Self::Revive { ids, .. } | Self::Discard { ids, .. } => {
+            Self::Requeue { ids, .. } | Self::Discard { ids, .. } => {
                 Dependencies { to_edit: sorted(ids), ..Dependencies::default() }
             }
             Self::DiscardRejected(id) | Self::RejectAgain(id, _) => {
@@ -56,10 +51,10 @@ impl<'b> Decider<'b> {
     pub(super) fn edit(&mut self, edit: Edit<'b>) -> bool {
         let known = self.known;
         match edit {
-            Edit::Revive { at, even_resolved, .. } => {
-                let revived = known.to_edit.iter().filter(|(id, event)| event.may_be_revived(**id, even_resolved));
-                self.plan.revived = revived.map(|(id, _)| (*id, at)).collect();
-                self.plan.revived.sort_unstable();
+            Edit::Requeue { at, resolved, .. } => {
+                let requeued = known.to_edit.iter().filter(|(id, event)| event.may_be_requeued(**id, resolved));
+                self.plan.requeued = requeued.map(|(id, _)| (*id, at)).collect();
+                self.plan.requeued.sort_unstable();
             }
             Edit::Discard { state, .. } => {
                 let mut discarded: Vec<_> = known.to_edit.iter().filter(|(_, event)| event.state == state).collect();
@@ -102,8 +97,8 @@ impl<'b> Decider<'b> {
 impl EventToEdit {
     /// Whether it is a dead letter that may wait again at its place. A resolve may not if its incident was triggered
     /// again: it would close the incident that is open now. Nor may a trigger whose incident was resolved since, unless
-    /// `even_resolved` is set: it would open the incident again.
-    fn may_be_revived(&self, id: EventId, even_resolved: bool) -> bool {
+    /// `resolved` says so: it would open the incident again.
+    fn may_be_requeued(&self, id: EventId, resolved: ResolvedTriggers) -> bool {
         // Event numbers show which came first, whatever the clock showed. Earlier versions stored no event number for
         // an incident.
         let is_open_since = self.opened.is_some_and(|(opener, at)| match opener {
@@ -111,7 +106,9 @@ impl EventToEdit {
             None => self.finished_at.is_some_and(|finished_at| at > finished_at),
         });
         let would_close = self.event_type == Some(EventType::Resolve) && (self.trigger_waits || is_open_since);
-        self.state == State::Dead && (even_resolved || self.resolved_at.is_none()) && !would_close
+        self.state == State::Dead
+            && (resolved == ResolvedTriggers::Requeue || self.resolved_at.is_none())
+            && !would_close
     }
 }
 
@@ -175,12 +172,12 @@ mod tests {
         ];
         for (name, event, expected, insisting) in table {
             let known = known([(7, event)]);
-            for (even_resolved, expected) in [(false, expected), (true, insisting)] {
-                let edit = Edit::Revive { ids: &[id(7)], at: at(10), even_resolved };
+            for (resolved, expected) in [(ResolvedTriggers::Skip, expected), (ResolvedTriggers::Requeue, insisting)] {
+                let edit = Edit::Requeue { ids: &[id(7)], at: at(10), resolved };
                 let batch = Batch { edit: Some(edit), ..Batch::default() };
-                let revived = decide(&batch, &known, &DedupWindow::default()).plan.revived;
+                let requeued = decide(&batch, &known, &DedupWindow::default()).plan.requeued;
                 let expected = Vec::from_iter(expected.then_some((id(7), at(10))));
-                assert_eq!(revived, expected, "{name}, also resolved ones: {even_resolved}");
+                assert_eq!(requeued, expected, "{name}, resolved ones: {resolved:?}");
             }
         }
     }

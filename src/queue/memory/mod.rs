@@ -20,7 +20,8 @@ use super::event::with_counts_of;
 use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
 use super::store::{IncidentQueueKey, IntegrationIncident, Resolve, SharedIssue};
 use super::{
-    Answers, BeginRequest, EnqueueRequest, EventId, EventRecord, HeldId, RejectedId, SettleRequest, State, WaitingEvent,
+    Answers, BeginRequest, EnqueueRequest, EventId, EventRecord, HeldId, RejectedId, ResolvedTriggers, SettleRequest,
+    State, WaitingEvent,
 };
 use crate::envelope::DedupKey;
 use crate::pagerduty::{EventType, IncidentKey, ServiceKey};
@@ -108,9 +109,9 @@ impl MemoryQueue {
         self.leases.exchange(me, changes, duration, &waiting, now)
     }
 
-    /// Requeues dead letters, as [`Editor::revive`](super::Editor::revive) does.
-    pub fn revive(&mut self, ids: &[EventId], at: DateTime<Utc>) -> Vec<EventId> {
-        self.edit(Edit::Revive { ids, at, even_resolved: false }).0
+    /// Requeues dead letters, as [`Editor::requeue`](super::Editor::requeue) does.
+    pub fn requeue(&mut self, ids: &[EventId], at: DateTime<Utc>) -> Vec<EventId> {
+        self.edit(Edit::Requeue { ids, at, resolved: ResolvedTriggers::Skip }).0
     }
 
     /// Deletes events, as [`Editor::discard`](super::Editor::discard) does.
@@ -118,13 +119,13 @@ impl MemoryQueue {
         self.edit(Edit::Discard { ids, state }).1
     }
 
-    /// Returns what was revived and what was discarded.
+    /// Returns what was requeued and what was discarded.
     fn edit(&mut self, edit: Edit<'_>) -> (Vec<EventId>, Vec<EventId>) {
         let batch = Batch { edit: Some(edit), ..Batch::default() };
         let known = self.known(&decide::dependencies(&batch));
         let plan = decide::decide(&batch, &known, &DedupWindow::default()).plan;
         self.write(&plan);
-        (plan.revived.iter().map(|(id, _)| *id).collect(), plan.discarded)
+        (plan.requeued.iter().map(|(id, _)| *id).collect(), plan.discarded)
     }
 
     /// The events in a state, in the order of their numbers.

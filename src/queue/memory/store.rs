@@ -242,7 +242,7 @@ impl MemoryQueue {
     }
 
     fn write_edits(&mut self, plan: &Plan<'_>) {
-        for (id, _) in &plan.revived {
+        for (id, _) in &plan.requeued {
             if let Some(StoredEvent { record, .. }) = self.events.get_mut(id) {
                 record.blamed = Duration::ZERO;
                 let summary = &mut record.summary;

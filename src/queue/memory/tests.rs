@@ -18,7 +18,7 @@ use crate::queue::leases::{BridgeId, Fence, LeaseName, LeaseStore};
 use crate::queue::postgres::{PostgresEngine, PostgresLeases};
 use crate::queue::sqlite::SqliteEngine;
 use crate::queue::store::Store;
-use crate::queue::{Disposition, HeldSender, HeldWebhook, Reader, RejectedWebhook};
+use crate::queue::{Disposition, HeldSender, HeldWebhook, Reader, RejectedWebhook, ResolvedTriggers};
 
 /// A random enqueue for one of a few incidents, some of them late by Sentry's clock.
 fn any_enqueue(rng: &mut StdRng, second: i64) -> EnqueueRequest {
@@ -73,7 +73,10 @@ fn any_disposition(rng: &mut StdRng, second: i64) -> Disposition {
 fn any_edit<'e>(rng: &mut StdRng, ids: &'e [EventId], held: &'e [HeldId], second: i64) -> Edit<'e> {
     let rejected = RejectedId::new(rng.random_range(1..=8));
     match rng.random_range(0..9) {
-        0..=2 => Edit::Revive { ids, at: at(second), even_resolved: rng.random_bool(0.3) },
+        0..=2 => {
+            let resolved = if rng.random_bool(0.3) { ResolvedTriggers::Requeue } else { ResolvedTriggers::Skip };
+            Edit::Requeue { ids, at: at(second), resolved }
+        }
         3 => Edit::Discard { ids, state: State::Waiting },
         4 => Edit::Discard { ids, state: State::Dead },
         5 => Edit::DiscardRejected(rejected),
@@ -159,8 +162,8 @@ async fn sqlite_loads_and_applies_what_the_store_in_memory_does() {
         let reader = Reader::of(sqlite.reads());
         all.add(&compare(seed, sqlite, &reader, None).await);
     }
-    let Drawn { discarded, revived, admitted, fenced, resolved } = all;
-    assert!(discarded > 24 && revived > 24 && admitted > 24 && fenced == 0 && resolved > 24, "{all:?}");
+    let Drawn { discarded, requeued, admitted, fenced, resolved } = all;
+    assert!(discarded > 24 && requeued > 24 && admitted > 24 && fenced == 0 && resolved > 24, "{all:?}");
 }
 
 #[tokio::test]
@@ -176,8 +179,8 @@ async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
             Leases { store: PostgresLeases::new(postgres.another()), view: LeaseTable::default().view(&[], at(0)) };
         all.add(&compare(seed, postgres, &reader, Some(leases)).await);
     }
-    let Drawn { discarded, revived, admitted, fenced, resolved } = all;
-    assert!(discarded > 12 && revived > 6 && admitted > 12 && fenced > 120 && resolved > 6, "{all:?}");
+    let Drawn { discarded, requeued, admitted, fenced, resolved } = all;
+    assert!(discarded > 12 && requeued > 6 && admitted > 12 && fenced > 120 && resolved > 6, "{all:?}");
 }
 
 /// What happened in the random worlds, to check that nothing is left out by chance.
@@ -185,8 +188,8 @@ async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
 struct Drawn {
     /// Attempted events that were discarded.
     discarded: usize,
-    /// Dead letters that were revived.
-    revived: usize,
+    /// Dead letters that were requeued.
+    requeued: usize,
     /// Held webhooks that were admitted.
     admitted: usize,
     /// Beginnings and settlements whose fence no longer counts.
@@ -198,7 +201,7 @@ struct Drawn {
 impl Drawn {
     fn add(&mut self, other: &Self) {
         self.discarded += other.discarded;
-        self.revived += other.revived;
+        self.requeued += other.requeued;
         self.admitted += other.admitted;
         self.fenced += other.fenced;
         self.resolved += other.resolved;
@@ -269,7 +272,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
         assert_eq!(known, expected, "world {seed}");
         drawn.fenced += known.fenced.len();
         let decided = decide(&batch, &known, &DedupWindow::default());
-        drawn.revived += decided.plan.revived.len();
+        drawn.requeued += decided.plan.requeued.len();
         drawn.admitted += decided.plan.forget_held.len();
         let expected = memory.apply(&decided.plan).await.unwrap();
         let committed = engine.apply(&decided.plan).await.unwrap();

@@ -32,7 +32,7 @@ const REJECTED: &str = "SELECT id FROM rejected WHERE id = ANY($1::bigint[]) ORD
 /// Locks the rows, because several bridges may get the same new secret at the same moment.
 const HELD: &str = "SELECT id FROM held WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE";
 
-const REVIVED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL,
+const REQUEUED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL, finished_at = NULL,
         reason = NULL, revived_at = revived.at
     FROM unnest($1::bigint[], $2::bigint[]) AS revived (id, at) WHERE events.id = revived.id AND state = 'dead'";
 
@@ -106,10 +106,10 @@ fn event_to_edit(row: &PgRow) -> sqlx::Result<Option<EventToEdit>> {
 
 /// Writes the changes that people make.
 pub(super) async fn write_edited(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Result<()> {
-    if !plan.revived.is_empty() {
+    if !plan.requeued.is_empty() {
         let (ids, times): (Vec<_>, Vec<_>) =
-            plan.revived.iter().map(|(id, at)| (id.get(), at.timestamp_millis())).unzip();
-        sqlx::query(REVIVED).bind(ids).bind(times).execute(&mut *connection).await?;
+            plan.requeued.iter().map(|(id, at)| (id.get(), at.timestamp_millis())).unzip();
+        sqlx::query(REQUEUED).bind(ids).bind(times).execute(&mut *connection).await?;
     }
     if !plan.discarded.is_empty() {
         let dealt_with =

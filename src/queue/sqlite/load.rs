@@ -73,7 +73,7 @@ pub(super) const BEGINNING: &str = "SELECT api, received_at, count, first_seen, 
         ) AS earlier
     FROM events WHERE id = ?1 AND state = 'waiting'";
 
-/// An event that is revived or discarded, even if not all of it can be read.
+/// An event that is requeued or discarded, even if not all of it can be read.
 pub(super) const EDITING: &str = "SELECT state, events.service_key, events.incident_key, api, event_type,
         events.sentry_at, attempts, last_attempt_at, finished_at, resolved_at,
         EXISTS (

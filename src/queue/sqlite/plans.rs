@@ -48,7 +48,7 @@ async fn nothing_that_a_page_or_an_alarm_asks_for_leafs_through_the_events() {
         load::BEGINNING,
         load::EDITING,
         write::ATTEMPTS,
-        write::REVIVED,
+        write::REQUEUED,
         write::SETTLED,
     ] {
         let plan = plan(&mut connection, query).await;

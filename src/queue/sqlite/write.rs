@@ -32,7 +32,7 @@ const REPLACED_BODY: &str = "INSERT INTO bodies (id, body, counts_at) VALUES (?,
 pub(super) const ATTEMPTS: &str = "UPDATE events SET attempts = attempts + ?2, last_attempt_at = ?3
     WHERE id = ?1 AND state = 'waiting'";
 
-pub(super) const REVIVED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL,
+pub(super) const REQUEUED: &str = "UPDATE events SET state = 'waiting', blamed_ms = 0, next_attempt_at = NULL,
         finished_at = NULL, reason = NULL, revived_at = ?2
     WHERE id = ?1 AND state = 'dead'";
 
@@ -150,8 +150,8 @@ pub(super) fn run(connection: &Connection, sql: &str, values: impl Params) -> ru
 
 /// Writes the changes that people make.
 fn edit(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> {
-    for (id, at) in &plan.revived {
-        run(connection, REVIVED, [id.get(), at.timestamp_millis()])?;
+    for (id, at) in &plan.requeued {
+        run(connection, REQUEUED, [id.get(), at.timestamp_millis()])?;
     }
     if !plan.discarded.is_empty() {
         let ids = numbers(&plan.discarded);

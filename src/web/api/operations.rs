@@ -104,7 +104,7 @@ async fn events(_: Caller, request: HttpRequest, state: Data<AppState>) -> Resul
 async fn event(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let id = event_id(&request)?;
     let reader = state.queue.reader();
-    let record = reader.get(id).await?.ok_or_else(|| not_there(ItemId::Event(id)))?;
+    let record = reader.get(id).await?.ok_or_else(|| not_found(ItemId::Event(id)))?;
     let name = state.monitor.names().get(&record.summary.service_key);
     let proof = reader.proofs(&[id]).await?.pop();
     Ok(done(&ItemDetails::of_event(record, ServiceKeys::Masked, name, proof)))
@@ -119,7 +119,7 @@ async fn all_rejected(_: Caller, request: HttpRequest, state: Data<AppState>) ->
 
 async fn rejected(_: Caller, request: HttpRequest, state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let id = rejected_id(&request)?;
-    let webhook = state.queue.reader().rejected(id).await?.ok_or_else(|| not_there(ItemId::Rejected(id)))?;
+    let webhook = state.queue.reader().rejected(id).await?.ok_or_else(|| not_found(ItemId::Rejected(id)))?;
     Ok(done(&ItemDetails::of_rejected(id, webhook, &state.ingest.keys())))
 }
 
@@ -181,7 +181,7 @@ async fn discard_many(
 }
 
 async fn retry(state: &AppState, selection: Selection, force: bool) -> Result<Vec<ItemOutcome>, QueueError> {
-    let resolved = if force { ResolvedTriggers::Sent } else { ResolvedTriggers::Kept };
+    let resolved = if force { ResolvedTriggers::Requeue } else { ResolvedTriggers::Skip };
     let outcomes = match selection {
         Selection::Ids(ids) => state.queue_admin.retry(&ids, resolved).await?,
         Selection::All(kinds) => state.queue_admin.retry_all(&kinds, resolved).await?,
@@ -203,7 +203,7 @@ fn one(outcomes: Vec<ItemOutcome>) -> Result<HttpResponse, ApiError> {
         return Err(ApiError::NotFound("the queue has no entry with this number".to_owned()));
     };
     match outcome.kind {
-        ItemOutcomeKind::NotThere => Err(ApiError::NotFound(outcome.reason.unwrap_or_default())),
+        ItemOutcomeKind::NotFound => Err(ApiError::NotFound(outcome.reason.unwrap_or_default())),
         kind if kind.is_conflict() => Err(ApiError::Conflict(outcome.reason.unwrap_or_default())),
         kind => {
             info!("/api: {} {kind:?}", outcome.id);
@@ -241,7 +241,7 @@ fn rejected_id(request: &HttpRequest) -> Result<RejectedId, ApiError> {
     }
 }
 
-fn not_there(id: ItemId) -> ApiError {
+fn not_found(id: ItemId) -> ApiError {
     ApiError::NotFound(format!("the queue has no entry with the number {id}"))
 }
 

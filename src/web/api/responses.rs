@@ -209,14 +209,18 @@ pub(super) struct ItemOutcome {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ItemOutcomeKind {
-    WaitsAgain,
+    #[serde(rename = "waits_again")]
+    Requeued,
     Queued,
     Ignored,
     Discarded,
-    NotThere,
-    NoDeadLetter,
+    #[serde(rename = "not_there")]
+    NotFound,
+    #[serde(rename = "no_dead_letter")]
+    NotADeadLetter,
     ResolvedSince,
-    TriggeredAnew,
+    #[serde(rename = "triggered_anew")]
+    TriggeredSince,
     StillRejected,
     Changed,
 }
@@ -225,10 +229,10 @@ impl ItemOutcomeKind {
     /// Whether nothing was done although the item exists.
     pub(super) fn is_conflict(self) -> bool {
         match self {
-            Self::NoDeadLetter | Self::ResolvedSince | Self::TriggeredAnew | Self::StillRejected | Self::Changed => {
+            Self::NotADeadLetter | Self::ResolvedSince | Self::TriggeredSince | Self::StillRejected | Self::Changed => {
                 true
             }
-            Self::WaitsAgain | Self::Queued | Self::Ignored | Self::Discarded | Self::NotThere => false,
+            Self::Requeued | Self::Queued | Self::Ignored | Self::Discarded | Self::NotFound => false,
         }
     }
 }
@@ -244,17 +248,17 @@ impl ItemOutcome {
 
     pub(super) fn retried(id: ItemId, retried: Retried) -> Self {
         match retried {
-            Retried::WaitsAgain => Self::new(id, ItemOutcomeKind::WaitsAgain),
+            Retried::Requeued => Self::new(id, ItemOutcomeKind::Requeued),
             Retried::ResolvedSince => Self::new(id, ItemOutcomeKind::ResolvedSince).because(format!(
                 "the incident of {id} was resolved since, and {id} would open it again: use `force` to send it anyway"
             )),
-            Retried::NoDeadLetter(state) => Self::new(id, ItemOutcomeKind::NoDeadLetter).because(match state {
+            Retried::NotADeadLetter(state) => Self::new(id, ItemOutcomeKind::NotADeadLetter).because(match state {
                 State::Delivered => format!("{id} is already delivered; only dead letters can be retried"),
                 _ => format!("{id} is {state}; only dead letters can be retried"),
             }),
-            Retried::TriggeredAnew => Self::new(id, ItemOutcomeKind::TriggeredAnew)
+            Retried::TriggeredSince => Self::new(id, ItemOutcomeKind::TriggeredSince)
                 .because(format!("{id} would resolve its incident, which was triggered again since: discard {id}")),
-            Retried::NotThere | Retried::Changed => Self::not_there(id),
+            Retried::NotFound | Retried::Changed => Self::not_found(id),
             Retried::Queued { incident_key, events } => Self {
                 incident_key: Some(incident_key.as_str().to_owned()),
                 events: events.iter().map(ToString::to_string).collect(),
@@ -277,12 +281,12 @@ impl ItemOutcome {
             Discarded::Gone => Self::new(id, ItemOutcomeKind::Discarded),
             Discarded::Changed => Self::new(id, ItemOutcomeKind::Changed)
                 .because(format!("{id} has changed meanwhile and is left as it is")),
-            Discarded::NotThere => Self::not_there(id),
+            Discarded::NotFound => Self::not_found(id),
         }
     }
 
-    fn not_there(id: ItemId) -> Self {
-        Self::new(id, ItemOutcomeKind::NotThere).because(format!("the queue has no entry with the number {id}"))
+    fn not_found(id: ItemId) -> Self {
+        Self::new(id, ItemOutcomeKind::NotFound).because(format!("the queue has no entry with the number {id}"))
     }
 }
 

@@ -207,7 +207,7 @@ pub(super) async fn retry(
     request: HttpRequest,
     state: Data<AppState>,
 ) -> PageResult {
-    let resolved = if user.form(form)?.force { ResolvedTriggers::Sent } else { ResolvedTriggers::Kept };
+    let resolved = if user.form(form)?.force { ResolvedTriggers::Requeue } else { ResolvedTriggers::Skip };
     let ids: Vec<_> = subject(&request).into_iter().collect();
     done(
         &user,
@@ -224,7 +224,7 @@ pub(super) async fn retry_all(
     state: Data<AppState>,
 ) -> PageResult {
     user.form(form)?;
-    let outcomes = state.queue_admin.retry_all(&[bulk_kind(&request)], ResolvedTriggers::Kept).await;
+    let outcomes = state.queue_admin.retry_all(&[bulk_kind(&request)], ResolvedTriggers::Skip).await;
     done(&user, &request, outcomes.map(|outcomes| ActionNotice::retried(&outcomes)))
 }
 

@@ -81,7 +81,7 @@ impl ActionNotice {
                 retry.left += 1;
             }
             let reason = match outcome {
-                Retried::WaitsAgain => {
+                Retried::Requeued => {
                     if let ItemId::Event(id) = id {
                         retry.events.push(*id);
                     }
@@ -92,10 +92,10 @@ impl ActionNotice {
                     continue;
                 }
                 Retried::ResolvedSince => UnchangedReason::Resolved,
-                Retried::TriggeredAnew => UnchangedReason::Triggered,
-                Retried::NoDeadLetter(State::Waiting) => UnchangedReason::Waiting,
-                Retried::NoDeadLetter(_) => UnchangedReason::Delivered,
-                Retried::NotThere | Retried::Changed => UnchangedReason::Gone,
+                Retried::TriggeredSince => UnchangedReason::Triggered,
+                Retried::NotADeadLetter(State::Waiting) => UnchangedReason::Waiting,
+                Retried::NotADeadLetter(_) => UnchangedReason::Delivered,
+                Retried::NotFound | Retried::Changed => UnchangedReason::Gone,
                 Retried::Ignored(_) => UnchangedReason::Ignored,
                 Retried::NothingOpen(_) => UnchangedReason::NothingOpen,
                 Retried::StillRejected(_) => {

@@ -53,7 +53,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         delivered: 0,
         oldest_waiting: Some(at(since)),
     };
-    let first = FirstWaiting { id: EventId::new(7), service_key, since: at(since), is_revived: false, reason };
+    let first = FirstWaiting { id: EventId::new(7), service_key, since: at(since), is_requeued: false, reason };
     Snapshot {
         queue: Ok(Overview { waiting: 1, destinations: vec![waits], ..Overview::default() }),
         backlog: Ok(Backlog { first: vec![first], dead: Vec::new() }),

@@ -148,12 +148,12 @@ fn the_outcomes_of_what_is_done_with_items() {
     let (event, webhook) = (ItemId::Event(EventId::new(7)), ItemId::Rejected(RejectedId::new(4)));
     let incident_key = IncidentKey::parse("42").unwrap();
     let results = vec![
-        ItemOutcome::retried(event, Retried::WaitsAgain),
+        ItemOutcome::retried(event, Retried::Requeued),
         ItemOutcome::retried(event, Retried::ResolvedSince),
-        ItemOutcome::retried(event, Retried::TriggeredAnew),
-        ItemOutcome::retried(event, Retried::NoDeadLetter(State::Delivered)),
-        ItemOutcome::retried(event, Retried::NoDeadLetter(State::Waiting)),
-        ItemOutcome::retried(event, Retried::NotThere),
+        ItemOutcome::retried(event, Retried::TriggeredSince),
+        ItemOutcome::retried(event, Retried::NotADeadLetter(State::Delivered)),
+        ItemOutcome::retried(event, Retried::NotADeadLetter(State::Waiting)),
+        ItemOutcome::retried(event, Retried::NotFound),
         ItemOutcome::retried(webhook, Retried::Changed),
         ItemOutcome::retried(
             webhook,
@@ -164,7 +164,7 @@ fn the_outcomes_of_what_is_done_with_items() {
         ItemOutcome::retried(webhook, Retried::StillRejected(crate::ingest::Rejection::NoIssue)),
         ItemOutcome::discarded(event, Discarded::Gone),
         ItemOutcome::discarded(event, Discarded::Changed),
-        ItemOutcome::discarded(webhook, Discarded::NotThere),
+        ItemOutcome::discarded(webhook, Discarded::NotFound),
     ];
     assert_snapshot!(lines(&outcomes(&results, &Overview { dead: 3, rejected: 2, ..Overview::default() })));
 }
