@@ -100,10 +100,15 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// The id in PagerDuty's REST API: a letter and 13 characters.
+    /// The id in the REST API and in webhooks: a letter and 13 characters.
     #[must_use]
     pub fn id(&self) -> String {
         format!("Q{:013}", self.number)
+    }
+
+    /// The address of its page.
+    pub(crate) fn html_url(&self) -> String {
+        format!("https://sandbox.invalid/incidents/{}", self.id())
     }
 }
 

@@ -257,7 +257,8 @@ impl Records {
         now: DateTime<Utc>,
     ) {
         if let Some(incident) = self.incidents.get(service_key, incident_key) {
-            self.unposted.extend(webhooks(&self.options.webhooks, incident, event_type, agent, now));
+            let service = self.service_of(service_key);
+            self.unposted.extend(webhooks(&self.options.webhooks, incident, &service, event_type, agent, now));
         }
     }
 

@@ -49,12 +49,20 @@ impl Records {
         }
         let keys = self.options.keys.iter().flatten().cloned();
         let keys: BTreeSet<_> = keys.chain(self.incidents().map(|incident| incident.service_key.clone())).collect();
-        let service = |key: &String| {
-            let end = &key[key.len().saturating_sub(4)..];
-            ServiceOptions::new(&format!("PSB{}", end.to_uppercase()), &format!("Sandbox {end}"), key)
-        };
-        keys.iter().map(service).collect()
+        keys.iter().map(|key| unnamed(key)).collect()
     }
+
+    /// The service that has an integration with this key.
+    pub(crate) fn service_of(&self, key: &str) -> ServiceOptions {
+        let named = self.options.rest.services.iter().find(|service| has_key(service, key));
+        named.cloned().unwrap_or_else(|| unnamed(key))
+    }
+}
+
+/// The service of an integration key for which the options name none.
+fn unnamed(key: &str) -> ServiceOptions {
+    let end = &key[key.len().saturating_sub(4)..];
+    ServiceOptions::new(&format!("PSB{}", end.to_uppercase()), &format!("Sandbox {end}"), key)
 }
 
 fn has_key(service: &ServiceOptions, key: &str) -> bool {
@@ -330,7 +338,7 @@ fn incident_json(incident: &Incident, service: &ServiceOptions) -> Value {
         "summary": format!("[#{}] {}", incident.number, incident.description),
         "incident_number": incident.number,
         "title": incident.description,
-        "html_url": format!("https://sandbox.invalid/incidents/{}", incident.id()),
+        "html_url": incident.html_url(),
         "status": status_of(incident.state),
         "created_at": time(incident.opened_at),
         "resolved_at": incident.resolved_at.map(time),

@@ -19,7 +19,7 @@ use sha2::Sha256;
 use tokio::sync::mpsc;
 
 use crate::incidents::{Agent, Incident, IncidentState};
-use crate::options::Subscription;
+use crate::options::{ServiceOptions, Subscription};
 
 /// How long PagerDuty waits for a response.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -66,16 +66,17 @@ pub(crate) struct PendingWebhook {
     body: String,
 }
 
-/// Returns the webhooks that report a change of an incident to `subscriptions`.
+/// Returns the webhooks that report a change of an incident of `service` to `subscriptions`. They say of it what the REST
+/// API says.
 pub(crate) fn webhooks(
     subscriptions: &[Subscription],
     incident: &Incident,
+    service: &ServiceOptions,
     event_type: &'static str,
     agent: Agent,
     at: DateTime<Utc>,
 ) -> Vec<PendingWebhook> {
-    let id = incident_id(incident);
-    let service = format!("P{}", &hash(&incident.service_key)[..6]);
+    let (id, service_id) = (incident.id(), &service.id);
     let status = match incident.state {
         IncidentState::Triggered => "triggered",
         IncidentState::Acknowledged => "acknowledged",
@@ -87,12 +88,12 @@ pub(crate) fn webhooks(
             "occurred_at": at.to_rfc3339_opts(SecondsFormat::Millis, true), "agent": agent_reference(agent), "client": null,
             "data": {
                 "id": id, "type": "incident", "self": format!("https://api.pagerduty.com/incidents/{id}"),
-                "html_url": format!("https://acme.pagerduty.com/incidents/{id}"), "number": incident.opened,
+                "html_url": incident.html_url(), "number": incident.number,
                 "status": status, "incident_key": incident.incident_key,
-                "created_at": at.to_rfc3339_opts(SecondsFormat::Secs, true), "title": incident.description,
+                "created_at": incident.opened_at.to_rfc3339_opts(SecondsFormat::Secs, true), "title": incident.description,
                 "service": {
-                    "html_url": format!("https://acme.pagerduty.com/services/{service}"), "id": service,
-                    "self": format!("https://api.pagerduty.com/services/{service}"), "summary": "Sandbox",
+                    "html_url": format!("https://sandbox.invalid/services/{service_id}"), "id": service_id,
+                    "self": format!("https://api.pagerduty.com/services/{service_id}"), "summary": service.name,
                     "type": "service_reference",
                 },
                 "assignees": [], "escalation_policy": null, "teams": [], "priority": null, "urgency": "high",
@@ -103,17 +104,6 @@ pub(crate) fn webhooks(
         PendingWebhook { subscription: subscription.clone(), id: random_id(), event_type, body }
     };
     subscriptions.iter().map(of).collect()
-}
-
-/// PagerDuty's id of an incident: the same for the same incident.
-fn incident_id(incident: &Incident) -> String {
-    let text = format!("{} {} {}", incident.service_key, incident.incident_key, incident.opened);
-    format!("Q{}", &hash(&text)[..13])
-}
-
-fn hash(text: &str) -> String {
-    use sha2::Digest as _;
-    hex(&Sha256::digest(text)).to_uppercase()
 }
 
 fn random_id() -> String {

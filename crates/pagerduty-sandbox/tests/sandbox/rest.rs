@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, KEY, client, event, post, send, start};
 
-const TOKEN: &str = "u+3rdPartyRestApiKey";
+pub(crate) const TOKEN: &str = "u+3rdPartyRestApiKey";
 
 /// A sandbox with one service, modified by `change`.
 fn with_service(change: impl FnOnce(&mut ServiceOptions)) -> Sandbox {
@@ -26,7 +26,7 @@ async fn call(sandbox: &Sandbox, method: &str, path: &str, head: &[(&str, &str)]
 const ACCEPT: (&str, &str) = ("Accept", "application/vnd.pagerduty+json;version=2");
 const AUTHORIZED: (&str, &str) = ("Authorization", "Token token=u+3rdPartyRestApiKey");
 
-async fn get(sandbox: &Sandbox, path: &str) -> (u16, Value) {
+pub(crate) async fn get(sandbox: &Sandbox, path: &str) -> (u16, Value) {
     let answer = call(sandbox, "GET", path, &[ACCEPT, AUTHORIZED], "").await;
     (answer.status, answer.json())
 }
