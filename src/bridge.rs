@@ -54,7 +54,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 /// How often metrics are stored; a crash loses at most the counts of this time.
 const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a stopping bridge waits for the database to record that its service keys are free.
+/// How long a stopping bridge waits for the database to record that it has stopped and that its service keys are free.
 const HANDOVER: Duration = Duration::from_secs(2);
 
 /// Why the bridge cannot start, as a sentence for the operator.
@@ -296,8 +296,6 @@ impl Bridge {
         // The web server checks its own timeout once a second, which may be later than the grace period allows.
         let _ = timeout(grace, join_all(handles.iter().map(|handle| handle.stop(true)))).await;
         worker.await.map_err(|error| TaskEnded::new("the delivery worker", &Err(error)))?;
-        cluster.wait_until_left(HANDOVER).await;
-        tasks.stop().await;
         if let Err(error) = queue.persist_metrics(&shared.metrics).await {
             warn!("the counts of the last seconds are lost: {error}");
         }
@@ -306,6 +304,9 @@ impl Bridge {
             // that were taken away, and could not be written again so far, are gone with this process.
             warn!("the database could not be closed cleanly: {error}");
         }
+        // Last, because a queue that is exported beside a bridge would lack what the bridge still commits.
+        cluster.wait_until_left(HANDOVER).await;
+        tasks.stop().await;
         throttle::report_all();
         info!("stopped");
         Ok(())

@@ -63,6 +63,8 @@ struct Membership {
 struct MembershipState {
     leases: LeaseHolder,
     info: BridgeInfo,
+    /// Whether this bridge commits nothing more, so that its row may be deleted.
+    is_done: bool,
     reachability: Reachability,
     /// How many attempts of each key are in flight.
     in_flight: BTreeMap<ServiceKey, u32>,
@@ -99,6 +101,7 @@ impl Cluster {
         let state = MembershipState {
             leases: LeaseHolder::new(id, timing),
             info,
+            is_done: false,
             reachability: Reachability::default(),
             in_flight: BTreeMap::new(),
             database_clock: None,
@@ -239,10 +242,13 @@ impl Cluster {
         }
     }
 
-    /// Waits until every lease is given up, but at most for `patience`; the remaining leases end by themselves.
-    /// [`run`](Self::run) has to be polled meanwhile.
+    /// Says that this bridge, which has begun to [`leave`](Self::leave), commits nothing more: only now its row may be deleted,
+    /// by which `queue export` and `queue import` know that it runs. Waits until every lease is given up and the row is
+    /// deleted, but at most for `patience`; the remaining leases end by themselves. [`run`](Self::run) has to be polled
+    /// meanwhile.
     pub async fn wait_until_left(&self, patience: Duration) {
         let Some(membership) = &self.0 else { return };
+        membership.state().is_done = true;
         let left = async {
             while !membership.view.borrow().has_left(membership.state().info.id) {
                 membership.exchange_now.notify_one();
@@ -250,7 +256,10 @@ impl Cluster {
             }
         };
         if timeout(patience, left).await.is_err() {
-            info!("some service keys were not given up; another bridge takes them when their leases have ended");
+            info!(
+                "the database did not confirm in time that this bridge has stopped: other bridges take service keys that it \
+                 had when their leases have ended"
+            );
         }
     }
 }
@@ -272,10 +281,12 @@ impl Membership {
         let asked_at = clock();
         let (info, changes) = {
             let mut state = self.state();
-            let MembershipState { leases, in_flight, reachability, info, .. } = &mut *state;
+            let MembershipState { leases, in_flight, reachability, info, is_done, .. } = &mut *state;
             info.reaches_pagerduty = reachability.is_reached(asked_at);
             let is_busy = |name: &LeaseName| name.key().is_some_and(|key| in_flight.contains_key(key));
-            (info.clone(), leases.changes(asked_at, is_busy))
+            let mut changes = leases.changes(asked_at, is_busy);
+            changes.leave &= *is_done;
+            (info.clone(), changes)
         };
         match self.store.exchange(&info, &changes, self.timing.lease).await {
             Ok(view) => {

@@ -166,7 +166,7 @@ pub struct LeaseChanges {
     /// End these leases at once without a release, if the owner is this bridge and the number matches: an attempt may be
     /// in flight, so the next owner has to wait.
     pub end: Vec<(LeaseName, i64)>,
-    /// Delete the row of this bridge.
+    /// Delete the row of this bridge: it has given up all leases, and commits nothing more.
     pub leave: bool,
 }
 

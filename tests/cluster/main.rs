@@ -5,6 +5,7 @@
 mod deliveries;
 mod look_ups;
 mod secrets;
+mod stopping;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;

@@ -20,8 +20,8 @@ pub(in crate::queue) struct PostgresTransfer {
 /// The sequences that assign the numbers, in the order of [`LastNumbers::by_table`].
 const SEQUENCES: [&str; 4] = ["event_ids", "rejected_id_seq", "seen_webhooks_id_seq", "held_id_seq"];
 
-/// Whether any bridge is running: each one updates its row every few seconds, and deletes it when it has given up its
-/// leases.
+/// Whether any bridge is running: each one updates its row every second, and deletes it when it has stopped and commits
+/// nothing more.
 const RUNNING: &str =
     "SELECT EXISTS (SELECT 1 FROM bridges WHERE last_seen > clock_timestamp() - interval '30 seconds')";
 
