@@ -13,7 +13,7 @@ use super::plan::{KnownIncidents, MissingAlerts, missing, sort};
 use super::source::FiringSearch;
 use crate::config::CatchUpMode;
 use crate::ingest::{Decision, Ingest};
-use crate::pagerduty::event::{AlertSource, Detail, EventAction, HAPPENED_AT, Trigger};
+use crate::pagerduty::event::{Detail, EventAction, HAPPENED_AT, Trigger, V2Fields};
 use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity};
 use crate::queue::external::{CatchUpRun, IssueNote, SentryNotes};
 use crate::queue::{Editor, EnqueueRequest, Enqueued, Envelope, Queue, QueueError, Reader};
@@ -291,7 +291,7 @@ impl<A: SentryApi> CatchUp<'_, A> {
             details,
             links: Vec::new(),
             severity: Severity::Critical,
-            origin: Box::new(AlertSource::of_source(source)),
+            v2_fields: Box::new(V2Fields::of_source(source)),
         };
         let event = Event {
             destination: self.ingest.destination(self.summary_key),

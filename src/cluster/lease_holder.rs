@@ -289,7 +289,7 @@ impl Reachability {
     /// An attempt ended.
     pub(super) fn ended(&mut self, kind: OutcomeKind, now: Duration) {
         match kind {
-            OutcomeKind::Unreachable | OutcomeKind::Dropped | OutcomeKind::Timeout | OutcomeKind::Untrusted => {
+            OutcomeKind::NetworkError | OutcomeKind::Dropped | OutcomeKind::Timeout | OutcomeKind::Untrusted => {
                 if self.failures == 0 {
                     self.failing_since = now;
                 }
@@ -298,7 +298,7 @@ impl Reachability {
                     self.unreached_since = Some(now);
                 }
             }
-            OutcomeKind::Delivered | OutcomeKind::Throttled | OutcomeKind::Refused | OutcomeKind::Error => {
+            OutcomeKind::Delivered | OutcomeKind::Throttled | OutcomeKind::Refused | OutcomeKind::ServerError => {
                 *self = Self::default();
             }
         }

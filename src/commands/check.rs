@@ -107,7 +107,7 @@ fn apis_in_use(config: &Config) -> BTreeSet<ApiVersion> {
 /// A note for each key that takes events by the Events API v2: less severe alerts may wake nobody.
 fn low_urgency(config: &Config) -> Vec<String> {
     let by_v2 = destinations(config).into_iter().filter(|destination| destination.api == ApiVersion::V2);
-    let text = |Destination { key, .. }| {
+    let text = |Destination { service_key: key, .. }| {
         format!(
             "the key {key} is sent severities: where its service notifies by alert severity, `warning` and `info` are of low \
              urgency and wake nobody; v1 is always of high urgency (BRIDGE_SEVERITY changes severities)"
@@ -261,7 +261,7 @@ async fn service_findings(config: &Config, api: &PagerDutyRestClient) -> Vec<(St
 }
 
 async fn check_key(
-    Destination { api: takes, key }: &Destination,
+    Destination { api: takes, service_key: key }: &Destination,
     owners: &BTreeMap<ServiceKey, (PagerDutyService, Integration)>,
     api: &PagerDutyRestClient,
 ) -> Result<String, String> {

@@ -162,7 +162,7 @@ fn print_trigger(out: &mut impl Write, webhook: &Webhook<'_>, show: &ExplainOutp
         writeln!(out, "  route    {step}")?;
     }
     let by = if steps.last().is_some_and(|step| step.is_match) { "that line's key" } else { "the default key" };
-    writeln!(out, "  key      {}, {by}", show.key(&event.destination.key))?;
+    writeln!(out, "  key      {}, {by}", show.key(&event.destination.service_key))?;
     if let Some(template) = show.description {
         writeln!(out, "  template {}", line(&template.to_string()))?;
     }
@@ -233,7 +233,7 @@ fn compact(event: &Value) -> String {
 fn json(event: &Event, rendered: &Rendered, show_keys: bool) -> anyhow::Result<Value> {
     let mut json: Value = serde_json::from_slice(&rendered.bytes).context("the event is not JSON")?;
     if !show_keys {
-        json[events_api(event.destination.api).key_member()] = Value::String(event.destination.key.to_string());
+        json[events_api(event.destination.api).key_member()] = Value::String(event.destination.service_key.to_string());
     }
     Ok(json)
 }

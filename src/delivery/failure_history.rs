@@ -64,7 +64,7 @@ impl FailureHistory {
         self.quarantined |= others_delivered;
         match cause {
             // PagerDuty did not see the event.
-            FailureCause::Network => self.accounted_until = now,
+            FailureCause::NetworkError => self.accounted_until = now,
             FailureCause::ServerError | FailureCause::Timeout if others_delivered => {
                 self.blamed += now.saturating_sub(self.accounted_until).min(MAX_BLAME_PER_FAILURE);
                 self.accounted_until = now;
@@ -110,8 +110,8 @@ mod tests {
     #[test]
     fn network_errors_quarantine_an_event_but_are_never_blamed_on_it() {
         let mut event = FailureHistory::default();
-        event.failed(at(0), None, FailureCause::Network);
-        event.failed(at(9), Some(at(5)), FailureCause::Network);
+        event.failed(at(0), None, FailureCause::NetworkError);
+        event.failed(at(9), Some(at(5)), FailureCause::NetworkError);
         assert!(event.is_quarantined());
         assert_eq!(event.blamed(), Duration::ZERO);
         event.failed(at(20), Some(at(15)), FailureCause::ServerError);
@@ -124,7 +124,7 @@ mod tests {
         assert!(event.dropped());
         assert!(!event.dropped());
         let mut event = FailureHistory::default();
-        event.failed(at(0), None, FailureCause::Network);
+        event.failed(at(0), None, FailureCause::NetworkError);
         assert!(!event.dropped());
     }
 

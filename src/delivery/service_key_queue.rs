@@ -269,7 +269,7 @@ impl ServiceKeyQueue {
             }
             Outcome::Untrusted { reason } => self.retry_without_blame(id, reason),
             Outcome::Transient { reason, cause, retry_after } => self.failed(id, reason, *cause, *retry_after, end),
-            Outcome::Dropped { reason } => self.failed(id, reason, FailureCause::Network, None, end),
+            Outcome::Dropped { reason } => self.failed(id, reason, FailureCause::NetworkError, None, end),
         }
     }
 

@@ -117,7 +117,7 @@ impl EndedAttempt {
                         log!(line.level, event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s{line}");
                         return;
                     }
-                    OutcomeKind::Unreachable | OutcomeKind::Dropped => {
+                    OutcomeKind::NetworkError | OutcomeKind::Dropped => {
                         throttle::line("attempts did not reach PagerDuty", Level::Warn)
                     }
                     OutcomeKind::Throttled => {
@@ -145,7 +145,7 @@ pub(super) async fn attempt(
         // The commit may have taken longer than what was left of the lease.
         Ok(_) if !permit.is_valid() => AttemptResult::NotBegun { key, id, permit, error: QueueError::Fenced(id) },
         Ok(AttemptPayload { api, body, received_at }) => {
-            let outcome = client.send(&Destination { api, key: key.clone() }, body).await;
+            let outcome = client.send(&Destination { api, service_key: key.clone() }, body).await;
             AttemptResult::Ended { key, id, permit, received_at, outcome }
         }
         Err(error) => AttemptResult::NotBegun { key, id, permit, error },

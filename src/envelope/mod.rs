@@ -44,7 +44,7 @@ impl Envelope {
     pub fn new(event: &Event, received_at: DateTime<Utc>) -> Self {
         let Rendered { bytes: body, counts_at, .. } = render(event);
         Self {
-            service_key: event.destination.key.clone(),
+            service_key: event.destination.service_key.clone(),
             api: event.destination.api,
             incident_key: event.incident_key.clone(),
             issue_key: None,
@@ -59,7 +59,7 @@ impl Envelope {
     /// Returns the resolve that follows this trigger if Sentry resolved the issue before the trigger came.
     pub(crate) fn following_resolve(&self) -> Self {
         let event = Event {
-            destination: Destination { api: self.api, key: self.service_key.clone() },
+            destination: Destination { api: self.api, service_key: self.service_key.clone() },
             incident_key: self.incident_key.clone(),
             action: EventAction::Resolve(Description::new(RESOLVED_BEFORE)),
         };

@@ -317,11 +317,11 @@ impl Ingest {
         routes: &Routes,
         context: &AlertContext<'_>,
     ) -> Decision {
-        let service_key = routes.key_for(&alert).clone();
+        let destination = routes.destination_of(&alert);
         let (format, idempotency_key) = (context.format, context.idempotency_key);
         let rule = self.rule_of(&alert);
-        let dedup = Dedup::of_trigger(&alert, trigger_kind, format, &service_key, rule, idempotency_key);
-        let (event, issue_key) = self.event(alert, routes.destination(&service_key));
+        let dedup = Dedup::of_trigger(&alert, trigger_kind, format, &destination.service_key, rule, idempotency_key);
+        let (event, issue_key) = self.event(alert, destination);
         let envelope = Envelope { issue_key, ..Envelope::new(&event, context.received_at) };
         Decision::Enqueue(Box::new(EnqueueRequest::Event { envelope, sentry_at: context.sentry_at, dedup }))
     }
@@ -334,8 +334,8 @@ impl Ingest {
     pub fn trigger_of(&self, webhook: &Webhook<'_>) -> Result<Event, ParseFailure> {
         let (alert, _) = webhook.parse()?;
         let routing_state = self.routing_state();
-        let service_key = routing_state.routes.key_for(&alert).clone();
-        Ok(self.event(alert, routing_state.routes.destination(&service_key)).0)
+        let destination = routing_state.routes.destination_of(&alert);
+        Ok(self.event(alert, destination).0)
     }
 
     /// The event of an alert that opens an incident, and the key of its issue if other issues share the incident.

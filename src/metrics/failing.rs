@@ -119,9 +119,9 @@ mod tests {
     fn the_first_failure_after_a_delivery_is_the_beginning() {
         let mut failing = FailingKeys::default();
         failing.attempted(&key(), OutcomeKind::Timeout, at(1));
-        failing.attempted(&key(), OutcomeKind::Unreachable, at(2));
+        failing.attempted(&key(), OutcomeKind::NetworkError, at(2));
         failing.attempted(&key(), OutcomeKind::Dropped, at(3));
-        let known = Failing { kind: OutcomeKind::Unreachable, since: at(1) };
+        let known = Failing { kind: OutcomeKind::NetworkError, since: at(1) };
         assert_eq!(failing.get().get(&key()), Some(&known));
         assert_eq!(failing.take_unsaved(), BTreeMap::from([(key(), Some(known))]));
         failing.attempted(&key(), OutcomeKind::Delivered, at(4));
@@ -140,7 +140,7 @@ mod tests {
         let restored = |delivered: i64, now: i64| {
             let mut failing = FailingKeys::default();
             failing.restore(saved.clone(), &BTreeMap::from([(key(), at(delivered))]), at(now));
-            failing.attempted(&key(), OutcomeKind::Unreachable, at(now));
+            failing.attempted(&key(), OutcomeKind::NetworkError, at(now));
             failing.get()[&key()].since
         };
         assert_eq!(restored(9, 100), at(10));

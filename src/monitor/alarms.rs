@@ -13,7 +13,7 @@ use super::checks::{Cause, Limits, Trouble};
 use super::hysteresis::{Assessment, Hysteresis, Phase};
 use super::snapshot::Snapshot;
 use crate::canary::CanaryProgress;
-use crate::pagerduty::event::{AlertSource, Detail, Details, EventAction, HAPPENED_AT, Trigger};
+use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Trigger, V2Fields};
 use crate::pagerduty::{Description, Severity};
 use crate::queue::IncidentSummary;
 
@@ -269,7 +269,7 @@ pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>)
         details: details(trouble, snapshot, at),
         links: Vec::new(),
         severity: Severity::Critical,
-        origin: Box::new(AlertSource::of_source(Description::new(CLIENT)?)),
+        v2_fields: Box::new(V2Fields::of_source(Description::new(CLIENT)?)),
     }))
 }
 

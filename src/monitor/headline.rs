@@ -168,7 +168,7 @@ fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static s
     let what = match outage.kind {
         OutcomeKind::Untrusted => "PagerDuty's TLS certificate has not been trusted".to_owned(),
         OutcomeKind::Throttled => format!("PagerDuty has throttled {keys}"),
-        OutcomeKind::Error => format!("PagerDuty has answered with errors only{scope}"),
+        OutcomeKind::ServerError => format!("PagerDuty has answered with errors only{scope}"),
         _ => format!("PagerDuty has not answered{scope}"),
     };
     (what, since)

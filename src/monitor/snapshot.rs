@@ -17,7 +17,7 @@ use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::MetricsSnapshot;
 use crate::pagerduty::{KeyNames, ServiceKey};
 use crate::proof::ProofStatus;
-use crate::queue::{Backlog, DestinationCounts, Durability, EventId, FirstWaiting, Overview, Proof, QueueError};
+use crate::queue::{Backlog, Durability, EventId, FirstWaiting, Overview, Proof, QueueError, ServiceKeyCounts};
 use crate::sentry_api::audit::AuditStatus;
 
 /// A smaller difference is clock drift or the time between two readings, not a step.
@@ -93,7 +93,7 @@ pub struct FallbackView {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ServiceKeyStatus<'a> {
     /// How many events it has in each state; `None` if it has none, or the queue cannot be read.
-    pub counts: Option<&'a DestinationCounts>,
+    pub counts: Option<&'a ServiceKeyCounts>,
     /// Its deliveries; `None` where this bridge has sent nothing yet.
     pub deliveries: Option<&'a KeyView>,
 }
@@ -117,7 +117,7 @@ impl Snapshot {
     #[must_use]
     pub fn service_keys(&self) -> BTreeMap<&ServiceKey, ServiceKeyStatus<'_>> {
         let mut all: BTreeMap<&ServiceKey, ServiceKeyStatus<'_>> = BTreeMap::new();
-        for counts in self.queue.iter().flat_map(|queue| &queue.destinations) {
+        for counts in self.queue.iter().flat_map(|queue| &queue.service_keys) {
             all.entry(&counts.service_key).or_default().counts = Some(counts);
         }
         for view in &self.delivery.keys {
@@ -149,16 +149,16 @@ impl Snapshot {
         for first in self.backlog.iter_mut().flat_map(|backlog| &mut backlog.first) {
             let since = waiting_since(first, clock, commits);
             if let Ok(queue) = &mut self.queue {
-                let is_first = |destination: &&mut DestinationCounts| {
+                let is_first = |destination: &&mut ServiceKeyCounts| {
                     destination.service_key == first.service_key && destination.oldest_waiting == Some(first.since)
                 };
-                let shown = queue.destinations.iter_mut().filter(is_first);
+                let shown = queue.service_keys.iter_mut().filter(is_first);
                 shown.for_each(|destination| destination.oldest_waiting = Some(since));
             }
             first.since = since;
         }
         if let Ok(queue) = &mut self.queue {
-            queue.oldest_waiting = queue.destinations.iter().filter_map(|destination| destination.oldest_waiting).min();
+            queue.oldest_waiting = queue.service_keys.iter().filter_map(|destination| destination.oldest_waiting).min();
         }
         self
     }

@@ -47,7 +47,7 @@ impl EventsClient {
                     location: response.location.as_deref(),
                     body: &response.body,
                 };
-                events_api(destination.api).classify(&response, &destination.key, Utc::now())
+                events_api(destination.api).classify(&response, &destination.service_key, Utc::now())
             }
             Err(error) => classify(error),
         }
@@ -76,7 +76,9 @@ fn classify(error: RequestError) -> Outcome {
         RequestError::Timeout(reason) => Outcome::Transient { reason, cause: FailureCause::Timeout, retry_after: None },
         RequestError::Dropped(reason) => Outcome::Dropped { reason },
         RequestError::Untrusted(reason) => Outcome::Untrusted { reason },
-        RequestError::Network(reason) => Outcome::Transient { reason, cause: FailureCause::Network, retry_after: None },
+        RequestError::Network(reason) => {
+            Outcome::Transient { reason, cause: FailureCause::NetworkError, retry_after: None }
+        }
     }
 }
 
@@ -91,7 +93,7 @@ mod tests {
         assert_eq!(kind(RequestError::Timeout), OutcomeKind::Timeout);
         assert_eq!(kind(RequestError::Dropped), OutcomeKind::Dropped);
         assert_eq!(kind(RequestError::Untrusted), OutcomeKind::Untrusted);
-        assert_eq!(kind(RequestError::Network), OutcomeKind::Unreachable);
+        assert_eq!(kind(RequestError::Network), OutcomeKind::NetworkError);
     }
 
     #[test]

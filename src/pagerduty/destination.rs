@@ -14,20 +14,20 @@ pub struct Destination {
     /// The API of the integration.
     pub api: ApiVersion,
     /// The key of the integration.
-    pub key: ServiceKey,
+    pub service_key: ServiceKey,
 }
 
 impl Destination {
     /// An integration of the Events API v1.
     #[must_use]
-    pub fn v1(key: ServiceKey) -> Self {
-        Self { api: ApiVersion::V1, key }
+    pub fn v1(service_key: ServiceKey) -> Self {
+        Self { api: ApiVersion::V1, service_key }
     }
 
     /// An integration of the Events API v2.
     #[must_use]
-    pub fn v2(key: ServiceKey) -> Self {
-        Self { api: ApiVersion::V2, key }
+    pub fn v2(service_key: ServiceKey) -> Self {
+        Self { api: ApiVersion::V2, service_key }
     }
 }
 
@@ -139,7 +139,7 @@ impl KeyApis {
     #[must_use]
     pub fn destination(&self, key: &ServiceKey) -> Destination {
         let api = self.by_key.get(key).copied().unwrap_or(self.default);
-        Destination { api, key: key.clone() }
+        Destination { api, service_key: key.clone() }
     }
 }
 

@@ -80,13 +80,13 @@ pub struct Trigger {
     /// How severe it is. Only the Events API v2 has a field for it.
     pub severity: Severity,
     /// Where it comes from. Only the Events API v2 has fields for it.
-    pub origin: Box<AlertSource>,
+    pub v2_fields: Box<V2Fields>,
 }
 
 /// Where a trigger comes from, in the terms of the Events API v2. Each text is a line with the limits of a description,
 /// because PagerDuty documents no limit for these fields.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AlertSource {
+pub struct V2Fields {
     /// The affected system.
     pub source: Description,
     /// The part of it that is responsible.
@@ -99,7 +99,7 @@ pub struct AlertSource {
     pub occurred_at: Option<DateTime<Utc>>,
 }
 
-impl AlertSource {
+impl V2Fields {
     /// Makes a value that has only a source.
     #[must_use]
     pub fn of_source(source: Description) -> Self {
@@ -283,7 +283,10 @@ pub(super) mod samples {
 
     pub(in super::super) fn event(api: ApiVersion, action: EventAction) -> Event {
         Event {
-            destination: Destination { api, key: ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap() },
+            destination: Destination {
+                api,
+                service_key: ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap(),
+            },
             incident_key: IncidentKey::of_issue("", &SentryId::new("42").unwrap()),
             action,
         }
@@ -297,7 +300,7 @@ pub(super) mod samples {
             details,
             links: vec![Link { href: "https://sentry.test/42".to_owned(), text: "Issue Details" }],
             severity: Severity::Error,
-            origin: Box::new(AlertSource::of_source(Description::new("shop").unwrap())),
+            v2_fields: Box::new(V2Fields::of_source(Description::new("shop").unwrap())),
         }
     }
 }

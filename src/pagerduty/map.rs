@@ -5,7 +5,7 @@ use chrono::{DateTime, Datelike, Utc};
 
 use super::description::Description;
 use super::destination::Destination;
-use super::event::{AlertSource, Detail, Details, Event, EventAction, HAPPENED_AT, Link, Severity, Trigger};
+use super::event::{Detail, Details, Event, EventAction, HAPPENED_AT, Link, Severity, Trigger, V2Fields};
 use super::keys::IncidentKey;
 use super::template::Template;
 use crate::alert::{Alert, Exception, IncidentAction, Project, StackFrame, Subject, User};
@@ -28,7 +28,7 @@ pub fn action_of(alert: Alert, severity: Severity, template: Option<&Template>) 
                 .map(|link| Link { href: link.href.clone(), text: link_text(&alert.subject) })
                 .collect(),
             severity,
-            origin: Box::new(origin(&alert)),
+            v2_fields: Box::new(v2_fields(&alert)),
             details: details(alert),
         }),
         IncidentAction::Acknowledge => EventAction::Acknowledge(note()),
@@ -45,7 +45,7 @@ fn link_text(subject: &Subject) -> &'static str {
 
 /// Where the alert comes from. Source and component are those of Sentry's integration; where that sends `<unknown>`, the
 /// source is the host or the project.
-fn origin(alert: &Alert) -> AlertSource {
+fn v2_fields(alert: &Alert) -> V2Fields {
     let first = |texts: &[Option<&String>]| texts.iter().copied().find_map(|text| Description::new(text?));
     let project = [alert.project.slug.as_ref(), alert.project.name.as_ref()];
     let source = match &alert.subject {
@@ -56,7 +56,7 @@ fn origin(alert: &Alert) -> AlertSource {
         Subject::Issue(_) => first(&[alert.exceptions.last().and_then(|exception| exception.kind.as_ref())]),
         Subject::Metric(_) => Description::new("metric alert"),
     };
-    AlertSource {
+    V2Fields {
         source: source.or_else(|| first(&project)).unwrap_or_else(Description::of_unknown_source),
         component: first(&project),
         group: first(&[alert.environment.as_ref()]),
@@ -171,7 +171,7 @@ pub fn test_page(destination: &Destination, prefix: &str, name: &str, at: DateTi
         details: Details::from_iter([("sent by", Detail::Text(sender.to_owned())), (HAPPENED_AT, Detail::Time(at))]),
         links: Vec::new(),
         severity: Severity::Critical,
-        origin: Box::new(AlertSource::of_source(Description::of_line(TEST_CLIENT.to_owned()))),
+        v2_fields: Box::new(V2Fields::of_source(Description::of_line(TEST_CLIENT.to_owned()))),
     };
     let actions = [EventAction::Trigger(trigger), EventAction::Resolve(None)];
     actions.map(|action| Event { destination: destination.clone(), incident_key: incident_key.clone(), action })

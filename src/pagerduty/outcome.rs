@@ -69,7 +69,7 @@ pub enum FailureCause {
     Timeout,
     /// The network: no connection, a connection that broke within the response, a redirect, or a response that PagerDuty
     /// does not send.
-    Network,
+    NetworkError,
 }
 
 impl FailureCause {
@@ -92,11 +92,13 @@ pub enum OutcomeKind {
     /// PagerDuty will never accept the event.
     Refused,
     /// PagerDuty answered 5xx or 408.
-    Error,
+    #[strum(serialize = "error")]
+    ServerError,
     /// No response came in time.
     Timeout,
     /// PagerDuty was not reached: no connection, a redirect, or a response that is not PagerDuty's.
-    Unreachable,
+    #[strum(serialize = "unreachable")]
+    NetworkError,
     /// The connection ended before a response.
     Dropped,
     /// The other side could not prove that it is PagerDuty.
@@ -163,9 +165,9 @@ impl Outcome {
             Self::Delivered { .. } => OutcomeKind::Delivered,
             Self::Throttled { .. } => OutcomeKind::Throttled,
             Self::Refused { .. } => OutcomeKind::Refused,
-            Self::Transient { cause: FailureCause::ServerError, .. } => OutcomeKind::Error,
+            Self::Transient { cause: FailureCause::ServerError, .. } => OutcomeKind::ServerError,
             Self::Transient { cause: FailureCause::Timeout, .. } => OutcomeKind::Timeout,
-            Self::Transient { cause: FailureCause::Network, .. } => OutcomeKind::Unreachable,
+            Self::Transient { cause: FailureCause::NetworkError, .. } => OutcomeKind::NetworkError,
             Self::Dropped { .. } => OutcomeKind::Dropped,
             Self::Untrusted { .. } => OutcomeKind::Untrusted,
         }
@@ -200,19 +202,21 @@ impl Outcome {
             400..=499 if ResponseBody::parse(response.body).is_some_and(|body| body.is_refusal()) => {
                 Self::Refused { reason: reason() }
             }
-            400..=499 => {
-                Self::Transient { reason: describe_middlebox(response, key), cause: FailureCause::Network, retry_after }
-            }
+            400..=499 => Self::Transient {
+                reason: describe_middlebox(response, key),
+                cause: FailureCause::NetworkError,
+                retry_after,
+            },
             300..=399 => Self::Transient {
                 reason: format!(
                     "answered {} with a redirect to {}, which is never followed: point BRIDGE_PAGERDUTY_URL at PagerDuty itself",
                     response.status,
                     one_line(response.location.unwrap_or("nowhere"), key),
                 ),
-                cause: FailureCause::Network,
+                cause: FailureCause::NetworkError,
                 retry_after,
             },
-            _ => Self::Transient { reason: reason(), cause: FailureCause::Network, retry_after },
+            _ => Self::Transient { reason: reason(), cause: FailureCause::NetworkError, retry_after },
         }
     }
 }
@@ -382,7 +386,7 @@ mod tests {
         ];
         for status in [401, 402, 404, 405, 407, 409, 410, 415, 421, 425, 431, 451, 499] {
             for body in bodies {
-                let Outcome::Transient { reason, cause: FailureCause::Network, .. } = of(status, body) else {
+                let Outcome::Transient { reason, cause: FailureCause::NetworkError, .. } = of(status, body) else {
                     panic!("{status} {body} is final")
                 };
                 let named = format!(
@@ -400,7 +404,7 @@ mod tests {
             assert!(matches!(of(status, ""), Outcome::Transient { cause: FailureCause::ServerError, .. }), "{status}");
         }
         for status in [301, 302, 307, 308, 600, 700] {
-            assert!(matches!(of(status, ""), Outcome::Transient { cause: FailureCause::Network, .. }), "{status}");
+            assert!(matches!(of(status, ""), Outcome::Transient { cause: FailureCause::NetworkError, .. }), "{status}");
         }
     }
 

@@ -34,7 +34,7 @@ impl EventsApi for V1 {
 /// Begins the JSON with the fields that every event has.
 fn begin(event: &Event) -> EventWriter {
     let mut json = EventWriter::new();
-    json.member(V1.key_member(), &event.destination.key);
+    json.member(V1.key_member(), &event.destination.service_key);
     json.member("incident_key", &event.incident_key);
     json.member("event_type", event.event_type().as_str());
     json

@@ -29,7 +29,7 @@ impl EventsApi for V2 {
         match &event.action {
             EventAction::Trigger(trigger) => {
                 let mut rendered = fit(NAMES, trigger, |trigger| render_trigger(event, trigger));
-                let lines = trigger.origin.lines();
+                let lines = trigger.v2_fields.lines();
                 rendered.cuts.extend(lines.filter_map(|(member, line)| Cut::line(member, line)));
                 rendered
             }
@@ -41,7 +41,7 @@ impl EventsApi for V2 {
 /// Begins the JSON with the fields that every event has.
 fn begin(event: &Event) -> EventWriter {
     let mut json = EventWriter::new();
-    json.member(V2.key_member(), &event.destination.key);
+    json.member(V2.key_member(), &event.destination.service_key);
     json.member("event_action", event.event_type().as_str());
     json.member("dedup_key", &event.incident_key);
     json
@@ -53,10 +53,10 @@ fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
     json.object("payload", |payload| {
         payload.member("summary", &trigger.description);
         payload.member("severity", &trigger.severity);
-        if let Some(at) = trigger.origin.occurred_at {
+        if let Some(at) = trigger.v2_fields.occurred_at {
             payload.member("timestamp", &at.format(TIMESTAMP).to_string());
         }
-        for (name, line) in trigger.origin.lines() {
+        for (name, line) in trigger.v2_fields.lines() {
             payload.member(name, line);
         }
         payload.details("custom_details", &trigger.details);
@@ -76,7 +76,7 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::super::api::{MAX_BYTES, with_counts};
-    use super::super::event::{AlertSource, Detail, Details, HAPPENED_AT, samples};
+    use super::super::event::{Detail, Details, HAPPENED_AT, V2Fields, samples};
     use super::super::{ApiVersion, Description, Severity};
     use super::*;
 
@@ -87,11 +87,11 @@ mod tests {
     fn trigger(details: Details) -> Event {
         event(EventAction::Trigger(Trigger {
             severity: Severity::Critical,
-            origin: Box::new(AlertSource {
+            v2_fields: Box::new(V2Fields {
                 component: Description::new("shop"),
                 class: Description::new("IOError"),
                 occurred_at: DateTime::from_timestamp(1_800_000_000, 123_456_000),
-                ..AlertSource::of_source(Description::new("jobs.report").unwrap())
+                ..V2Fields::of_source(Description::new("jobs.report").unwrap())
             }),
             ..samples::trigger(details)
         }))
@@ -146,7 +146,7 @@ mod tests {
         let mut event = trigger(Details::from_iter([("rules", Detail::List(vec!["r".repeat(MAX_BYTES)]))]));
         if let EventAction::Trigger(trigger) = &mut event.action {
             trigger.links[0].href = format!("https://sentry.test/{}", "x".repeat(3_000));
-            trigger.origin.source = long;
+            trigger.v2_fields.source = long;
         }
         let cuts: Vec<_> = V2.render(&event).cuts.iter().map(ToString::to_string).collect();
         let members: Vec<_> = cuts.iter().filter_map(|cut| Some(cut.split_once(": ")?.0)).collect();

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{RwLock, RwLockReadGuard};
 
+use crate::sentry::Webhook;
+
 /// How long a webhook is held at most.
 pub const KEEP_HELD: TimeDelta = TimeDelta::hours(24);
 
@@ -77,6 +79,22 @@ pub struct HeldWebhook {
     pub sent_at: Option<DateTime<Utc>>,
     /// Its body, byte for byte.
     pub body: Vec<u8>,
+}
+
+impl HeldWebhook {
+    /// The webhook as it came, now that a secret verifies its signature.
+    #[must_use]
+    pub fn verified(&self) -> Webhook<'_> {
+        Webhook {
+            resource: self.resource.as_deref(),
+            has_app_signature: false,
+            idempotency_key: self.idempotency_key.as_deref(),
+            sent_at: self.sent_at,
+            body: &self.body,
+            is_signature_verified: true,
+            received_at: self.received_at,
+        }
+    }
 }
 
 /// A held webhook without its body.

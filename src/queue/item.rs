@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::{EventId, State};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
+use crate::sentry::{Rejection, Webhook};
 
 /// The number of an event (`7`) or of a rejected webhook (`r7`), as people write it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -100,6 +101,37 @@ pub struct RejectedWebhook {
     pub reason: String,
     /// Its body, byte for byte.
     pub body: Vec<u8>,
+}
+
+impl RejectedWebhook {
+    /// What is kept of a webhook that was rejected.
+    #[must_use]
+    pub fn new(webhook: &Webhook<'_>, rejection: &Rejection) -> Self {
+        Self {
+            received_at: webhook.received_at,
+            resource: webhook.resource.map(str::to_owned),
+            idempotency_key: webhook.idempotency_key.map(str::to_owned),
+            sent_at: webhook.sent_at,
+            has_app_signature: webhook.has_app_signature,
+            is_signature_verified: webhook.is_signature_verified,
+            reason: rejection.to_string(),
+            body: webhook.body.to_vec(),
+        }
+    }
+
+    /// The webhook as it came.
+    #[must_use]
+    pub fn webhook(&self) -> Webhook<'_> {
+        Webhook {
+            resource: self.resource.as_deref(),
+            has_app_signature: self.has_app_signature,
+            idempotency_key: self.idempotency_key.as_deref(),
+            sent_at: self.sent_at,
+            body: &self.body,
+            is_signature_verified: self.is_signature_verified,
+            received_at: self.received_at,
+        }
+    }
 }
 
 /// An event in a list.

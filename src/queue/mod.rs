@@ -63,8 +63,7 @@ pub use held::{HeldId, HeldSender, HeldSummary, HeldWebhook};
 pub use item::{EventRecord, EventSummary, InvalidItemId, ItemId, RejectedId, RejectedSummary, RejectedWebhook};
 pub use leases::{BridgeId, Fence};
 pub use overview::{
-    Backlog, DeadLetters, DestinationCounts, Durability, FirstWaiting, IncidentSummary, OutageNotice, Overview,
-    Survives,
+    Backlog, DeadLetters, Durability, FirstWaiting, IncidentSummary, OutageNotice, Overview, ServiceKeyCounts, Survives,
 };
 pub use reader::{
     DeliveryReads, ExternalReads, ListReads, Page, Reader, Reads, RecentAttempts, Recheck, Search, SearchResult,

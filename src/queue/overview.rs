@@ -27,7 +27,7 @@ pub struct Overview {
     /// When the alert that has waited longest came, or was retried as a dead letter.
     pub oldest_waiting: Option<DateTime<Utc>>,
     /// The same for each service key that has events, in the order of the keys.
-    pub destinations: Vec<DestinationCounts>,
+    pub service_keys: Vec<ServiceKeyCounts>,
 }
 
 impl Overview {
@@ -40,16 +40,16 @@ impl Overview {
         self.held = other.held;
         self.held_with_token_since = other.held_with_token_since;
         self.oldest_waiting = self.oldest_waiting.into_iter().chain(other.oldest_waiting).min();
-        for new in other.destinations {
-            match self.destinations.binary_search_by(|known| known.service_key.cmp(&new.service_key)) {
+        for new in other.service_keys {
+            match self.service_keys.binary_search_by(|known| known.service_key.cmp(&new.service_key)) {
                 Ok(place) => {
-                    let known = &mut self.destinations[place];
+                    let known = &mut self.service_keys[place];
                     known.waiting += new.waiting;
                     known.dead += new.dead;
                     known.delivered += new.delivered;
                     known.oldest_waiting = known.oldest_waiting.or(new.oldest_waiting);
                 }
-                Err(place) => self.destinations.insert(place, new),
+                Err(place) => self.service_keys.insert(place, new),
             }
         }
         self
@@ -58,7 +58,7 @@ impl Overview {
 
 /// How many events of one service key are in each state.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct DestinationCounts {
+pub struct ServiceKeyCounts {
     /// The integration.
     pub service_key: ServiceKey,
     /// Waiting events.

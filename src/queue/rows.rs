@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 use super::event::with_counts_of;
 use super::external::{CatchUpRun, IssueNote};
 use super::{
-    CanaryRecord, DeadLetters, DestinationCounts, EventId, EventRecord, EventSummary, FirstWaiting, HeldId, HeldSender,
-    HeldSummary, HeldWebhook, IssueUpdate, OutageNotice, Overview, Proof, RejectedId, RejectedSummary, RejectedWebhook,
-    State, WaitingEvent,
+    CanaryRecord, DeadLetters, EventId, EventRecord, EventSummary, FirstWaiting, HeldId, HeldSender, HeldSummary,
+    HeldWebhook, IssueUpdate, OutageNotice, Overview, Proof, RejectedId, RejectedSummary, RejectedWebhook,
+    ServiceKeyCounts, State, WaitingEvent,
 };
 use crate::ingest::CanaryId;
 use crate::metrics::{Bucket, Failing, PersistedMetrics, Senders, SignatureRow};
@@ -252,7 +252,7 @@ pub(super) fn overview(row: &impl TypedRow) -> Result<Overview, ColumnError> {
         (overview.waiting, overview.dead, overview.delivered) =
             (of(State::Waiting), of(State::Dead), of(State::Delivered));
         overview.oldest_waiting = row.optional_time("oldest_waiting")?;
-        overview.destinations.extend(row.service_key().ok().map(|service_key| DestinationCounts {
+        overview.service_keys.extend(row.service_key().ok().map(|service_key| ServiceKeyCounts {
             service_key,
             waiting: overview.waiting,
             dead: overview.dead,

@@ -48,6 +48,12 @@ impl Routes {
         self.lines.iter().find(matches).map_or(&self.default, Route::key)
     }
 
+    /// Where an alert goes.
+    #[must_use]
+    pub fn destination_of(&self, alert: &Alert) -> Destination {
+        self.destination(self.key_for(alert))
+    }
+
     /// The integration with this key, and the API through which it takes events.
     #[must_use]
     pub fn destination(&self, key: &ServiceKey) -> Destination {

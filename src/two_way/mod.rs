@@ -6,11 +6,11 @@
 //! ```
 //!
 //! - [`webhook`]: whether a webhook asks for an update; pure
-//! - this file: the task that makes the update, and retries it until Sentry has answered
+//! - this file: which of Sentry's webhooks is an echo of such an update; the task that makes the update, and retries it until Sentry has answered
 //!
 //! There are no loops. A change that the bridge or an automation made in PagerDuty names no person and is not passed on. A
 //! change that the bridge made in Sentry comes back as `issue.resolved`, whose incident is closed already, or as
-//! `issue.unresolved`, which is [recognised](UNRESOLVE_ECHO). An issue that already has the wanted status is not changed.
+//! `issue.unresolved`, which is [recognised](TwoWaySettings::is_echo). An issue that already has the wanted status is not changed.
 
 pub mod webhook;
 
@@ -24,13 +24,29 @@ use tokio::time::sleep;
 
 use crate::logging::throttle;
 use crate::metrics::{Metrics, UpdateOutcome};
-use crate::queue::{IssueUpdate, IssueUpdateChange, Queue, QueueError, StatusChange, UpdateEnd};
+use crate::pagerduty::EventType;
+use crate::queue::{EnqueueRequest, IssueUpdate, IssueUpdateChange, Queue, QueueError, StatusChange, UpdateEnd};
 use crate::sentry_api::types::IssueRoute;
 use crate::sentry_api::{SentryApi, SentryApiError, issue_route};
+use webhook::TwoWaySettings;
 
 /// A webhook `issue.unresolved` that arrives within this time after the bridge unresolved the issue is an echo of that
 /// update.
-pub const UNRESOLVE_ECHO: TimeDelta = TimeDelta::minutes(10);
+const UNRESOLVE_ECHO: TimeDelta = TimeDelta::minutes(10);
+
+impl TwoWaySettings {
+    /// Whether a webhook about an unresolved issue is an echo: the bridge itself unresolved the issue, because its incident
+    /// was reopened in PagerDuty, where it is already open.
+    pub async fn is_echo(&self, queue: &Queue, request: &EnqueueRequest) -> bool {
+        let EnqueueRequest::FollowUp(follow_up) = request else { return false };
+        if follow_up.event_type() != EventType::Trigger || !self.reopens {
+            return false;
+        }
+        let since = follow_up.received_at - UNRESOLVE_ECHO;
+        // If the queue cannot be read, one extra event does no harm.
+        queue.reader().was_updated(&follow_up.incident_key, StatusChange::Unresolve, since).await.unwrap_or(false)
+    }
+}
 
 /// How often the task looks for updates.
 const TICK: Duration = Duration::from_secs(1);

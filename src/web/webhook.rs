@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use log::{Level, debug, info, log, warn};
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::AppState;
@@ -25,13 +26,10 @@ use crate::canary::status::round_trip;
 use crate::ingest::{CanaryId, Decision, IgnoreReason, Rejection, Webhook, WebhookFormat};
 use crate::logging::throttle;
 use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
-use crate::pagerduty::EventType;
 use crate::queue::{
     CanaryChange, EnqueueRequest, Enqueued, EnqueuedEvent, HeldSender, HeldWebhook, QueueError, RejectedWebhook,
-    StatusChange,
 };
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
-use crate::two_way::UNRESOLVE_ECHO;
 
 /// The header whose value is the same for every retry of one delivery. Sentry has sent it since 2026.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -191,32 +189,20 @@ async fn receive(
         Decision::Ignored(IgnoreReason::Canary(id)) => return canary(state, id, source, received_at).await,
         Decision::Ignored(reason) => return Ok(ignored(source, reason)),
         Decision::Rejected(rejection) => {
-            let rejected = rejected(&webhook, &rejection);
-            let rejected = RejectedWebhook { body: Vec::from(body), ..rejected };
-            drop(parsing);
+            let rejected = RejectedWebhook::new(&webhook, &rejection);
+            drop((body, parsing));
             keep(state, rejected, &rejection, reservation).await;
             return Err(WebhookError::Rejected { webhook_source: source, rejection });
         }
     };
-    if is_echo(state, &enqueue).await {
+    if let Some(two_way) = &state.two_way
+        && two_way.settings.is_echo(&state.queue, &enqueue).await
+    {
         return Ok(ignored(source, IgnoreReason::Echo));
     }
     // The largest allocations of a request; they are not needed while waiting for the disk.
     drop((body, parsing, reservation));
     commit(state, enqueue, source).await
-}
-
-/// Whether a webhook about an unresolved issue is an echo: the bridge itself unresolved the issue, because its incident
-/// was reopened in PagerDuty, where it is already open.
-async fn is_echo(state: &AppState, enqueue: &EnqueueRequest) -> bool {
-    let EnqueueRequest::FollowUp(follow_up) = enqueue else { return false };
-    let reopens = state.two_way.as_ref().is_some_and(|two_way| two_way.settings.reopens);
-    if follow_up.event_type() != EventType::Trigger || !reopens {
-        return false;
-    }
-    let since = follow_up.received_at - UNRESOLVE_ECHO;
-    // If the queue cannot be read, one extra event does no harm.
-    state.queue.reader().was_updated(&follow_up.incident_key, StatusChange::Unresolve, since).await.unwrap_or(false)
 }
 
 /// Logs and returns the error for any method other than POST.
@@ -300,14 +286,8 @@ async fn hold(
         body: Vec::from(body),
     };
     let queue = state.queue.clone();
-    // Its memory stays reserved until it is committed, no matter how long the client waits for the response.
-    let holding = rt::spawn(async move {
-        let is_held = queue.hold(held).await;
-        drop(reservation);
-        is_held
-    });
-    let not_held = match timeout(KEEP_TIMEOUT, holding).await {
-        Ok(Ok(Ok(true))) => {
+    let not_held = match store(async move { queue.hold(held).await }, reservation).await {
+        Ok(Ok(true)) => {
             state.metrics.held(HeldOutcome::Held, 1);
             let line = throttle::line("webhooks with a wrong signature are held", Level::Warn);
             log!(
@@ -316,16 +296,30 @@ async fn hold(
             );
             return;
         }
-        Ok(Ok(Ok(false))) => {
+        Ok(Ok(false)) => {
             state.metrics.held(HeldOutcome::NoRoom, 1);
             "too many are held already".to_owned()
         }
-        Ok(Ok(Err(error))) => error.to_string(),
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => error,
         Err(_) => format!("the database took longer than {KEEP_TIMEOUT:?}, so it may have been stored or not"),
     };
     let line = throttle::line("webhooks with a wrong signature were not held", Level::Warn);
     log!(line.level, "a webhook with a wrong signature is not held: {not_held}{line}");
+}
+
+/// Stores a rejected or held webhook, and waits at most [`KEEP_TIMEOUT`] for the result: an error is a sentence. The memory of
+/// the body stays reserved until it is committed, no matter how long the client waits for the response.
+async fn store<T: 'static>(
+    storing: impl Future<Output = Result<T, QueueError>> + 'static,
+    reservation: Reservation,
+) -> Result<Result<T, String>, Elapsed> {
+    let task = rt::spawn(async move {
+        let stored = storing.await;
+        drop(reservation);
+        stored
+    });
+    let stored = timeout(KEEP_TIMEOUT, task).await?;
+    Ok(stored.map_err(|error| error.to_string()).and_then(|stored| stored.map_err(|error| error.to_string())))
 }
 
 fn log_not_read(error: BodyError, credentials: WebhookCredentials) {
@@ -408,37 +402,15 @@ async fn commit(
     Ok(WebhookLabels { source, answered: WebhookAnswer::Queued }.attach(response))
 }
 
-/// Returns what is kept of a rejected webhook, still without its body: everything that is needed to decide about it
-/// again.
-fn rejected(webhook: &Webhook<'_>, rejection: &Rejection) -> RejectedWebhook {
-    RejectedWebhook {
-        received_at: webhook.received_at,
-        resource: webhook.resource.map(str::to_owned),
-        idempotency_key: webhook.idempotency_key.map(str::to_owned),
-        sent_at: webhook.sent_at,
-        has_app_signature: webhook.has_app_signature,
-        is_signature_verified: webhook.is_signature_verified,
-        reason: rejection.to_string(),
-        body: Vec::new(),
-    }
-}
-
 /// Keeps a rejected webhook, so that people can look at it and a later version may understand it. The response does not
 /// depend on the result.
 async fn keep(state: &AppState, rejected: RejectedWebhook, rejection: &Rejection, reservation: Reservation) {
     let queue = state.queue.clone();
-    // Its memory stays reserved until it is committed, no matter how long the client waits for the response.
-    let kept = rt::spawn(async move {
-        let kept = queue.reject(rejected).await;
-        drop(reservation);
-        kept
-    });
-    let not_kept = match timeout(KEEP_TIMEOUT, kept).await {
-        Ok(Ok(Ok(id))) => {
+    let not_kept = match store(async move { queue.reject(rejected).await }, reservation).await {
+        Ok(Ok(id)) => {
             warn!(rejected:% = id; "a webhook was rejected: {rejection}; it is kept as {id}: look at it with `queue show {id}`");
             return;
         }
-        Ok(Ok(Err(error))) => format!("it is not kept: {error}"),
         Ok(Err(error)) => format!("it is not kept: {error}"),
         Err(_) => format!("it may not be kept: the database took longer than {KEEP_TIMEOUT:?}"),
     };

@@ -27,7 +27,7 @@ fn fit(alert: &Alert) -> (Event, Vec<Cut>, Value) {
 #[track_caller]
 fn fit_for(alert: &Alert, api: ApiVersion) -> (Event, Vec<Cut>, Value) {
     let event = Event {
-        destination: Destination { api, key: ServiceKey::parse(DEFAULT_KEY).unwrap() },
+        destination: Destination { api, service_key: ServiceKey::parse(DEFAULT_KEY).unwrap() },
         incident_key: IncidentKey::of("", &alert.subject),
         action: action_of(alert.clone(), Severity::of(alert), None),
     };

@@ -266,7 +266,7 @@ async fn times_of_a_clock_that_was_ahead_keep_no_alarm_from_being_raised() {
     assert!(stored().await.last_webhook_at < Some(ahead));
 
     // PagerDuty is gone. Another bridge sees that the attempts fail, although the last delivery had a later time.
-    metrics.attempted(&key(), OutcomeKind::Unreachable, Utc::now(), Utc::now());
+    metrics.attempted(&key(), OutcomeKind::NetworkError, Utc::now(), Utc::now());
     queue.persist_metrics(&metrics).await.unwrap();
     for observer in [&metrics, &Metrics::new()] {
         let mut snapshot = observer.snapshot(Utc::now());

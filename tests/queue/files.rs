@@ -97,13 +97,13 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
         .await;
     let queue = Queue::open(&database).await.unwrap();
     let overview = queue.reader().overview().await.unwrap();
-    assert_eq!((overview.waiting, overview.delivered, overview.destinations.len()), (5, 4, 3));
+    assert_eq!((overview.waiting, overview.delivered, overview.service_keys.len()), (5, 4, 3));
 
     database
         .meddle("DELETE FROM events WHERE service_key LIKE '%1'; UPDATE events SET service_key = printf('%032d', 7);")
         .await;
     let overview = queue.reader().overview().await.unwrap();
-    let [left] = overview.destinations.as_slice() else { panic!("{overview:?}") };
+    let [left] = overview.service_keys.as_slice() else { panic!("{overview:?}") };
     assert_eq!((left.service_key.clone(), left.waiting, left.delivered), (key(7), 3, 3));
     queue.prune(Retention { age: Duration::from_hours(1), rows: 9 }, at(2)).await.unwrap();
     assert_eq!(database.number("SELECT COUNT(*) FROM tallies").await, 2, "only those of the key that is left");

@@ -10,8 +10,8 @@ use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::metrics::{Failing, Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    DestinationCounts, Disposition, Editor, EnqueueRequest, Envelope, EventId, EventSummary, Overview, Queue,
-    RejectedId, RejectedWebhook, ResolvedTriggers, Retention, Search, State,
+    Disposition, Editor, EnqueueRequest, Envelope, EventId, EventSummary, Overview, Queue, RejectedId, RejectedWebhook,
+    ResolvedTriggers, Retention, Search, ServiceKeyCounts, State,
 };
 
 use crate::database::TestDatabase;
@@ -58,10 +58,10 @@ async fn open() -> (TestDatabase, Queue) {
 async fn counted(database: &TestDatabase) -> Overview {
     let rows = "SELECT service_key, state, COALESCE(revived_at, first_seen) AS since FROM events ORDER BY id";
     let rows = database.rows(rows).await;
-    let mut destinations = BTreeMap::new();
+    let mut service_keys = BTreeMap::new();
     for (service_key, state, since) in rows {
         let service_key = ServiceKey::parse(&service_key).unwrap();
-        let destination = destinations.entry(service_key.clone()).or_insert(DestinationCounts {
+        let destination = service_keys.entry(service_key.clone()).or_insert(ServiceKeyCounts {
             service_key,
             waiting: 0,
             dead: 0,
@@ -79,8 +79,8 @@ async fn counted(database: &TestDatabase) -> Overview {
         }
     }
     let rejected = database.number("SELECT COUNT(*) FROM rejected").await;
-    let destinations: Vec<DestinationCounts> = destinations.into_values().collect();
-    let sum = |of: fn(&DestinationCounts) -> u64| destinations.iter().map(of).sum();
+    let service_keys: Vec<ServiceKeyCounts> = service_keys.into_values().collect();
+    let sum = |of: fn(&ServiceKeyCounts) -> u64| service_keys.iter().map(of).sum();
     Overview {
         waiting: sum(|destination| destination.waiting),
         dead: sum(|destination| destination.dead),
@@ -88,8 +88,8 @@ async fn counted(database: &TestDatabase) -> Overview {
         held: 0,
         held_with_token_since: None,
         rejected: rejected.try_into().unwrap(),
-        oldest_waiting: destinations.iter().filter_map(|destination| destination.oldest_waiting).min(),
-        destinations,
+        oldest_waiting: service_keys.iter().filter_map(|destination| destination.oldest_waiting).min(),
+        service_keys,
     }
 }
 

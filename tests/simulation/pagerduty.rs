@@ -165,7 +165,7 @@ fn middlebox(key: usize, status: u16, body: &str) -> Outcome {
 }
 
 fn way(reason: &str) -> Outcome {
-    trouble(reason, FailureCause::Network, None)
+    trouble(reason, FailureCause::NetworkError, None)
 }
 
 fn trouble(reason: &str, cause: FailureCause, retry_after: Option<Duration>) -> Outcome {

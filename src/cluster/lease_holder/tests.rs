@@ -266,7 +266,7 @@ fn at(seconds: u64) -> Duration {
 #[test]
 fn only_failures_that_last_count_and_any_answer_ends_them() {
     let mut reach = Reachability::default();
-    (0..20).for_each(|_| reach.ended(OutcomeKind::Unreachable, at(0)));
+    (0..20).for_each(|_| reach.ended(OutcomeKind::NetworkError, at(0)));
     assert!(reach.is_reached(at(29)), "it did not last");
     reach.ended(OutcomeKind::Timeout, at(30));
     assert!(!reach.is_reached(at(30)));
@@ -276,6 +276,6 @@ fn only_failures_that_last_count_and_any_answer_ends_them() {
     assert!(!reach.is_reached(at(331)));
     reach.ended(OutcomeKind::Throttled, at(332));
     assert!(reach.is_reached(at(332)));
-    (0..4).for_each(|seconds| reach.ended(OutcomeKind::Unreachable, at(340 + 20 * seconds)));
+    (0..4).for_each(|seconds| reach.ended(OutcomeKind::NetworkError, at(340 + 20 * seconds)));
     assert!(reach.is_reached(at(400)), "too few");
 }

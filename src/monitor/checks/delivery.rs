@@ -63,8 +63,8 @@ pub(in crate::monitor) fn named(key: &ServiceKey, snapshot: &Snapshot) -> String
 fn severity(kind: OutcomeKind) -> u8 {
     match kind {
         OutcomeKind::Untrusted => 0,
-        OutcomeKind::Unreachable | OutcomeKind::Timeout | OutcomeKind::Dropped => 1,
-        OutcomeKind::Error => 2,
+        OutcomeKind::NetworkError | OutcomeKind::Timeout | OutcomeKind::Dropped => 1,
+        OutcomeKind::ServerError => 2,
         OutcomeKind::Throttled | OutcomeKind::Refused | OutcomeKind::Delivered => 3,
     }
 }
@@ -153,7 +153,7 @@ pub(in crate::monitor) fn unreachable(snapshot: &Snapshot) -> Option<String> {
 /// Whether events wait for a service key; `true` if the queue cannot be read, because some may.
 fn has_waiting(snapshot: &Snapshot, service_key: &ServiceKey) -> bool {
     let Ok(queue) = &snapshot.queue else { return true };
-    queue.destinations.iter().any(|destination| destination.service_key == *service_key && destination.waiting > 0)
+    queue.service_keys.iter().any(|destination| destination.service_key == *service_key && destination.waiting > 0)
 }
 
 fn why_delayed(key: &KeyView, snapshot: &Snapshot) -> String {

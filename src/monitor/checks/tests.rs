@@ -9,7 +9,7 @@ use crate::monitor::snapshot::ProofView;
 use crate::pagerduty::{KeyNames, ProofState, ServiceKey};
 use crate::proof::ProofStatus;
 use crate::queue::BridgeId;
-use crate::queue::{Backlog, DeadLetters, DestinationCounts, EventId, FirstWaiting, Overview, Proof, QueueError};
+use crate::queue::{Backlog, DeadLetters, EventId, FirstWaiting, Overview, Proof, QueueError, ServiceKeyCounts};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -179,8 +179,8 @@ fn what_waits_is_degraded_first_and_failing_later() {
 
 /// A queue in which `waiting` events wait for the service key.
 fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
-    let destination = DestinationCounts { service_key, waiting, dead: 0, delivered: 7, oldest_waiting: None };
-    Overview { waiting, destinations: vec![destination], ..Overview::default() }
+    let destination = ServiceKeyCounts { service_key, waiting, dead: 0, delivered: 7, oldest_waiting: None };
+    Overview { waiting, service_keys: vec![destination], ..Overview::default() }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 use crate::metrics::{Failing, MetricsSnapshot};
 use crate::monitor::{Health, Limits, check};
 use crate::pagerduty::KeyNames;
-use crate::queue::{Backlog, DeadLetters, DestinationCounts, EventId, FirstWaiting, Overview, QueueError};
+use crate::queue::{Backlog, DeadLetters, EventId, FirstWaiting, Overview, QueueError, ServiceKeyCounts};
 
 const LIMITS: Limits = Limits {
     silence: Some(Duration::from_hours(2)),
@@ -37,8 +37,8 @@ fn well() -> Snapshot {
 fn with_waiting(end: &str, events: u64, alerts: Option<u64>, seconds: i64) -> Snapshot {
     let oldest_waiting = Some(ago(seconds));
     let destination =
-        DestinationCounts { service_key: key(end), waiting: events, dead: 0, delivered: 0, oldest_waiting };
-    let queue = Overview { waiting: events, oldest_waiting, destinations: vec![destination], ..Overview::default() };
+        ServiceKeyCounts { service_key: key(end), waiting: events, dead: 0, delivered: 0, oldest_waiting };
+    let queue = Overview { waiting: events, oldest_waiting, service_keys: vec![destination], ..Overview::default() };
     let reason = Some("no connection".to_owned());
     let first =
         FirstWaiting { id: EventId::new(7), service_key: key(end), since: ago(seconds), is_requeued: false, reason };
@@ -63,12 +63,12 @@ fn without_trouble_there_is_no_headline() {
 #[test]
 fn an_outage_is_named_with_its_beginning_and_with_what_waits() {
     let mut snapshot = with_waiting("WXYZ", 60, Some(54), 720);
-    failing(&mut snapshot, "WXYZ", OutcomeKind::Unreachable, 720);
+    failing(&mut snapshot, "WXYZ", OutcomeKind::NetworkError, 720);
     let said = "PagerDuty has not answered since 02:14 UTC; 54 alerts wait, the oldest for 12 min";
     assert_eq!(line(&snapshot), (Health::Failing, Some(said.to_owned())));
     snapshot.waiting_alerts = None;
     assert!(line(&snapshot).1.unwrap().contains("; 60 events wait, "), "too many to tell alerts from resolves");
-    failing(&mut snapshot, "WXYZ", OutcomeKind::Error, 720);
+    failing(&mut snapshot, "WXYZ", OutcomeKind::ServerError, 720);
     assert!(line(&snapshot).1.unwrap().starts_with("PagerDuty has answered with errors only since 02:14 UTC; "));
 }
 
@@ -112,7 +112,7 @@ fn throttling_names_the_key() {
 #[test]
 fn the_beginning_of_another_day_is_told_with_its_date() {
     let mut snapshot = with_waiting("WXYZ", 2, Some(2), 9_000);
-    failing(&mut snapshot, "WXYZ", OutcomeKind::Unreachable, 9_000);
+    failing(&mut snapshot, "WXYZ", OutcomeKind::NetworkError, 9_000);
     let said = "PagerDuty has not answered since 2026-11-25 23:56 UTC; 2 alerts wait, the oldest for 2 h";
     assert_eq!(line(&snapshot), (Health::Failing, Some(said.to_owned())));
 }
@@ -132,7 +132,7 @@ fn dead_letters_are_the_trouble_or_are_added_to_it() {
     let said = "3 events could not be delivered and are dead letters; the last was given up at 02:16 UTC";
     assert_eq!(line(&snapshot).1.unwrap(), said);
     let mut outage = with_waiting("WXYZ", 1, Some(1), 70);
-    failing(&mut outage, "WXYZ", OutcomeKind::Unreachable, 65);
+    failing(&mut outage, "WXYZ", OutcomeKind::NetworkError, 65);
     outage.metrics.delivered.insert(key("WXYZ"), ago(66));
     let queue = outage.queue.as_mut().unwrap();
     queue.dead = 3;

@@ -6,8 +6,8 @@ use log::warn;
 use super::Editor;
 use super::retry::decide;
 use crate::config::SigningSecret;
-use crate::ingest::{Decision, IgnoreReason, Ingest, Rejection, Webhook};
-use crate::queue::held::{HeldSummary, HeldWebhook};
+use crate::ingest::{Decision, IgnoreReason, Ingest};
+use crate::queue::held::HeldSummary;
 use crate::queue::{CanaryChange, EnqueueRequest, Enqueued, HeldId, Queue, QueueError, RejectedWebhook};
 use crate::sentry::signature::Signature;
 
@@ -64,18 +64,8 @@ pub(super) async fn admit(
             admitted.held += 1;
             continue;
         }
-        let decision = {
-            let webhook = Webhook {
-                resource: webhook.resource.as_deref(),
-                has_app_signature: false,
-                idempotency_key: webhook.idempotency_key.as_deref(),
-                sent_at: webhook.sent_at,
-                body: &webhook.body,
-                is_signature_verified: true,
-                received_at: webhook.received_at,
-            };
-            decide(editor.reader(), ingest, &webhook).await?
-        };
+        let verified = webhook.verified();
+        let decision = decide(editor.reader(), ingest, &verified).await?;
         let enqueue = match decision {
             Decision::Enqueue(enqueue) => Some(enqueue),
             Decision::Ignored(reason) => {
@@ -89,7 +79,7 @@ pub(super) async fn admit(
             Decision::Rejected(rejection) => {
                 // Committed before the held webhook is deleted: after a crash in between it is kept twice, but never
                 // lost.
-                queue.reject(rejected(webhook, &rejection)).await?;
+                queue.reject(RejectedWebhook::new(&verified, &rejection)).await?;
                 admitted.rejected += 1;
                 None
             }
@@ -139,19 +129,6 @@ async fn try_admit(
     editor.admit_held(&ids, webhooks.iter().filter_map(|(_, enqueue)| enqueue.as_deref()).collect()).await
 }
 
-fn rejected(held: HeldWebhook, rejection: &Rejection) -> RejectedWebhook {
-    RejectedWebhook {
-        received_at: held.received_at,
-        resource: held.resource,
-        idempotency_key: held.idempotency_key,
-        sent_at: held.sent_at,
-        has_app_signature: false,
-        is_signature_verified: true,
-        reason: rejection.to_string(),
-        body: held.body,
-    }
-}
-
 /// Deletes the webhooks of `held` that have expired at `now`. Returns how many were deleted.
 pub(super) async fn expire(editor: &mut Editor, held: &[HeldSummary], now: DateTime<Utc>) -> Result<u64, QueueError> {
     let expired: Vec<_> = held.iter().filter(|held| held.is_expired(now)).map(|held| held.id).collect();
@@ -168,8 +145,8 @@ pub(super) async fn expire(editor: &mut Editor, held: &[HeldSummary], now: DateT
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::HeldSender;
     use crate::queue::decide::tests::{at, enqueue};
+    use crate::queue::{HeldSender, HeldWebhook};
 
     #[tokio::test]
     async fn what_is_left_of_a_chunk_that_another_bridge_has_begun_is_admitted() {

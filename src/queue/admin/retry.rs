@@ -1,4 +1,4 @@
-//! Retries dead letters, which wait again at their places, and rejected webhooks, which are mapped again by this
+//! Retries dead letters, which are requeued at their places, and rejected webhooks, which are mapped again by this
 //! version and the current settings.
 
 use std::collections::{HashMap, HashSet};
@@ -111,19 +111,10 @@ pub async fn requeue(
 ///
 /// When it could not be committed.
 pub async fn reprocess(editor: &mut Editor, ingest: &Ingest, id: RejectedId) -> Result<Retried, QueueError> {
-    let Some(webhook) = editor.reader().rejected(id).await? else {
+    let Some(rejected) = editor.reader().rejected(id).await? else {
         return Ok(Retried::NotFound);
     };
-    let webhook = Webhook {
-        resource: webhook.resource.as_deref(),
-        has_app_signature: webhook.has_app_signature,
-        idempotency_key: webhook.idempotency_key.as_deref(),
-        sent_at: webhook.sent_at,
-        body: &webhook.body,
-        is_signature_verified: webhook.is_signature_verified,
-        received_at: webhook.received_at,
-    };
-    match decide(editor.reader(), ingest, &webhook).await? {
+    match decide(editor.reader(), ingest, &rejected.webhook()).await? {
         Decision::Enqueue(enqueue) => readmit(editor, id, *enqueue).await,
         Decision::Ignored(reason) => {
             editor.discard_rejected(id).await?;

@@ -59,7 +59,7 @@ impl<'b> Decider<'b> {
         for (queue, api) in destinations {
             let event = Event {
                 incident_key: queue.0.clone(),
-                ..follow_up.event_for(Destination { api, key: queue.1.clone() })
+                ..follow_up.event_for(Destination { api, service_key: queue.1.clone() })
             };
             let envelope = Envelope::new(&event, follow_up.received_at);
             let is_trigger = follow_up.event_type() == EventType::Trigger;

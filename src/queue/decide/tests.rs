@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::envelope::{FollowUp, dedup};
-use crate::pagerduty::event::{AlertSource, Details, EventAction, Trigger};
+use crate::pagerduty::event::{Details, EventAction, Trigger, V2Fields};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
 use crate::queue::BridgeId;
 use crate::queue::store::{EventToBegin, EventToSettle, IncidentEvent, IncidentQueueKey, SharedIssue};
@@ -61,7 +61,7 @@ pub(in crate::queue) fn enqueue(text: &str, place: i64) -> EnqueueRequest {
             details: Details::new(),
             links: Vec::new(),
             severity: Severity::Error,
-            origin: Box::new(AlertSource::of_source(Description::new(word).unwrap())),
+            v2_fields: Box::new(V2Fields::of_source(Description::new(word).unwrap())),
         }),
     };
     let follow_up = FollowUp {

@@ -146,7 +146,7 @@ fn error() -> Outcome {
 }
 
 fn unreachable() -> Outcome {
-    Outcome::Transient { reason: "no connection".to_owned(), cause: FailureCause::Network, retry_after: None }
+    Outcome::Transient { reason: "no connection".to_owned(), cause: FailureCause::NetworkError, retry_after: None }
 }
 
 fn dropped() -> Outcome {

@@ -7,7 +7,7 @@ use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::Failing;
 use crate::monitor::checks::check;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
-use crate::queue::{Backlog, BridgeId, DestinationCounts, EventId, FirstWaiting, Overview, QueueError};
+use crate::queue::{Backlog, BridgeId, EventId, FirstWaiting, Overview, QueueError, ServiceKeyCounts};
 
 const INTERVALS: Intervals = Intervals {
     check: Duration::from_secs(2),
@@ -46,7 +46,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
         is_throttled: false,
         last_delivered_at: None,
     };
-    let waits = DestinationCounts {
+    let waits = ServiceKeyCounts {
         service_key: service_key.clone(),
         waiting: 1,
         dead: 0,
@@ -55,7 +55,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
     };
     let first = FirstWaiting { id: EventId::new(7), service_key, since: at(since), is_requeued: false, reason };
     Snapshot {
-        queue: Ok(Overview { waiting: 1, destinations: vec![waits], ..Overview::default() }),
+        queue: Ok(Overview { waiting: 1, service_keys: vec![waits], ..Overview::default() }),
         backlog: Ok(Backlog { first: vec![first], dead: Vec::new() }),
         delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },
         ..Snapshot::empty(at(60), at(0))
@@ -139,9 +139,9 @@ fn waiting_elsewhere(kind: OutcomeKind) -> Snapshot {
 
 #[test]
 fn attempts_of_another_bridge_that_fail_are_an_outage_as_well() {
-    is_outage(&waiting_elsewhere(OutcomeKind::Unreachable), OutageCause::Unreachable, "retried by another bridge");
+    is_outage(&waiting_elsewhere(OutcomeKind::NetworkError), OutageCause::Unreachable, "retried by another bridge");
     assert_eq!(assessed(&waiting_elsewhere(OutcomeKind::Throttled), None), Assessment::Clear);
-    let mut delivered = waiting_elsewhere(OutcomeKind::Unreachable);
+    let mut delivered = waiting_elsewhere(OutcomeKind::NetworkError);
     delivered.queue = Ok(Overview::default());
     assert_eq!(assessed(&delivered, None), Assessment::Clear, "nothing waits");
 }

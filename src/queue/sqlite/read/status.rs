@@ -202,7 +202,7 @@ impl SqliteReads {
         let mut overview = rows.into_iter().fold(Overview::default(), Overview::plus);
         for oldest in self.first_readable("[]").await? {
             overview.oldest_waiting = overview.oldest_waiting.into_iter().chain([oldest.since]).min();
-            let mut destinations = overview.destinations.iter_mut();
+            let mut destinations = overview.service_keys.iter_mut();
             if let Some(own) = destinations.find(|destination| destination.service_key == oldest.service_key) {
                 own.oldest_waiting = Some(oldest.since);
             }

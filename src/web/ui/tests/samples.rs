@@ -9,8 +9,8 @@ use crate::metrics::{Bucket, MetricsSnapshot};
 use crate::monitor::{Cause, Health, Snapshot, Trouble};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, SentryOrigin, ServiceKey};
 use crate::queue::{
-    Backlog, DeadLetters, DestinationCounts, Durability, EventId, EventRecord, EventSummary, Overview, RejectedId,
-    RejectedSummary, State, Survives,
+    Backlog, DeadLetters, Durability, EventId, EventRecord, EventSummary, Overview, RejectedId, RejectedSummary,
+    ServiceKeyCounts, State, Survives,
 };
 use crate::sentry_api::audit::{AuditFinding, AuditReport, FindingKind, ProjectAudit, SentryAudit};
 use crate::web::ui::layout::{PageFrame, footer};
@@ -81,9 +81,9 @@ fn lane(end: &str) -> KeyView {
     }
 }
 
-fn destination(end: &str, waiting: u64, dead: u64) -> DestinationCounts {
+fn destination(end: &str, waiting: u64, dead: u64) -> ServiceKeyCounts {
     let oldest_waiting = (waiting > 0).then(|| ago(192));
-    DestinationCounts { service_key: key(end), waiting, dead, delivered: 40, oldest_waiting }
+    ServiceKeyCounts { service_key: key(end), waiting, dead, delivered: 40, oldest_waiting }
 }
 
 fn day() -> Vec<Bucket> {
@@ -196,7 +196,7 @@ pub(super) fn record(entry: &EventSummary) -> EventRecord {
 }
 
 pub(in crate::web) fn well() -> StatusPage {
-    let queue = Overview { delivered: 40, destinations: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
+    let queue = Overview { delivered: 40, service_keys: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
     let snapshot = Snapshot {
         queue: Ok(queue),
         delivery: DeliveryView { keys: vec![lane("WXYZ")], ..DeliveryView::default() },
@@ -223,7 +223,7 @@ pub(in crate::web) fn degraded() -> StatusPage {
         held: 3,
         held_with_token_since: None,
         oldest_waiting: Some(ago(192)),
-        destinations: vec![destination("WXYZ", 0, 0), destination("A1B2", 1_204, 1)],
+        service_keys: vec![destination("WXYZ", 0, 0), destination("A1B2", 1_204, 1)],
     });
     let throttled = KeyView {
         allowed: 60,
