@@ -1,4 +1,4 @@
-//! Settings from the outside: variables in, checked settings or sentences out.
+//! Loads settings from variables, files and `.env`: valid ones become a configuration, and invalid ones are error messages.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -23,7 +23,7 @@ const CLIENT_SECRET: &str = "SECRET-of-an-integration";
 
 const REQUIRED: [(&str, &str); 2] = [("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY), ("BRIDGE_WEBHOOK_TOKEN", TOKEN)];
 
-/// What is required, with `more` in place of or besides it.
+/// The required settings, with `more` added or overriding them.
 fn with(more: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     let replaced = |name: &str| more.iter().any(|(other, _)| *other == name);
     let required = REQUIRED.iter().filter(|(name, _)| !replaced(name));
@@ -37,7 +37,7 @@ fn loaded(more: &[(&str, &str)]) -> Config {
 fn sentences(result: Result<Config, ConfigError>) -> Vec<String> {
     let error = result.expect_err("settings were taken");
     for printed in [error.to_string(), format!("{error:?}")] {
-        // Every secret of these tests has the word in it, and so has the name of one setting.
+        // Every secret of these tests contains the word, and so does the name of one setting.
         assert!(!printed.replace("BRIDGE_SENTRY_CLIENT_SECRET", "").contains("SECRET"), "{printed}");
     }
     let sentences: Vec<String> = error.problems().iter().map(ToString::to_string).collect();
@@ -49,7 +49,7 @@ fn refused(more: &[(&str, &str)]) -> Vec<String> {
     sentences(Config::from_vars(with(more)))
 }
 
-/// Settings with a `.env` of this text.
+/// Loads settings with a `.env` of this text.
 fn with_dotenv(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let read = |path: &Path| {
         if path == Path::new(".env") { Ok(text.to_owned()) } else { Err(io::ErrorKind::NotFound.into()) }
@@ -512,8 +512,8 @@ fn settings_do_not_print_secrets() {
     assert!(!printed.contains("SECRET"), "{printed}");
 }
 
-/// Compares a part of a file with what the declarations of the settings make of it. With `UPDATE_DOCS` set it writes the
-/// part instead.
+/// Compares a part of a file with the text that is generated from the declarations of the settings. If `UPDATE_DOCS` is
+/// set, it writes that part instead.
 #[track_caller]
 fn generated(file: &str, begin: &str, end: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);

@@ -1,4 +1,4 @@
-//! The documents name what exists: tests, settings, commands, alarms, and the targets of their links.
+//! The tests, settings, commands, alarms and link targets that the documents name exist.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -53,7 +53,7 @@ fn every_test_that_proves_a_promise_exists() {
     }
 }
 
-/// The lines of a document that are no code.
+/// The lines of a document outside of code blocks.
 fn prose(document: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     document.lines().filter(move |line| {
@@ -63,18 +63,18 @@ fn prose(document: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What a page shows a heading under, as GitHub makes it of the heading's text.
+/// The anchor of a heading, as GitHub derives it from the text.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|character| character.is_alphanumeric() || " -_".contains(*character));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
-/// The anchors of all headings but the title.
+/// The anchors of all headings except the title.
 fn anchors(document: &str) -> BTreeSet<String> {
     prose(document).filter(|line| line.starts_with("##")).map(|line| anchor(line.trim_matches('#').trim())).collect()
 }
 
-/// Where its links and pictures lead.
+/// The targets of its links and images.
 fn links(document: &str) -> BTreeSet<&str> {
     prose(document)
         .flat_map(|line| line.split("](").skip(1))
@@ -83,7 +83,7 @@ fn links(document: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The pages of the book, by their paths below `docs/`.
+/// The pages of the book, as paths below `docs/`.
 fn pages() -> BTreeSet<String> {
     let files = fs::read_dir(root().join("docs")).unwrap();
     let files = files.map(|file| file.unwrap().path());
@@ -139,7 +139,7 @@ fn the_readme_is_short_and_shows_the_first_commands_and_the_picture_at_once() {
 #[test]
 fn every_setting_that_a_document_names_exists() {
     let known: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
-    // Stand-ins for any setting, a variable that Kubernetes sets, and the names of sources for it.
+    // A placeholder for any setting, a variable that Kubernetes sets, and prefixes of settings.
     let others = ["BRIDGE_X", "BRIDGE_SERVICE_HOST"];
     let names = pages().into_iter().map(|page| format!("docs/{page}"));
     let mut found = BTreeSet::new();
@@ -156,14 +156,14 @@ fn every_setting_that_a_document_names_exists() {
     assert!(found.len() > 20, "{found:?}");
 }
 
-/// The page of every command and its arguments, as `--help` shows them.
+/// The generated page of every command and its arguments, as `--help` prints them.
 fn command_line() -> String {
     let mut page = String::from(
         "# Command line\n\n<!-- Generated: UPDATE_DOCS=1 cargo test --test docs -->\n\n\
          The help of every command. [Commands](commands.md) explains them with examples, [Settings](settings.md) lists the\n\
          variables.\n",
     );
-    // The settings at the end of the first one are a page of their own.
+    // The settings at the end of the main help are on their own page.
     let mut program = Cli::command().bin_name("sentry-pagerduty-bridge").after_long_help("").term_width(100);
     program.build();
     let mut waiting = vec![program];

@@ -1,4 +1,4 @@
-//! How much memory an alert takes while it is mapped, beside the body that it comes in.
+//! How much memory the mapping of an alert takes in addition to its body.
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// What an alert may take beside once more the length of its body, in bytes.
+/// How many bytes the mapping may take in addition to the length of the body.
 const BESIDE: usize = 64 * 1024;
 
 /// The recorded and composed bodies, with their names.
@@ -28,7 +28,7 @@ fn fixtures() -> Vec<(String, Vec<u8>)> {
     bodies.map(read).collect()
 }
 
-/// A recorded body that was made `size` bytes longer: by calls in its stack, and by what a client logged.
+/// A recorded body that was made `size` bytes longer, by stack frames and by extra data.
 fn grown(size: usize) -> Vec<u8> {
     let mut body: Value = serde_json::from_str(include_str!("../fixtures/legacy-9.1/node-exception.json")).unwrap();
     let line =
@@ -40,7 +40,7 @@ fn grown(size: usize) -> Vec<u8> {
     serde_json::to_vec(&body).unwrap()
 }
 
-/// One test, for the allocator counts what all threads allocate.
+/// This is the only test of its binary, because the allocator counts the allocations of all threads.
 #[test]
 fn an_alert_takes_at_most_as_much_memory_as_its_body_and_64_kib() {
     let key = ServiceKey::parse("00000000000000000000000000000001").unwrap();

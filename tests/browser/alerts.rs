@@ -1,4 +1,4 @@
-//! What the page shows of each alert, the search, and the test page.
+//! What the status page shows of each alert, the search, and the page that sends a test alert.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn each_alert_is_shown_with_where_it_came_from_and_found_by_what_is_known_of_it(
     browser.become_local("Asia/Tokyo");
     log_in(&browser, &bridge);
 
-    // Five of them, the newest first; a phone shows the whole page in a few turns.
+    // The five newest, newest first; a phone shows the whole page in a few screens.
     browser.wait_for_text("#recent .title", "Disk 6 is 100% full");
     assert_eq!(browser.texts("#recent .title").len(), 5);
     browser.become_device(390, 844, true, "light");
@@ -41,7 +41,7 @@ fn each_alert_is_shown_with_where_it_came_from_and_found_by_what_is_known_of_it(
     let link = browser.script("return document.querySelector('#alert-1 a.sentry').href");
     assert!(link.as_str().unwrap().starts_with("http://sentry.example.test:9000/sentry/python-backend/issues/157/"));
 
-    // The time is the reader's own, with UTC beside it.
+    // The time is in the reader's time zone, with UTC beside it.
     let time = "const time = document.querySelector('#alert-1 time[data-local]');";
     let utc = browser.script(&format!("{time} return time.dateTime"));
     let utc = DateTime::parse_from_rfc3339(utc.as_str().unwrap()).unwrap();

@@ -1,5 +1,4 @@
-//! A browser with a window, for tests that are not async. Every wait ends with what is waited for, or with a panic that
-//! shows the page.
+//! A headless browser with a blocking interface. Every wait panics with the text of the page if it takes too long.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +15,10 @@ use tokio::time::{sleep, timeout};
 use crate::driver::Driver;
 use crate::support::PATIENCE;
 
-/// How often a page is looked at that is waited for.
+/// How often a page is polled during a wait.
 const GLANCES: Duration = Duration::from_millis(50);
 
-/// What keeps Chromium to itself: no look at the network but at the bridge, nothing that a container lacks.
+/// Chromium makes no other connections than to the bridge, and needs nothing that a container does not have.
 const FLAGS: [&str; 9] = [
     "--headless=new",
     "--no-sandbox",
@@ -32,7 +31,7 @@ const FLAGS: [&str; 9] = [
     "--disable-sync",
 ];
 
-/// A running Chromium with a profile of its own; dropping it ends it.
+/// A running Chromium with its own profile; dropping it quits it.
 pub(crate) struct Browser {
     client: Option<Client>,
     runtime: Runtime,
@@ -40,7 +39,7 @@ pub(crate) struct Browser {
     _profile: TempDir,
 }
 
-/// A command of Chromium's driver that no standard has.
+/// A command of chromedriver that the `WebDriver` standard does not have.
 #[derive(Debug)]
 struct Vendor {
     path: &'static str,
@@ -63,7 +62,7 @@ impl Browser {
         Self::with_prefs(&json!({}))
     }
 
-    /// One that runs no script of any page.
+    /// Starts a browser with JavaScript disabled.
     #[track_caller]
     pub(crate) fn without_scripts() -> Self {
         Self::with_prefs(&json!({"profile.managed_default_content_settings.javascript": 2}))
@@ -114,19 +113,19 @@ impl Browser {
         self.run("the title", self.client().title())
     }
 
-    /// Waits for an element that this selector finds.
+    /// Waits for an element that matches this selector.
     #[track_caller]
     pub(crate) fn wait_for(&self, css: &str) -> Element {
         self.find(Locator::Css(css), css)
     }
 
-    /// Waits for an element within `css` that shows this text, whatever else it shows.
+    /// Waits for an element that matches `css` and contains this text.
     #[track_caller]
     pub(crate) fn wait_for_text(&self, css: &str, text: &str) {
         self.wait_until(&format!("`{text}` in {css}"), || self.texts(css).iter().any(|shown| shown.contains(text)));
     }
 
-    /// Waits until something holds.
+    /// Waits until `holds` returns true.
     #[track_caller]
     pub(crate) fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
@@ -146,12 +145,12 @@ impl Browser {
         }
     }
 
-    /// What every element that this selector finds shows.
+    /// The texts of all elements that match this selector.
     pub(crate) fn texts(&self, css: &str) -> Vec<String> {
         let texts = async {
             let mut texts = Vec::new();
             for element in self.client().find_all(Locator::Css(css)).await? {
-                // The page may have put another one in its place meanwhile.
+                // The page's script may have replaced it meanwhile.
                 texts.extend(element.text().await);
             }
             Ok(texts)
@@ -171,13 +170,13 @@ impl Browser {
         self.run(css, element.send_keys(text));
     }
 
-    /// What a script returns that runs beside the page's own.
+    /// Runs a script and returns its result.
     #[track_caller]
     pub(crate) fn script(&self, script: &str) -> Value {
         self.run(script, self.client().execute(script, Vec::new()))
     }
 
-    /// Whether a dialog such as that of `alert()` stands before the page.
+    /// Whether a dialog such as that of `alert()` is open.
     pub(crate) fn shows_dialog(&self) -> bool {
         self.runtime.block_on(self.client().get_alert_text()).is_ok()
     }
@@ -187,14 +186,14 @@ impl Browser {
         self.run("the cookies", self.client().delete_all_cookies());
     }
 
-    /// Everything that stands in the console by now, such as what the page's policy forbade.
+    /// All messages of the console so far, for example violations of the page's content security policy.
     #[track_caller]
     pub(crate) fn console(&self) -> Vec<String> {
         let entries = self.vendor("se/log", json!({"type": "browser"}));
         entries.as_array().unwrap().iter().map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// Gives the window the size and the colours of a device.
+    /// Gives the window the size and the colour scheme of a device.
     #[track_caller]
     pub(crate) fn become_device(&self, width: u32, height: u32, is_phone: bool, scheme: &str) {
         self.devtools(
@@ -207,16 +206,16 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
-    /// Shows times as in this time zone.
+    /// Sets the time zone of the browser.
     #[track_caller]
     pub(crate) fn become_local(&self, time_zone: &str) {
         self.devtools("Emulation.setTimezoneOverride", &json!({"timezoneId": time_zone}));
     }
 
-    /// A picture of the window, or of the whole page, as PNG in Base64.
+    /// A screenshot of the window, or of the whole page, as PNG in Base64.
     #[track_caller]
     pub(crate) fn picture(&self, whole: bool) -> String {
-        // Just after it was opened a page may have no size yet.
+        // Right after it was opened, a page may have no size yet.
         let has_size = || self.devtools("Page.getLayoutMetrics", &json!({}))["cssContentSize"]["width"] != 0;
         assert!((0..1000).any(|_| has_size()), "the page is never laid out");
         let shot = self.devtools("Page.captureScreenshot", &json!({"captureBeyondViewport": whole}));
@@ -236,7 +235,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver would leave the browser behind if it were killed first.
+        // If the driver were killed first, the browser would go on running.
         if let Some(client) = self.client.take() {
             let _ = self.runtime.block_on(async { timeout(PATIENCE, client.close()).await });
         }

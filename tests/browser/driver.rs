@@ -1,18 +1,18 @@
-//! Chromium's driver, which starts and drives the browser.
+//! chromedriver, which starts and drives the browser.
 
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
 use crate::support::Process;
 
-/// Says what is missing, for those whose tests fail because of it.
+/// The message if it is not installed.
 const MISSING: &str = "the browser tests need `chromedriver` and `chromium`: run `make setup`, which installs them";
 
-/// How often the driver is started. It chooses a port of one of the loopback addresses and gives up where somebody else has that of
-/// the other.
+/// How often the driver is started. It chooses a port of one of the loopback addresses and gives up if another process has
+/// that port of the other one.
 const ATTEMPTS: u32 = 5;
 
-/// A running driver at a free port.
+/// A running driver on a free port.
 pub(crate) struct Driver {
     pub(crate) url: String,
     _process: Process,

@@ -1,4 +1,4 @@
-//! Titles come from strangers, and stay text.
+//! HTML in the title of an alert is escaped.
 
 use crate::browser::Browser;
 use crate::support::{PagerDuty, alert};
@@ -13,7 +13,7 @@ fn a_title_that_wants_to_be_markup_stays_text() {
     let browser = Browser::start();
     log_in(&browser, &bridge);
     browser.wait_for_text("#recent .title", title);
-    // Twice over: as the page came, and as its script put it in.
+    // In the page as it was loaded, and after the page's script has replaced a part of it.
     browser.script("window.first = document.getElementById('recent')");
     bridge.queue(&alert(8, "Queue stuck"));
     browser.wait_until("a new list", || {

@@ -1,4 +1,5 @@
-//! The page tells first what is wrong, since when, and how many alerts have reached nobody; and the same after a restart.
+//! The first line of the page names what is wrong, since when, and how many alerts wait or are dead letters, before and
+//! after a restart.
 
 use pagerduty_sandbox::{Fault, FaultRule, RetryAfter, ThrottleStatus};
 use serde_json::Value;
@@ -7,7 +8,7 @@ use crate::browser::Browser;
 use crate::support::{Bridge, ClosedPort, PagerDuty, alert, get_with, meddle};
 use crate::{ADMIN, bridge, log_in};
 
-/// What `/api/status` says.
+/// The response of `/api/status`.
 #[track_caller]
 fn status(bridge: &Bridge) -> Value {
     let authorization = format!("Bearer {ADMIN}");
@@ -16,8 +17,8 @@ fn status(bridge: &Bridge) -> Value {
     said
 }
 
-/// Waits for a headline that begins so, then restarts the bridge, which has to say the same: the word, the sentence, and since
-/// when. Returns what it says then.
+/// Waits for a headline that begins with `begins`, restarts the bridge, and asserts that the health, the sentence and its
+/// time are the same. Returns the headline after the restart.
 #[track_caller]
 fn says_before_and_after_a_restart(browser: &Browser, bridge: &mut Bridge, word: &str, begins: &str) -> Value {
     log_in(browser, bridge);
@@ -50,7 +51,7 @@ fn with_pagerduty_down_the_first_line_names_the_outage_and_what_waits() {
     browser.wait_for_text("#headline", "; 2 alerts wait, the oldest ");
     browser.wait_for_text("#destinations .reason", "no connection");
 
-    // An hour later.
+    // As if the outage had begun an hour earlier.
     assert!(bridge.terminate("TERM").success());
     meddle(&bridge, "UPDATE failing_keys SET since = since - 3600000 WHERE service_key <> ?", b"");
     meddle(&bridge, "UPDATE events SET first_seen = first_seen - 3600000 WHERE incident_key <> ?", b"");
@@ -88,7 +89,7 @@ fn with_pagerduty_throttling_or_refusing_the_first_line_names_the_key_or_the_dea
     let said = says_before_and_after_a_restart(&browser, &mut refused, "Not delivering", begins);
     assert_eq!((&said["dead"], &said["waiting_alerts"]), (&Value::from(1), &Value::from(0)));
 
-    // It is retried, and dies again.
+    // It is retried, and becomes a dead letter again.
     browser.click("#retry-events-1");
     browser.wait_for_text("#notice", "1 entry was requeued: died again (answered 400");
     assert!(browser.address().ends_with('/'), "a reload does not say it again: {}", browser.address());

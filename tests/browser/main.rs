@@ -20,7 +20,7 @@ mod support;
 use self::browser::Browser;
 use self::support::{Bridge, PagerDuty};
 
-/// Opens the status page.
+/// The admin token, which gives access to the status page.
 const ADMIN: &str = "admin-token-for-tests-alone";
 
 /// A bridge with a status page.
@@ -29,14 +29,14 @@ fn bridge(pagerduty: &PagerDuty) -> Bridge {
     Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)])
 }
 
-/// Logs in as people do, and waits for the status page.
+/// Logs in through the form, and waits for the status page.
 #[track_caller]
 fn log_in(browser: &Browser, bridge: &Bridge) {
     browser.open(&format!("http://{}/", bridge.address));
     browser.type_into("#token", ADMIN);
     browser.click("form.login button");
     browser.wait_for("#state .word");
-    // The console holds from now on what is wrong with the page itself. That the log-in form is a 401 is told there too.
+    // From now on the console holds only errors of the status page itself: the 401 of the log-in form is in it as well.
     let console = browser.console();
     assert!(console.iter().all(|line| line.contains("401 (Unauthorized)")), "{console:?}");
 }

@@ -1,4 +1,4 @@
-//! What the operator does: log in, look at what failed, try it again or let it go.
+//! Actions of the operator on the status page: log in, show a dead letter, retry it, discard it.
 
 use pagerduty_sandbox::{Fault, FaultRule};
 
@@ -6,7 +6,7 @@ use crate::browser::Browser;
 use crate::support::{Bridge, PagerDuty, alert};
 use crate::{bridge, log_in};
 
-/// A bridge with one dead letter, which PagerDuty would take now.
+/// A bridge with one dead letter, which PagerDuty would accept now.
 #[track_caller]
 fn with_dead_letter(pagerduty: &PagerDuty) -> Bridge {
     pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
@@ -33,7 +33,7 @@ fn a_dead_letter_is_seen_retried_and_seen_delivered() {
     browser.wait_for_text("#recent .state", "delivered");
     browser.wait_for_text("#dead .empty", "No dead letters.");
     browser.wait_for_text(".word", "Healthy");
-    // The page's script has run: what was told once is not told again after a reload.
+    // The page's script has removed the notice from the address, so a reload does not show it again.
     assert_eq!(browser.address(), format!("http://{}/", bridge.address));
     assert_eq!(browser.title(), "Healthy · PagerDuty bridge");
     assert_eq!(browser.console(), [""; 0]);
@@ -47,7 +47,7 @@ fn everything_works_without_scripts() {
     log_in(&browser, &bridge);
     browser.click("#retry-events-1");
     browser.wait_for_text("#notice", "1 entry was requeued: ");
-    // A script would have tidied this up.
+    // A script would have removed it from the address.
     assert!(browser.address().contains("?notice=retried"), "{}", browser.address());
     pagerduty.wait_for_accepted(1);
     browser.wait_until("a page that shows it delivered", || {
@@ -91,7 +91,7 @@ fn a_wrong_token_shows_nothing_but_that_it_is_wrong() {
     browser.click("form.login button");
     browser.wait_for_text("#problem", "The token is wrong.");
     assert!(!browser.texts("body").concat().contains("Disk full"));
-    // The right one leads to where one wanted to go.
+    // After the right token the browser is sent to the page that was asked for.
     browser.type_into("#token", crate::ADMIN);
     browser.click("form.login button");
     browser.wait_for_text("h1", "Disk full");

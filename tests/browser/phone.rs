@@ -1,4 +1,4 @@
-//! A phone at night: nothing stands beyond the edge of the screen.
+//! On the screen of a phone no page has to be scrolled sideways, in light and in dark mode.
 
 use pagerduty_sandbox::{Fault, FaultRule};
 

@@ -1,4 +1,4 @@
-//! With scripts the page keeps itself up to date, and disturbs nobody who reads it.
+//! With JavaScript the page updates itself, and keeps the focus where it is.
 
 use pagerduty_sandbox::{Fault, FaultRule};
 
@@ -20,7 +20,7 @@ fn a_new_alert_appears_by_itself_and_focus_stays_where_it_was() {
 
     bridge.queue(&alert(8, "Queue stuck"));
     browser.wait_for_text("#recent .title", "Queue stuck");
-    // Another dead letter, so that another section stands in its place.
+    // Another dead letter replaces the section.
     pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
     bridge.queue(&alert(9, "Disk gone"));
     browser.wait_until("a new list of dead letters", || {

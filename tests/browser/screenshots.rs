@@ -1,5 +1,5 @@
-//! Pictures for people to look at, among them that of the README: in the folder that `SHOTS` names, or else in that of
-//! cargo for tests.
+//! Takes screenshots, among them that of the README, and saves them in the folder that `SHOTS` names, by default in cargo's
+//! folder for tests.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -23,7 +23,7 @@ const TITLES: [&str; 5] = [
     "عذرًا، تعذر الاتصال بقاعدة البيانات",
 ];
 
-/// A bridge in trouble: one key is throttled, one event is refused for good, one body is not a Sentry webhook.
+/// A bridge with troubles: one key is throttled, one event is a dead letter, one body is not a Sentry webhook.
 fn in_trouble(pagerduty: &PagerDuty) -> Bridge {
     let throttled = Fault::Throttled { status: ThrottleStatus::Forbidden, retry_after: Some(RetryAfter::Seconds(90)) };
     let refused = FaultRule { incident_key: Some("4102".to_owned()), ..FaultRule::new(Fault::status(400)) };
@@ -83,7 +83,8 @@ fn in_an_outage(pagerduty: &PagerDuty) -> Bridge {
     bridge
 }
 
-/// Writes a day into the database of a bridge that was ended: quiet at night, an hour of trouble at noon.
+/// Writes the activity of a day into the database of a stopped bridge: low at night, an hour of throttling and failures at
+/// noon.
 fn remember_a_day(database: &Path) {
     let step = TimeDelta::minutes(10);
     let newest = Utc::now().duration_trunc(step).unwrap();
@@ -155,11 +156,11 @@ fn the_status_page_can_be_pictured_on_a_phone_and_on_a_desk_by_day_and_by_night(
     }
 }
 
-/// Writes a picture, and tells how wide and high it is.
+/// Saves a screenshot, and returns its width and height.
 fn save(folder: &Path, name: &str, picture: &str) -> (u32, u32) {
     let picture = STANDARD.decode(picture).unwrap();
     fs::write(folder.join(format!("{name}.png")), &picture).unwrap();
     let number = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().unwrap());
-    // The first chunk of a PNG begins with both.
+    // The first chunk of a PNG begins with width and height.
     (number(16), number(20))
 }

@@ -1,4 +1,4 @@
-//! What was answered 202 against what PagerDuty has seen.
+//! Compares the alerts that were answered 202 with the events that PagerDuty received.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,7 +6,7 @@ use pagerduty_sandbox::JournalEntry;
 
 use super::support::{Bridge, alert_of_level};
 
-/// The alerts of each incident that were answered 202, in their order.
+/// The alerts of each incident that were answered 202, in order.
 #[derive(Default)]
 pub(crate) struct Posted(BTreeMap<String, Vec<String>>);
 
@@ -19,8 +19,8 @@ impl Posted {
         alerts.push(message);
     }
 
-    /// Asserts that PagerDuty has taken the last alert of every incident, none it does not know, and that none came for the
-    /// first time after a later one. Earlier ones may be folded into a later one.
+    /// Asserts that PagerDuty received the last alert of every incident, no alert that was not posted, and none for the
+    /// first time after a later one of its incident. Earlier alerts may be folded into a later one.
     pub(crate) fn assert_delivered(&self, journal: &[JournalEntry]) {
         let mut told: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for entry in journal {
@@ -37,7 +37,7 @@ impl Posted {
     }
 }
 
-/// Asserts that no minute saw more requests of a service key than its rate.
+/// Asserts that there were never more requests of a service key within a minute than its rate.
 pub(crate) fn assert_rate(journal: &[JournalEntry], rate: usize) {
     let mut times: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for entry in journal {

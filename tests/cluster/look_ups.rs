@@ -1,4 +1,4 @@
-//! Which of several bridges looks up in PagerDuty what was delivered.
+//! Only one of several bridges looks up deliveries in PagerDuty, and another one takes over after it.
 
 use crate::support::{Bridge, PATIENCE, PagerDuty, alert_of_level};
 use crate::{LEVELS, ROUTES, database, takeovers, wait_until};
@@ -15,14 +15,14 @@ fn start(pagerduty: &PagerDuty, database: &str) -> Bridge {
     Bridge::start_with(&pagerduty.url(), &settings)
 }
 
-/// How many events a bridge has found to be confirmed.
+/// The number of events that a bridge has found to be confirmed.
 fn confirmed(bridge: &Bridge) -> u64 {
     let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
     let series = "bridge_event_proofs_total{state=\"confirmed\"} ";
     metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap().parse().unwrap()
 }
 
-/// How often PagerDuty was asked for incidents.
+/// The number of requests for incidents that PagerDuty received.
 fn asked(pagerduty: &PagerDuty) -> usize {
     let is_asked = |request: &&pagerduty_sandbox::RestRequest| request.target.starts_with("/incidents?");
     pagerduty.read(|records| records.rest_requests().filter(is_asked).count())

@@ -1,4 +1,4 @@
-//! Several real bridges on one PostgreSQL.
+//! Several real bridges on one PostgreSQL database.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
@@ -20,18 +20,18 @@ use temporary_postgres::PostgresCluster;
 use deliveries::Posted;
 use support::{Bridge, PATIENCE, PagerDuty, alert_of_level};
 
-/// Every level goes to a service key of its own; the first one to the default key.
+/// Each level is routed to its own service key; the first one to the default key.
 const LEVELS: [&str; 5] = ["error", "fatal", "warning", "info", "debug"];
 
 const ROUTES: &str = "level,fatal,another0key0for0tests000000000B2\nlevel,warning,another0key0for0tests000000000C3\n\
                       level,info,another0key0for0tests000000000D4\nlevel,debug,another0key0for0tests000000000E5";
 
-/// How many attempts a minute each key may see.
+/// The rate limit of each key: attempts per minute.
 const RATE: usize = 12;
 
 const DELIVERS: &str = "this bridge delivers for the service key from now on";
 
-/// A busy machine is no trouble to be found out.
+/// On a machine that is busy with other tests, PostgreSQL may be slow.
 const PATIENT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
 
 fn database() -> String {
@@ -43,7 +43,7 @@ fn start(pagerduty: &PagerDuty, database: &str) -> Bridge {
         ("BRIDGE_DATABASE_URL", database),
         ("BRIDGE_PAGERDUTY_ROUTES", ROUTES),
         ("BRIDGE_PAGERDUTY_RATE", "12"),
-        // A lease lasts 15 s with it.
+        // This makes a lease last 15 s.
         ("BRIDGE_PAGERDUTY_TIMEOUT", "2s"),
         PATIENT,
     ];
@@ -60,12 +60,12 @@ fn wait_until(what: &str, patience: Duration, mut condition: impl FnMut() -> boo
     let deadline = Instant::now() + patience;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen");
-        // Another process tells nobody.
+        // No event announces what another process does, so it is polled.
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Waits until nothing waits in the queue.
+/// Waits until no event is waiting in the queue.
 #[track_caller]
 fn drain(database: &str, patience: Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -86,7 +86,8 @@ fn the_keys_of_a_killed_bridge_are_delivered_by_the_other_in_order_and_within_th
     }
     pagerduty.wait_for_accepted(5);
     wait_until("the spread of keys over both bridges", PATIENCE, || takeovers(&second) >= 2 && takeovers(&first) >= 2);
-    // More for every key than its rate allows within a minute, from both bridges, and the first one is killed in between.
+    // More events for each key than its rate limit allows within a minute, from both bridges. The first bridge is killed
+    // meanwhile.
     for round in 0..4 {
         for (place, level) in (0..).zip(LEVELS) {
             for incident in 0..3 {
@@ -116,7 +117,7 @@ fn a_bridge_that_stops_hands_its_keys_over_at_once() {
     wait_until("the spread of keys over both bridges", PATIENCE, || takeovers(&second) >= 2 && takeovers(&first) >= 2);
     let ended = first.terminate("TERM");
     assert_eq!(ended.code(), Some(0), "{ended}: {:#?}", first.process.stderr.all());
-    // Long before a lease ends.
+    // Long before a lease would end.
     wait_until("the handover", Duration::from_secs(8), || takeovers(&second) >= LEVELS.len());
     for (issue, level) in (10..).zip(LEVELS) {
         assert_eq!(second.post(&alert_of_level(level, issue, "after")).status, 202);

@@ -1,4 +1,4 @@
-//! A secret that is rotated where several bridges share a queue.
+//! A secret is rotated while several bridges share a queue.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn what_a_bridge_held_that_has_stopped_is_admitted_by_one_that_learned_the_secre
     fs::write(&secrets[1], NEW).unwrap();
     second.process.signal("HUP");
     second.wait_for_log("BRIDGE_SENTRY_CLIENT_SECRET changed and is in use from now on");
-    // By its answer to another signal it has admitted what was held, and expects nothing more.
+    // Once it answers another signal, it has finished with the held webhooks of the first one, and does not look for more.
     second.process.signal("HUP");
     second.wait_for_log("the files of secrets have the same contents as before");
     assert_eq!(send(&first, 1), 401);

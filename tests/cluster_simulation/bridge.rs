@@ -1,4 +1,4 @@
-//! One run of a bridge: its scheduler and its leases, driven as the worker and the cluster task drive them.
+//! One run of a bridge: its scheduler and its leases, driven in the same way as by the worker and the cluster task.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::world::{RATE, Request, TIMEOUT, World};
 const EXCHANGE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_secs(2);
 
-/// How many waiting events are read at once.
+/// The number of waiting events per read.
 const PAGE: usize = 4;
 
 #[derive(Debug)]
@@ -30,10 +30,10 @@ pub(crate) struct Bridge {
     scheduler: Scheduler,
     owned_keys: OwnedKeys,
     in_flight: Vec<Attempt>,
-    /// By how much its clock is ahead of the world's.
+    /// How far its clock is ahead of the world's.
     ahead: Duration,
     pub(crate) stopped_until: Duration,
-    /// From the database.
+    /// Until when it has no connection to the database.
     pub(crate) cut_off_until: Duration,
     exchange_at: Duration,
     poll_at: Duration,
@@ -104,7 +104,7 @@ impl Bridge {
     fn exchange(&mut self, world: &mut World, now: Duration) {
         let busy: Vec<_> = self.in_flight.iter().map(|attempt| LeaseName::Key(attempt.key.clone())).collect();
         let changes = self.leases.changes(now, |name| busy.contains(name));
-        // The request may get lost as well as the answer.
+        // The request may be lost as well as the response.
         if world.rng.random_bool(0.02) {
             return;
         }
@@ -117,7 +117,7 @@ impl Bridge {
         self.leases.answered(now, &changes, view, now);
     }
 
-    /// Follows the leases.
+    /// Starts and stops to deliver for keys, according to the leases.
     fn follow(&mut self, world: &World, now: Duration) {
         let active: BTreeMap<_, _> =
             self.leases.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), right))).collect();
@@ -183,7 +183,7 @@ impl Bridge {
             Err(error) => panic!("{error}"),
         };
         if world.rng.random_bool(0.02) {
-            // The answer to the commit was lost.
+            // The response to the commit was lost.
             return self.scheduler.not_begun(&key, id, later);
         }
         let is_calm = world.is_calm();
@@ -197,7 +197,7 @@ impl Bridge {
             let (bridge, key) = (self.info.id.get(), key.clone());
             world.requests.push(Request { bridge, key, incident, id, body, sent, received });
         }
-        // An answer that gets lost or takes too long is none.
+        // A response that is lost or comes too late is a timeout.
         let is_lost = world.rng.random_bool(0.05) && !is_calm;
         let is_delivered = !is_outage && way + back <= TIMEOUT && !is_lost;
         let ends_at = if is_delivered { received + back } else { sent + TIMEOUT };
@@ -222,13 +222,13 @@ impl Bridge {
             let at = world.utc();
             let stored = match &disposition {
                 Some(disposition) => disposition.clone().by_clock(|next| at + (next - now)),
-                // What the scheduler no longer knows is worth nothing but the fact.
+                // The bridge no longer owns the key, so only a delivery is recorded.
                 None if is_delivered => Disposition::Delivered { note: None },
                 None => continue,
             };
             let settle = SettleRequest { id, disposition: stored, at, fence: Some(fence) };
             let operations = Operations { settles: vec![settle], ..Operations::default() };
-            // An answer that gets lost has it settled again, which changes nothing.
+            // If the response is lost, the event is settled again, which changes nothing.
             for _ in 0..=u8::from(world.rng.random_bool(0.1)) {
                 world.queue.commit(&operations);
             }

@@ -1,9 +1,10 @@
-//! Several bridges on one queue, in virtual time: the real scheduler and the real lease protocol of each, around the queue in
-//! memory, which decides by the real rules, and a model of PagerDuty.
+//! Simulation of several bridges on one queue in virtual time: the real scheduler and the real lease protocol of each
+//! bridge, the queue in memory, which decides by the real rules, and a model of PagerDuty.
 //!
-//! A world is drawn from its number: when alerts come, whose clock shows what, which bridge is killed, stopped for longer
-//! than its lease, cut off from the database or told to stop, which answers of the database get lost, and when PagerDuty
-//! does not answer. `SIMULATION_SEED` runs one world alone, and `SIMULATION_TIMES` multiplies how many there are.
+//! A world is generated from its seed: when alerts come, how far each clock is off, which bridge is killed, suspended for
+//! longer than its lease, disconnected from the database or told to stop, which responses of the database are lost, and
+//! when PagerDuty does not answer. `SIMULATION_SEED` runs one world alone, and `SIMULATION_TIMES` multiplies the number of
+//! worlds.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests, helpers of tests included")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the numbers of a world are small")]

@@ -1,7 +1,7 @@
-//! A world: the database and PagerDuty, and what happens to the bridges.
+//! A world: the database, PagerDuty, the bridges and their faults.
 //!
-//! The database is the queue in memory: the real rules decide over the real leases, and every commit is a transaction by
-//! itself.
+//! The database is the queue in memory: the real rules decide over the real leases, and every commit is its own
+//! transaction.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,24 +20,25 @@ use crate::runner::{enqueue, service_key};
 pub(crate) const KEYS: usize = 3;
 pub(crate) const RATE: u32 = 10;
 
-/// How many incidents there are at each key.
+/// Number of incidents of each key.
 const INCIDENTS: usize = 3;
 
-/// How many alerts come.
+/// Number of alerts.
 const ALERTS: usize = 45;
 
-/// The longest an attempt takes.
+/// The longest duration of an attempt.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 
 const STEP: Duration = Duration::from_millis(250);
 
-/// Until then something may go wrong, and alerts come.
+/// Alerts come and faults happen until this time.
 const TROUBLE: Duration = Duration::from_secs(90);
 
-/// And by then all has to be delivered: the backlog at the rate, and the time of a lease and its wait.
+/// By this time everything has to be delivered: the backlog at the rate limit, and the end of a lease plus the wait after
+/// it.
 const END: Duration = Duration::from_secs(90 + 240);
 
-/// An alert that comes at some time.
+/// An alert.
 #[derive(Clone, Copy, Debug)]
 struct Alert {
     key: usize,
@@ -45,7 +46,7 @@ struct Alert {
     event_type: EventType,
 }
 
-/// An alert whose transaction has a number for its event and is not committed yet.
+/// An alert whose transaction has reserved the id of its event and is not committed yet.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     alert: Alert,
@@ -70,10 +71,10 @@ pub(crate) struct World {
     pub(crate) now: Duration,
     pub(crate) queue: MemoryQueue,
     pub(crate) requests: Vec<Request>,
-    /// When PagerDuty answers nobody.
+    /// From when to when PagerDuty does not answer.
     outage: (Duration, Duration),
     bridges: Vec<Bridge>,
-    /// What comes, the latest first.
+    /// The alerts that will come, the latest first.
     arrivals: Vec<(Duration, Alert)>,
     pending: Vec<Pending>,
     started: u128,
@@ -115,7 +116,7 @@ impl World {
 
     fn start(&mut self) {
         self.started += 1;
-        // Every bridge's clock shows something else, and only differences count.
+        // Every bridge has a different clock, because only differences of its times count.
         let ahead = Duration::from_secs(self.rng.random_range(100..10_000));
         self.bridges.push(Bridge::new(self.started, ahead));
     }
@@ -144,8 +145,8 @@ impl World {
         self
     }
 
-    /// A transaction takes a number while it has its incident locked, so that numbers within an incident are in the order
-    /// of the commits. Those of other incidents may be committed before it.
+    /// A transaction reserves an id while it holds the lock of its incident, so that the ids of an incident are in the
+    /// order of its commits. Other incidents may be committed earlier with a higher id.
     fn arrive(&mut self) {
         while let Some((_, alert)) = self.arrivals.pop_if(|(at, _)| *at <= self.now) {
             let takes = Duration::from_millis(self.rng.random_range(0..1_000));
@@ -192,12 +193,12 @@ impl World {
         }
     }
 
-    /// The database's clock.
+    /// The time of the database's clock.
     pub(crate) fn utc(&self) -> DateTime<Utc> {
         DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(20_000) + self.now
     }
 
-    /// Whether nothing goes wrong any more.
+    /// Whether the faults are over.
     pub(crate) fn is_calm(&self) -> bool {
         self.now >= TROUBLE
     }
@@ -223,7 +224,7 @@ impl World {
         }
     }
 
-    /// Once PagerDuty received an event of an incident, no earlier one follows.
+    /// Asserts that PagerDuty never received an event of an incident after a later one.
     pub(crate) fn assert_order(&self) {
         let mut requests: Vec<_> = self.requests.iter().collect();
         requests.sort_by_key(|request| request.received);
@@ -246,7 +247,7 @@ impl World {
         }
     }
 
-    /// No two bridges have requests of a key on their way at the same time.
+    /// Asserts that no two bridges had requests for the same key in flight at the same time.
     pub(crate) fn assert_one_sender(&self) {
         for (place, one) in self.requests.iter().enumerate() {
             for other in

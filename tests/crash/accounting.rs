@@ -1,4 +1,4 @@
-//! What was answered 202 against what PagerDuty has taken.
+//! Compares the alerts that were answered 202 with the events that PagerDuty accepted.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -7,17 +7,17 @@ use pagerduty_sandbox::{Effect, JournalEntry, Verdict};
 
 use super::load::Post;
 
-/// All that is known of each incident.
+/// The posted alerts and the accepted events of each incident.
 pub(crate) struct Account(BTreeMap<String, Incident>);
 
 #[derive(Default)]
 struct Incident {
-    /// Alerts in their order, and whether they were answered 202.
+    /// The alerts in order, and whether they were answered 202.
     posted: Vec<(String, bool)>,
     opened: usize,
-    /// The descriptions of the events that PagerDuty took; a retry counts as well.
+    /// The descriptions of the accepted events, including retries.
     taken: Vec<String>,
-    /// How many alerts those events stand for; a retry does not count again.
+    /// The number of alerts that those events stand for, not counting retries.
     stood_for: u64,
 }
 
@@ -41,19 +41,19 @@ impl Account {
         Self(incidents)
     }
 
-    /// How many alerts that were answered 202 no event stands for.
+    /// The number of alerts that were answered 202 and that no event stands for.
     fn lost(&self) -> u64 {
         let answered = |incident: &Incident| incident.posted.iter().filter(|(_, taken)| *taken).count() as u64;
         self.0.values().map(|incident| answered(incident).saturating_sub(incident.stood_for)).sum()
     }
 
-    /// Asserts that each incident was opened once and tells of every alert that was answered 202.
+    /// Asserts that each incident was opened once, and that its events stand for every alert that was answered 202.
     #[track_caller]
     pub(crate) fn assert_balanced(&self) {
         for (key, incident) in &self.0 {
             let answered: Vec<_> = incident.posted.iter().filter(|(_, taken)| *taken).collect();
             if answered.is_empty() && incident.opened == 0 {
-                // It was killed before it committed the alert, or after that and before it answered.
+                // The bridge was killed before it committed the alert, or between the commit and the response.
                 continue;
             }
             assert_eq!(incident.opened, 1, "incident {key}: {incident}");
@@ -64,7 +64,7 @@ impl Account {
             let newest = incident.taken.iter().map(|taken| place(taken)).max();
             let last = answered.last().map(|(message, _)| place(message));
             assert!(newest >= last, "incident {key} does not tell of the last alert: {incident}");
-            // What arrives, whatever is repeated, arrives first in the order in which it was posted.
+            // Apart from retries, the alerts arrive in the order in which they were posted.
             let mut seen = HashSet::new();
             let first_told = incident.taken.iter().filter(|taken| seen.insert(taken.as_str()));
             let order: Vec<_> = first_told.map(|taken| place(taken)).collect();
@@ -73,7 +73,7 @@ impl Account {
     }
 }
 
-/// For how many alerts an event stands.
+/// The number of alerts that an event stands for.
 fn occurrences(entry: &JournalEntry) -> u64 {
     let details = entry.event.as_ref().and_then(|event| event.get("details"));
     details.and_then(|details| details.get("occurrences")).and_then(serde_json::Value::as_u64).unwrap_or(1)

@@ -1,4 +1,4 @@
-//! A disk that keeps only what it was told to sync, and fails when it is told to.
+//! A disk on which only synced data survives, and whose syncs can be made to fail.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::support::Bridge;
 
-/// What is preloaded into the bridge to make a disk of the system's one.
+/// The library that is preloaded into the bridge and intercepts its writes and syncs.
 static PRELOADED: LazyLock<PathBuf> = LazyLock::new(|| {
     let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faulty_disk.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crash/faulty_disk.c");
@@ -30,7 +30,7 @@ impl FaultyDisk {
         Self { home }
     }
 
-    /// A bridge whose queue lies on this disk.
+    /// A bridge whose queue is on this disk.
     #[track_caller]
     pub(crate) fn bridge(&self, pagerduty: &str) -> Bridge {
         let (kept, failing) = (self.home.path().join("kept"), self.failing());
@@ -38,17 +38,17 @@ impl FaultyDisk {
         Bridge::start_with(pagerduty, &paths.map(|(name, path)| (name, path.to_str().unwrap())))
     }
 
-    /// From now on it fails to sync.
+    /// Syncs fail from now on.
     pub(crate) fn fail(&self) {
         fs::write(self.failing(), "").unwrap();
     }
 
-    /// From now on it syncs again.
+    /// Syncs succeed again.
     pub(crate) fn recover(&self) {
         fs::remove_file(self.failing()).unwrap();
     }
 
-    /// The database as a power cut would leave it.
+    /// The database with only the data that survives a power cut.
     pub(crate) fn kept(&self) -> PathBuf {
         self.home.path().join("kept").join("bridge.db")
     }

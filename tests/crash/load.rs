@@ -1,4 +1,4 @@
-//! Many Sentrys that post at once and remember what they were answered.
+//! Clients that post alerts at the same time and record the responses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,23 +8,23 @@ use std::time::Instant;
 
 use super::support::{PATIENCE, TOKEN, alert};
 
-/// How many post at once.
+/// Number of clients.
 const POSTERS: u64 = 4;
 
-/// One in so many posts is about the issue of the post before it.
+/// One in this many alerts is about the same issue as the alert before it.
 const REPEATED: u64 = 5;
 
-/// An alert that was posted.
+/// A posted alert.
 #[derive(Clone, Debug)]
 pub(crate) struct Post {
     pub(crate) issue: u64,
-    /// No other alert says the same.
+    /// Unique among all alerts.
     pub(crate) message: String,
-    /// Whether the answer was 202.
+    /// Whether it was answered 202.
     pub(crate) taken: bool,
 }
 
-/// The posters at work.
+/// The running clients.
 pub(crate) struct Posters {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Vec<Post>>>,
@@ -37,9 +37,9 @@ struct Shared {
 
 struct State {
     address: SocketAddr,
-    /// How many alerts are still to be posted.
+    /// Number of alerts that are still to be posted.
     permits: usize,
-    /// How many posts have ended, with an answer or without.
+    /// Number of alerts that were answered or have failed.
     answered: usize,
     ended: bool,
 }
@@ -55,22 +55,22 @@ impl Posters {
         Self { threads: threads.collect(), shared }
     }
 
-    /// Lets them post so many alerts more.
+    /// Lets the clients post `alerts` more alerts.
     pub(crate) fn post(&self, alerts: usize) {
         self.shared.change(|state| state.permits += alerts);
     }
 
-    /// From now on the bridge is there.
+    /// Changes the address of the bridge.
     pub(crate) fn move_to(&self, address: SocketAddr) {
         self.shared.change(|state| state.address = address);
     }
 
-    /// How many posts have ended so far, with an answer or without.
+    /// The number of alerts that were answered or have failed so far.
     pub(crate) fn answered(&self) -> usize {
         self.shared.state.lock().unwrap().answered
     }
 
-    /// Waits until so many posts have ended.
+    /// Waits until `number` alerts were answered or have failed.
     #[track_caller]
     pub(crate) fn wait_for_answers(&self, number: usize) {
         let deadline = Instant::now() + PATIENCE;
@@ -82,7 +82,7 @@ impl Posters {
         }
     }
 
-    /// Lets them post what they still may, and returns what each of them posted, in order.
+    /// Posts the remaining alerts, and returns what each client posted, in order.
     pub(crate) fn end(self) -> Vec<Vec<Post>> {
         self.shared.change(|state| state.ended = true);
         self.threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -95,7 +95,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Where to post the next alert; `None`: no more.
+    /// Waits for permission to post the next alert, and returns the address; `None` if there are no more.
     fn permit(&self) -> Option<SocketAddr> {
         let mut state = self.state.lock().unwrap();
         loop {
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    /// Posts about issues of its own, so that it knows in which order.
+    /// Posts alerts about issues that no other client posts about, so that their order is known.
     fn work(&self, poster: u64) -> Vec<Post> {
         let mut posts: Vec<Post> = Vec::new();
         while let Some(address) = self.permit() {
@@ -128,7 +128,7 @@ impl Shared {
     }
 }
 
-/// The status of the answer, if there is one.
+/// Posts an alert and returns the status of the response, if there is one.
 fn post(address: SocketAddr, body: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;

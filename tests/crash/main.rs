@@ -1,6 +1,6 @@
-//! The promise behind every 202, with the real binary killed at random moments and a PagerDuty that misbehaves.
+//! Everything that was answered 202 is delivered, although the real binary is killed at random moments and PagerDuty fails.
 //!
-//! `CRASH_KILLS` sets how often it is killed; `CRASH_SEED` repeats a run's choices, though not the machine's timing.
+//! `CRASH_KILLS` sets the number of kills; `CRASH_SEED` repeats the choices of a run, but not the timing of the machine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
@@ -26,16 +26,16 @@ use self::accounting::Account;
 use self::load::Posters;
 use self::support::{Bridge, PATIENCE, PagerDuty};
 
-/// How often it is killed unless `CRASH_KILLS` says otherwise.
+/// The number of kills if `CRASH_KILLS` is not set.
 const KILLS: usize = 50;
 
-/// How often somebody posts between two kills, at most.
+/// The largest number of alerts between two kills.
 const POSTS: usize = 60;
 
-/// How long a kill waits for the request it was meant to hit.
+/// How long a kill is delayed until PagerDuty receives a request.
 const MEANT: Duration = Duration::from_millis(200);
 
-/// What stands in the variable `name`.
+/// The value of the variable `name`.
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, which is no number")))
@@ -62,7 +62,7 @@ fn killed_at_any_moment_the_bridge_delivers_all_it_had_answered_202_for() {
         posters.post(posts);
         posters.wait_for_answers(answered);
         if random.random() {
-            // In the middle of a delivery rather than of a webhook. There may be none, while all wait for a backoff.
+            // Kills during a delivery rather than during a webhook. There may be no delivery while all keys back off.
             let requests = pagerduty.counters().requests + random.random_range(1..=5);
             let comes = Sandbox::wait_for(&pagerduty, MEANT, |records| records.counters().requests >= requests);
             let _ = runtime().block_on(comes);
@@ -73,7 +73,7 @@ fn killed_at_any_moment_the_bridge_delivers_all_it_had_answered_202_for() {
     }
     let posts = posters.end();
     pagerduty.clear_faults();
-    // A last time, so that nobody has to wait for the end of a backoff.
+    // Restarted once more, because a restart ends all backoffs.
     bridge.process.kill();
     bridge.restart();
     let counts = drained(&bridge.database());
@@ -90,7 +90,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Waits until nothing is in line.
+/// Waits until no event is waiting in the queue.
 #[track_caller]
 fn drained(database: &Path) -> Overview {
     runtime().block_on(async {
@@ -105,7 +105,7 @@ fn drained(database: &Path) -> Overview {
                 (deadline, least) = (Instant::now() + PATIENCE, counts.waiting);
             }
             assert!(Instant::now() < deadline, "nothing moves any more: {counts:?}");
-            // Another process's database tells nobody when it changes.
+            // No event announces that another process changed the database, so it is polled.
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })

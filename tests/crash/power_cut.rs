@@ -1,4 +1,4 @@
-//! A power cut: what the disk was not told to keep is gone, or is rubbish.
+//! After a power cut, data that was not synced is missing or garbage.
 
 use std::fs;
 use std::io::Write;
@@ -8,10 +8,10 @@ use super::drained;
 use super::faulty_disk::FaultyDisk;
 use super::support::{Bridge, ClosedPort, PagerDuty, alert, get};
 
-/// Few enough that SQLite does not begin its log anew, so that the log's length tells how far it was written.
+/// Few enough that SQLite does not restart its write-ahead log: the length of the log shows how much was written.
 const ALERTS: u64 = 24;
 
-/// The log beside a database.
+/// The write-ahead log of a database.
 fn log_of(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push("-wal");
@@ -22,7 +22,7 @@ fn log_of(database: &Path) -> PathBuf {
 fn after_a_power_cut_that_tears_what_was_written_later_all_that_was_answered_is_delivered() {
     let nobody = ClosedPort::new();
     let bridge = Bridge::start(&nobody.url());
-    // How long the log was when the first n alerts had been answered.
+    // The length of the log when the first n alerts had been answered.
     let mut lengths = Vec::new();
     for issue in 1..=ALERTS {
         bridge.queue(&alert(issue, "Disk full"));
@@ -32,7 +32,7 @@ fn after_a_power_cut_that_tears_what_was_written_later_all_that_was_answered_is_
     let (database, log) = (fs::read(bridge.database()).unwrap(), fs::read(log_of(&bridge.database())).unwrap());
     drop(bridge);
 
-    // Each cut is an alert, and how many bytes behind it came to the disk whole before the rubbish.
+    // Each cut: the last answered alert, how many bytes after it are intact, and how many bytes of garbage follow.
     for (answered, whole, rubbish) in [(1, 0, 0), (7, 0, 500), (11, 100, 0), (ALERTS - 1, 24, 4096), (ALERTS, 0, 9000)]
     {
         let home = tempfile::tempdir().unwrap();
@@ -48,7 +48,7 @@ fn after_a_power_cut_that_tears_what_was_written_later_all_that_was_answered_is_
     }
 }
 
-/// Starts a bridge on what a power cut left, which has to deliver all that was answered.
+/// Starts a bridge on the files that a power cut left, and asserts that it delivers everything that was answered 202.
 #[track_caller]
 fn assert_delivers(database: &Path, answered: u64) {
     let pagerduty = PagerDuty::start();
@@ -65,7 +65,7 @@ fn assert_delivers(database: &Path, answered: u64) {
 
 #[test]
 fn after_a_power_cut_that_loses_what_was_not_synced_all_that_was_answered_is_delivered() {
-    // In the longest of them SQLite writes its log into the file and begins it anew.
+    // With the largest number SQLite copies its log into the database and restarts it.
     for answered in [1, 24, 300] {
         let (disk, nobody) = (FaultyDisk::new(), ClosedPort::new());
         let bridge = disk.bridge(&nobody.url());

@@ -1,4 +1,4 @@
-//! What PagerDuty does wrong while the bridge is killed: everything but to refuse events for good.
+//! Random faults of PagerDuty between kills: all except permanent rejections.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-/// Faults for the time between two kills.
+/// The faults between two kills.
 pub(crate) fn rules(random: &mut StdRng) -> Vec<FaultRule> {
     (0..random.random_range(0..=3)).map(|_| rule(random)).collect()
 }

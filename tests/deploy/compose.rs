@@ -1,4 +1,4 @@
-//! `deploy/compose.yaml` and the Prometheus in it.
+//! `deploy/compose.yaml` and the configuration of its Prometheus.
 
 use serde_json::Value;
 
@@ -57,6 +57,6 @@ fn prometheus_reads_its_files_and_asks_the_bridge() {
     let receivers = yaml("deploy/alertmanager.yml").remove(0);
     let chosen = &receivers["route"]["receiver"];
     assert!(receivers["receivers"].as_array().unwrap().iter().any(|receiver| &receiver["name"] == chosen));
-    // `metrics_path` is `/metrics` unless it is told otherwise.
+    // The default of `metrics_path` is `/metrics`.
     assert!(prometheus["scrape_configs"][0]["metrics_path"].is_null());
 }

@@ -1,4 +1,5 @@
-//! Several bridges: `deploy/kubernetes-ha/kubernetes.yaml`, `deploy/compose-ha.yaml` and its load balancer.
+//! The deployments of several bridges: `deploy/kubernetes-ha/kubernetes.yaml`, `deploy/compose-ha.yaml` and its load
+//! balancer.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,7 @@ use super::compose::seconds;
 use super::kubernetes::{SEVERAL, document, environment, maker, pod};
 use super::{VERSION, instruction, read, setting, stop_time, yaml};
 
-/// The database's address is in a file, and the one that the image names is unset.
+/// Asserts that the URL of the database is read from a file, and that the one that the image sets is unset.
 fn uses_the_database_of_a_file(variable: impl Fn(&str) -> Option<String>) {
     assert!(read("Dockerfile").contains("ENV BRIDGE_DATABASE_URL=sqlite:"), "there is nothing to unset");
     assert_eq!(variable("BRIDGE_DATABASE_URL").as_deref(), Some(""));
@@ -31,7 +32,7 @@ fn kubernetes_keeps_as_many_bridges_ready_as_there_were() {
         let term = &apart[place]["podAffinityTerm"];
         assert_eq!((&term["topologyKey"], &term["labelSelector"]["matchLabels"]), (&json!(topology), labels));
     }
-    // The queue is elsewhere: two pods with the volume of one could not run on two nodes.
+    // The queue is in PostgreSQL: two pods with one volume could not run on two nodes.
     assert!(deployment["spec"]["volumeClaimTemplates"].is_null());
     assert_eq!(pod["volumes"].as_array().unwrap().len(), 1);
     let variables = environment(&pod);
@@ -48,7 +49,7 @@ fn kubernetes_sends_nothing_more_before_a_bridge_stops_to_serve() {
     let variables = environment(&pod);
     let (_, drain) = variables.iter().find(|(name, _)| name == "BRIDGE_SHUTDOWN_DRAIN").unwrap();
     let drain = humantime::parse_duration(drain).unwrap().as_secs();
-    // Ten seconds until every node and the Ingress have heard of it.
+    // Ten seconds for every node and the Ingress to learn of it.
     assert!(drain >= noticed + 10, "{drain} s of drain, {noticed} s until the probe has failed");
     // The image has no shell that a hook could run, and a hook would delay the signal.
     assert!(container["lifecycle"].is_null());
@@ -112,7 +113,7 @@ fn the_database_of_compose_is_the_one_that_the_bridges_are_told() {
     assert!(compose["volumes"].as_object().unwrap().contains_key("postgres"));
 }
 
-/// The words of the lines of a section of the load balancer's configuration.
+/// The words of each line of a section of the load balancer's configuration.
 fn section(name: &str) -> Vec<Vec<String>> {
     let text = read("deploy/haproxy.cfg");
     let mut lines = text.lines().skip_while(|line| *line != name).skip(1).peekable();
@@ -121,7 +122,7 @@ fn section(name: &str) -> Vec<Vec<String>> {
     lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
-/// What follows a word in a line.
+/// The word after `name` in a line.
 fn after<'a>(words: &'a [String], name: &str) -> &'a str {
     let place = words.iter().position(|word| word == name).unwrap_or_else(|| panic!("no {name} in {words:?}"));
     &words[place + 1]

@@ -4,20 +4,20 @@ use serde_json::{Value, json};
 
 use super::{VERSION, instruction, setting, stop_time, yaml};
 
-/// A file with a bridge, and what of it makes the pods.
+/// A manifest of a bridge, and the kind of the resource that creates its pods.
 pub(super) type Manifest = (&'static str, &'static str);
 
 pub(super) const ONE: Manifest = ("deploy/kubernetes.yaml", "StatefulSet");
 pub(super) const SEVERAL: Manifest = ("deploy/kubernetes-ha/kubernetes.yaml", "Deployment");
 
-/// The one document of a kind.
+/// The only document of a kind.
 pub(super) fn document((file, _): Manifest, kind: &str) -> Value {
     let found: Vec<_> = yaml(file).into_iter().filter(|one| one["kind"] == kind).collect();
     let [document] = &found[..] else { panic!("{file}: {} documents are a {kind}", found.len()) };
     document.clone()
 }
 
-/// What makes the pods.
+/// The resource that creates the pods.
 pub(super) fn maker(manifest: Manifest) -> Value {
     document(manifest, manifest.1)
 }
@@ -26,7 +26,7 @@ pub(super) fn pod(manifest: Manifest) -> Value {
     maker(manifest)["spec"]["template"]["spec"].clone()
 }
 
-/// The variables of the container.
+/// The environment variables of the container.
 pub(super) fn environment(pod: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let variables = pod["containers"][0]["env"].as_array().unwrap().iter();
@@ -93,7 +93,7 @@ fn the_pod_is_probed_and_reached_at_the_port_of_the_image() {
     assert_eq!(document(ONE, "Service")["metadata"]["name"], maker(ONE)["spec"]["serviceName"]);
 }
 
-/// A resource of a component.
+/// The resource of a component.
 fn component(name: &str) -> Value {
     let folder = format!("deploy/components/{name}");
     let component = yaml(&format!("{folder}/kustomization.yaml")).remove(0);
@@ -109,7 +109,7 @@ fn the_components_speak_of_the_pod_its_service_and_their_ports() {
     }
     let labels = &maker(ONE)["spec"]["template"]["metadata"]["labels"];
     let service = document(ONE, "Service");
-    // Those of several bridges have the same labels and the same Service, so the components go with both.
+    // The manifests of several bridges have the same labels and the same Service, so the components work with both.
     assert_eq!(
         (labels, &service),
         (&maker(SEVERAL)["spec"]["template"]["metadata"]["labels"], &document(SEVERAL, "Service"))
@@ -153,7 +153,7 @@ fn secrets_come_from_the_secret_as_files_and_never_stand_here() {
         }
         assert_eq!(files, secrets, "{manifest:?}");
         assert_eq!(pod["volumes"][0]["secret"]["secretName"], "sentry-pagerduty-bridge");
-        // Read by its owner and the group that the volume is given.
+        // Readable by its owner and by the group of the volume.
         assert_eq!(pod["volumes"][0]["secret"]["defaultMode"], 0o440);
     }
 }

@@ -1,4 +1,4 @@
-//! What operators take from `deploy/`, held against the settings, the `Dockerfile` and each other.
+//! The files in `deploy/` are consistent with the settings, with the `Dockerfile` and with each other.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
@@ -28,7 +28,7 @@ fn yaml(path: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands behind an instruction that the `Dockerfile` has once.
+/// The argument of an instruction that occurs once in the `Dockerfile`.
 fn instruction(name: &str) -> String {
     let dockerfile = read("Dockerfile");
     let found: Vec<_> = dockerfile.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect();
@@ -41,21 +41,21 @@ fn default(name: &str) -> &'static str {
     SETTINGS.iter().find(|setting| setting.name == name).and_then(|setting| setting.default).unwrap()
 }
 
-/// How long the program may take to stop, where some settings are given and others have their defaults.
+/// How long the program may take to stop, with these settings and defaults for the others.
 fn stop_time(given: impl Fn(&str) -> Option<String>) -> Duration {
     let time =
         |name: &str| humantime::parse_duration(&given(name).unwrap_or_else(|| default(name).to_owned())).unwrap();
     time("BRIDGE_SHUTDOWN_DRAIN") + time("BRIDGE_SHUTDOWN_GRACE")
 }
 
-/// The setting that a variable gives, itself or by a file.
+/// The setting of a variable, or of a variable with the suffix `_FILE`.
 fn setting(variable: &str) -> Option<&'static str> {
     let names = || SETTINGS.iter().map(|setting| setting.name);
     let by_file = || names().find(|name| variable.strip_suffix("_FILE") == Some(name));
     names().find(|name| *name == variable).or_else(by_file)
 }
 
-/// Every file in a folder and those below it.
+/// Every file in a folder, recursively.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
@@ -69,7 +69,7 @@ fn every_name_in_deploy_is_a_setting() {
         for (start, _) in text.match_indices("BRIDGE_") {
             let is_of_name = |character: char| character.is_ascii_uppercase() || character == '_';
             let name = text[start..].split(|character| !is_of_name(character)).next().unwrap();
-            // What Kubernetes would set, named in a comment, and `BRIDGE_*` for all of them.
+            // A variable that Kubernetes would set, named in a comment, and `BRIDGE_*` for all settings.
             if !["BRIDGE_", "BRIDGE_SERVICE_HOST"].contains(&name) {
                 assert!(setting(name).is_some(), "{}: {name} is no setting", path.display());
                 names += 1;
@@ -86,7 +86,7 @@ fn the_image_is_built_from_every_crate_of_the_workspace() {
     for entry in fs::read_dir(Path::new(ROOT).join("crates")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let manifest = format!("crates/{name}/Cargo.toml");
-        // Cargo reads the manifests of all of them, also of those that are for tests only.
+        // Cargo reads the manifests of all crates, including those that are only for tests.
         assert!(
             dockerfile.contains(&format!("COPY {manifest} crates/{name}/")),
             "the Dockerfile leaves out {manifest}"

@@ -1,4 +1,4 @@
-//! `scripts/release`, run on the program under test.
+//! `scripts/release` packs the program under test.
 
 use std::fs;
 use std::path::Path;
@@ -81,7 +81,7 @@ fn the_archive_holds_the_program_and_all_that_belongs_to_it() {
         notices.contains("\nactix-web v4") && notices.contains("\nring v0") && notices.contains("ISC"),
         "of its crates"
     );
-    // The unit starts the program where the archive is meant to be unpacked.
+    // The unit starts the program from the path in the archive.
     let unit = held(&format!("lib/systemd/system/{PROGRAM}.service"));
     assert!(unit.contains(&format!("ExecStart=/usr/local/bin/{PROGRAM} serve")));
     let version = said(Command::new(prefix.path().join("bin").join(PROGRAM)).arg("--version"));

@@ -1,5 +1,5 @@
-//! `deploy/sentry-pagerduty-bridge.service`. How it is hardened is for `systemd-analyze security` to judge, which not
-//! every machine has.
+//! `deploy/sentry-pagerduty-bridge.service`. Its hardening is checked by `systemd-analyze security` where that is
+//! installed.
 
 use super::{read, setting, stop_time};
 
@@ -55,7 +55,7 @@ fn the_queue_is_in_the_units_own_folder() {
 fn the_unit_starts_again_and_gives_time_to_stop() {
     let service = section("Service");
     assert_eq!(one(&service, "Restart"), "always");
-    // The exit code of wrong settings.
+    // The exit code for invalid settings.
     assert_eq!(one(&service, "RestartPreventExitStatus"), "2");
     let stop: u64 = one(&service, "TimeoutStopSec").parse().unwrap();
     assert!(stop > stop_time(|_| None).as_secs());

@@ -1,4 +1,4 @@
-//! `.github/workflows/`: what they call exists, and is what it was when it was looked at.
+//! `.github/workflows/`: the actions are pinned, and the scripts and targets that they call exist.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Kept-alive connections that PagerDuty closes.
+//! PagerDuty closes idle connections.
 
 use std::net::TcpListener;
 
@@ -18,7 +18,7 @@ fn an_idle_connection_that_was_closed_costs_neither_an_attempt_nor_a_warning() {
         assert!(request.contains(&format!(r#""incident_key":"{issue}""#)), "{request}");
         raw_server::answer_success(&mut stream);
         wait_for_logs(&bridge, usize::try_from(issue).unwrap(), "\"delivered\"");
-        // Here it closes, while the bridge has it in hand for the next event.
+        // The stream is dropped here, so the connection closes while the bridge has it in its pool.
     }
     assert_eq!((logged(&bridge, "warn"), logged(&bridge, "error")), (vec![], vec![]));
     assert!(bridge.end().iter().all(|record| (record.summary.state, record.summary.attempts) == (State::Delivered, 1)));

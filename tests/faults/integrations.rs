@@ -1,5 +1,5 @@
-//! One bridge and one PagerDuty with an integration for each case. The bridge treats integrations apart, so all cases
-//! take the time of one.
+//! One bridge and one PagerDuty with an integration for each case. The bridge handles integrations independently, so all
+//! cases together take the time of one.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::support::{Bridge, PagerDuty, alert};
 
-/// Integrations, numbered from 0, and who sends to them.
+/// Integrations, numbered from 0, with their bridge and PagerDuty.
 pub(crate) struct Integrations {
     pub(crate) bridge: Bridge,
     pub(crate) pagerduty: PagerDuty,
@@ -16,7 +16,7 @@ pub(crate) struct Integrations {
 }
 
 impl Integrations {
-    /// Each of `rules` happens to an integration of its own.
+    /// Starts them. Each of `rules` applies to an integration of its own.
     #[track_caller]
     pub(crate) fn start<R: Into<FaultRule>>(rules: impl IntoIterator<Item = R>, settings: &[(&str, &str)]) -> Self {
         let pagerduty = PagerDuty::start();
@@ -53,7 +53,7 @@ impl Integrations {
         }
     }
 
-    /// Waits until every integration has had so many requests.
+    /// Waits until every integration received `requests` requests.
     #[track_caller]
     pub(crate) fn wait_for_requests_everywhere(&self, requests: usize) {
         self.pagerduty.wait_for(&format!("request {requests} everywhere"), |records| {
@@ -61,7 +61,7 @@ impl Integrations {
         });
     }
 
-    /// What integration `case` was sent, in order.
+    /// The requests of integration `case`, in order.
     pub(crate) fn requests(&self, case: usize) -> Vec<JournalEntry> {
         self.pagerduty.journal().into_iter().filter(|entry| is_for(entry, case)).collect()
     }
@@ -83,12 +83,12 @@ fn is_for(entry: &JournalEntry, case: usize) -> bool {
     entry.late_of.is_none() && entry.text("service_key") == Some(&key(case))
 }
 
-/// What the events say, in order.
+/// The descriptions of the events, in order.
 pub(crate) fn descriptions(requests: &[JournalEntry]) -> Vec<&str> {
     requests.iter().map(|request| request.text("description").unwrap()).collect()
 }
 
-/// Asserts that every attempt sent the same bytes.
+/// Asserts that all attempts sent the same bytes.
 #[track_caller]
 pub(crate) fn assert_same_bytes(attempts: &[JournalEntry]) {
     for attempt in attempts {

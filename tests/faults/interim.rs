@@ -1,4 +1,4 @@
-//! Interim answers (1xx) before PagerDuty's own.
+//! Interim responses (1xx) before PagerDuty's response.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -13,18 +13,18 @@ use super::{logged, raw_server, wait_for_logs};
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const EARLY_HINTS: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nServer: nginx\r\n\r\n";
 
-/// Answers with what comes before PagerDuty's answer, cut in pieces, and then with that.
+/// Sends these pieces and then PagerDuty's response.
 fn answer(stream: &mut TcpStream, before: &[&[u8]]) {
     for piece in before {
         stream.write_all(piece).unwrap();
         stream.flush().unwrap();
-        // So that it does not arrive together with the next.
+        // So that it does not arrive together with the next piece.
         std::thread::sleep(Duration::from_millis(20));
     }
     raw_server::answer_success(stream);
 }
 
-/// Three events by one connection, each taken at its only attempt.
+/// Answers three events on one connection, and asserts that each is delivered by its first attempt.
 #[track_caller]
 fn takes_only_the_last_answer(listener: &TcpListener, bridge: Bridge) {
     let (first, rest) = EARLY_HINTS.split_at(9);
@@ -68,7 +68,7 @@ fn who_answers_nothing_but_interim_answers_is_left_and_the_event_sent_again() {
     bridge.queue(&alert(1, "Disk full"));
     let (mut stream, _) = raw_server::take_request(&listener);
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    // It ends when the bridge hangs up.
+    // This ends when the bridge closes the connection.
     while stream.write_all(CONTINUE).is_ok() {}
     bridge.wait_for_log("not delivered yet: answered 100");
     let (mut stream, _) = raw_server::take_request(&listener);

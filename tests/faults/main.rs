@@ -1,5 +1,5 @@
-//! Everything that can go wrong on the way to PagerDuty: the real binary against a sandbox that misbehaves, and at
-//! least one test for each kind of fault.
+//! Every failure on the path to PagerDuty, with the real binary and a sandbox that injects faults; at least one test for
+//! each kind of fault.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
@@ -29,14 +29,14 @@ use sentry_pagerduty_bridge::queue::{Envelope, Queue};
 
 use self::support::Bridge;
 
-/// Everything the bridge has logged at this level.
+/// All lines that the bridge has logged at this level.
 fn logged(bridge: &Bridge, level: &str) -> Vec<String> {
     let lines = bridge.process.stderr.all();
     let lines = lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     lines.filter(|line| line["level"] == level).map(|line| line["message"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits for so many log lines with `part` in them.
+/// Waits until `number` log lines contain `part`.
 #[track_caller]
 fn wait_for_logs(bridge: &Bridge, number: usize, part: &str) {
     let mut found = 0;
@@ -46,7 +46,7 @@ fn wait_for_logs(bridge: &Bridge, number: usize, part: &str) {
     });
 }
 
-/// Ends the bridge, puts events into its queue that no webhook would bring, and starts it again.
+/// Stops the bridge, adds events to its queue that no webhook would create, and starts it again.
 fn restart_with(bridge: &mut Bridge, events: Vec<Envelope>) {
     assert!(bridge.terminate("TERM").success());
     put(&bridge.database(), events);

@@ -1,4 +1,4 @@
-//! Answers that somebody between the bridge and PagerDuty gave.
+//! Responses of a middlebox between the bridge and PagerDuty.
 
 use std::collections::BTreeMap;
 

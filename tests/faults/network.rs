@@ -1,4 +1,4 @@
-//! Trouble below HTTP.
+//! Network errors below HTTP.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -10,10 +10,11 @@ use socket2::{Domain, Socket, Type};
 use super::support::{Bridge, ClosedPort, PagerDuty, alert};
 use super::{logged, raw_server, wait_for_logs};
 
-/// Short, so that several attempts fail soon.
+/// Short, so that several attempts fail quickly.
 const TIMEOUT: (&str, &str) = ("BRIDGE_PAGERDUTY_TIMEOUT", "1s");
 
-/// Waits for a second failure, queues another alert meanwhile, and then lets PagerDuty come.
+/// Waits for a second failed attempt after another alert was queued, lets PagerDuty recover, and asserts that both are
+/// delivered.
 #[track_caller]
 fn goes_on(bridge: Bridge, failure: &str, recover: impl FnOnce() -> PagerDuty) {
     bridge.queue(&alert(1, "first"));
@@ -43,12 +44,12 @@ fn connections_that_nobody_takes_end_by_the_timeout_and_are_tried_again() {
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
-    // The system lets one more in than it says, and drops whoever comes then.
+    // The kernel accepts one connection more than the backlog of 0, and drops the SYN of the others.
     let crowd: Vec<_> = (0..8)
         .map(|_| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             socket.set_nonblocking(true).unwrap();
-            // It is under way for ever.
+            // The connection stays pending for ever.
             let _ = socket.connect(&address);
             socket
         })
@@ -63,7 +64,7 @@ fn connections_that_nobody_takes_end_by_the_timeout_and_are_tried_again() {
 
 #[test]
 fn a_server_that_takes_the_request_and_falls_silent_is_left_after_the_timeout() {
-    // Nobody accepts: the system takes connection and request, and no answer ever comes.
+    // Nothing calls `accept`: the kernel accepts the connection and the request, and there is never an answer.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let bridge = Bridge::start_with(&format!("http://{}", listener.local_addr().unwrap()), &[TIMEOUT]);
     goes_on(bridge, "not delivered yet: no answer within 1s", || PagerDuty::listen(listener));
@@ -78,7 +79,7 @@ fn an_answer_whose_head_drips_is_left_after_the_timeout() {
         for _ in 0..2 {
             let (mut stream, _) = raw_server::take_request(&dripping);
             stream.write_all(b"HTTP/1.1 200 OK\r\n").unwrap();
-            // Always something new, but never the end of the head.
+            // The head of the response never ends.
             while stream.write_all(b"X-Drip: drop\r\n").is_ok() {
                 std::thread::sleep(std::time::Duration::from_millis(100));
             }

@@ -1,4 +1,4 @@
-//! Answers that mean: never.
+//! Responses that are permanent failures.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,7 +12,7 @@ use super::integrations::Integrations;
 use super::support::{Bridge, alert};
 use super::{logged, raw_server, wait_for_logs};
 
-/// How many characters of PagerDuty's words are kept.
+/// The length of the stored reason in characters.
 const REASON: Range<usize> = 1..600;
 
 #[test]
@@ -64,7 +64,7 @@ fn an_answer_is_read_no_further_than_its_reason() {
     bridge.queue(&alert(1, "Disk full"));
     let (mut stream, _) = raw_server::take_request(&listener);
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 268435456\r\n\r\nNot this time. ").unwrap();
-    // Far more than the two sockets' buffers hold: it cannot all be written unless the bridge reads it.
+    // More than the buffers of the two sockets hold: it can only be written completely if the bridge reads it.
     let megabyte = vec![b'.'; 1 << 20];
     let written = (0..256).take_while(|_| stream.write_all(&megabyte).is_ok()).count();
     assert!(written < 256, "the bridge read a body of 256 MiB");

@@ -1,4 +1,5 @@
-//! An event that PagerDuty chokes on, as on 2021-04-23, when it answered invalid events with 500 for an hour.
+//! Poison events: PagerDuty fails on them with 500 and accepts others, as on 2021-04-23 when it answered invalid events
+//! with 500 for an hour.
 
 use chrono::Utc;
 use pagerduty_sandbox::{Fault, Verdict};
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::integrations::{Integrations, assert_same_bytes, key};
 use super::restart_with;
 
-/// The bridge makes no such event; its incident key is a number.
+/// An event that the bridge would not make: its incident key is a number.
 fn poison() -> Envelope {
     let body = json!({"service_key": key(0), "event_type": "trigger", "incident_key": 666, "description": "Disk full"});
     Envelope {
@@ -59,7 +60,7 @@ fn an_event_that_meets_500_like_all_of_its_key_is_never_given_up() {
     let many = Integrations::start([Fault::status(500)], &[("BRIDGE_GIVE_UP_AFTER", "1s")]);
     many.queue(0, 1, "first");
     many.queue(0, 2, "second");
-    // By the fourth attempt more than the time to give up has gone by.
+    // By the fourth attempt, more time than `BRIDGE_GIVE_UP_AFTER` has passed.
     many.wait_for_requests_everywhere(4);
     many.pagerduty.clear_faults();
     many.pagerduty.wait_for_accepted(2);

@@ -1,4 +1,4 @@
-//! A server that does by hand what no server would do.
+//! A server written on plain sockets, for responses that no HTTP server would send.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,10 +7,10 @@ use socket2::SockRef;
 
 use super::support::PATIENCE;
 
-/// Takes the next connection and one request by it, and returns both.
+/// Accepts the next connection, reads one request, and returns both.
 #[track_caller]
 pub(crate) fn take_request(listener: &TcpListener) -> (TcpStream, String) {
-    // This bounds `accept` as well.
+    // This timeout applies to `accept` as well.
     SockRef::from(listener).set_read_timeout(Some(PATIENCE)).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -35,7 +35,7 @@ pub(crate) fn read_request(stream: &mut TcpStream) -> String {
     request
 }
 
-/// Answers as PagerDuty does when it has taken an event.
+/// Answers as PagerDuty does when it accepts an event.
 pub(crate) fn answer_success(stream: &mut TcpStream) {
     let body = r#"{"status":"success","message":"Event processed","incident_key":"1"}"#;
     let length = body.len();

@@ -1,4 +1,4 @@
-//! Redirects: somebody between the bridge and PagerDuty wants to see the events.
+//! Redirects are not followed, because they would send events to another server.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ fn a_redirect_is_not_followed_and_the_event_goes_once_it_is_gone() {
         assert_same_bytes(&many.requests(case));
         assert_eq!(many.incident(case, 1).opened, 1);
     }
-    // Whoever had connected would be in line.
+    // If the redirect had been followed, there would be a pending connection.
     elsewhere.set_nonblocking(true).unwrap();
     assert_eq!(elsewhere.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(logged(&many.bridge, "error"), [""; 0]);

@@ -1,4 +1,4 @@
-//! Service keys for which PagerDuty answers slowly, among many for which it does not.
+//! Slow responses for some service keys do not delay the events of the others.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use sentry_pagerduty_bridge::queue::State;
 
 use super::integrations::{Integrations, key};
 
-/// PagerDuty answers `slow` of `keys` integrations only after this test is over, and each of them gets `slow_alerts`.
-/// All that comes for the others has to be delivered meanwhile.
+/// PagerDuty delays the responses of `slow` of `keys` integrations beyond the end of the test, and each of those has
+/// `slow_alerts` alerts. Asserts that all events of the other integrations are delivered meanwhile.
 #[track_caller]
 fn assert_the_others_pass(keys: usize, slow: usize, slow_alerts: u64, alerts: u64) {
     let is_slow = |case: usize| case.is_multiple_of(keys / slow) && case / (keys / slow) < slow;

@@ -1,4 +1,4 @@
-//! Throttling: 403 as v1 was seen to answer, 429 as v2 does.
+//! Throttling: 403 as v1 was observed to answer, 429 as v2 does.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn throttled_events_wait_as_long_as_it_lasts_while_other_keys_go_on() {
     assert!(many.bridge.end().iter().all(|record| record.summary.state == State::Delivered));
 }
 
-/// How long an event waits after its attempt.
+/// The time from the attempt of an event to its next one.
 fn wait(record: &EventRecord) -> TimeDelta {
     let ago = |time: Option<DateTime<Utc>>| time.expect("it was attempted and waits for the next attempt");
     ago(record.summary.next_attempt_at) - ago(record.last_attempt_at)
@@ -57,7 +57,7 @@ fn a_retry_after_is_heeded_in_either_form_and_after_trouble_too_but_for_a_minute
         Fault::Answer { status, body: FaultBody::Json, headers, apply: false }
     };
     let hints = [RetryAfter::Seconds(50), RetryAfter::HttpDate(50), RetryAfter::Seconds(1800)];
-    // As a broken proxy may send it.
+    // Values that a broken proxy may send.
     let far = ["18446744073709551615", "99999999999999999999999", "Thu, 31 Dec 2099 23:59:59 GMT"];
     let faults = throttled(hints.map(Some))
         .chain([answer(503, "50"), answer(503, "1800")])
@@ -70,7 +70,7 @@ fn a_retry_after_is_heeded_in_either_form_and_after_trouble_too_but_for_a_minute
     let expected = [50, 50, 60, 50, 50, 60, 50, 60].into_iter().chain([60; 9]);
     for (record, seconds) in records.iter().zip(expected) {
         assert_eq!((record.summary.state, record.summary.attempts), (State::Waiting, 1));
-        // Dates name whole seconds, and the answer came a little after the attempt began.
+        // Dates have whole seconds, and the response came a little after the attempt began.
         let asked = TimeDelta::seconds(seconds);
         assert!(wait(record) >= asked - TimeDelta::seconds(1), "{} {record:?}", wait(record));
         assert!(wait(record) <= asked + TimeDelta::seconds(20), "{} {record:?}", wait(record));

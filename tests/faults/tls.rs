@@ -1,4 +1,4 @@
-//! TLS: whoever cannot prove to be PagerDuty gets nothing.
+//! Nothing is sent to a server whose TLS certificate is not trusted.
 
 use std::fs;
 
@@ -8,17 +8,17 @@ use super::support::{Bridge, KEY, PagerDuty, TOKEN, alert, run};
 use super::tls_proxy::{Authority, Face, Front};
 use super::{logged, wait_for_logs};
 
-/// Where the front is found.
+/// The host of the proxy.
 const HOST: &str = "127.0.0.1";
 
-/// A year in which the tests are not run any more.
+/// A year after all runs of the tests.
 const LATER: i32 = 2999;
 
-/// A year in which they were not run yet.
+/// A year before all runs of the tests.
 const EARLIER: i32 = 2020;
 
-/// Starts a bridge whose PagerDuty shows `wrong`, and asserts that nothing is sent, nothing is lost and everything
-/// goes once that is mended.
+/// Starts a bridge with a PagerDuty that behaves as `wrong` says, and asserts that nothing is sent and nothing is lost, and
+/// that everything is delivered after that is corrected.
 #[track_caller]
 fn sends_nothing_to(wrong: impl FnOnce(&Authority) -> Face, complaint: &str) {
     let pagerduty = PagerDuty::start();

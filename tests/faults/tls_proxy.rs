@@ -1,4 +1,4 @@
-//! What stands before PagerDuty and speaks TLS, well or badly.
+//! A TLS proxy in front of the sandbox, with valid or invalid certificates and protocol versions.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -16,18 +16,18 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// How it shows itself to new connections.
+/// How it answers new connections.
 #[derive(Clone)]
 pub(crate) enum Face {
     /// With this certificate.
     Certificate(Arc<ServerConfig>),
-    /// It speaks no TLS above 1.1.
+    /// It supports TLS 1.1 at most.
     OldTls,
-    /// It speaks no TLS at all.
+    /// It does not speak TLS.
     Plain,
 }
 
-/// A server that passes on to another one what comes by TLS; dropping it ends it.
+/// A server that terminates TLS and forwards connections; dropping it stops it.
 pub(crate) struct Front {
     address: SocketAddr,
     face: Arc<Mutex<Face>>,
@@ -35,7 +35,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Stands before `behind`.
+    /// Starts a proxy in front of `behind`.
     pub(crate) fn before(behind: SocketAddr, face: Face) -> Self {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -60,7 +60,7 @@ impl Front {
         format!("https://{}", self.address)
     }
 
-    /// Shows another face from the next connection on.
+    /// Changes how it answers, from the next connection on.
     pub(crate) fn show(&self, face: Face) {
         *self.face.lock().unwrap() = face;
     }
@@ -70,7 +70,7 @@ async fn serve(listener: TcpListener, faces: Arc<Mutex<Face>>, behind: SocketAdd
     while let Ok((stream, _)) = listener.accept().await {
         let face = faces.lock().unwrap().clone();
         tokio::spawn(async move {
-            // Whatever fails here fails because the client went away, which is what the tests are about.
+            // This fails only if the client closes the connection, which is what the tests provoke.
             let _ = pass_on(stream, face, behind).await;
         });
     }
@@ -96,7 +96,7 @@ async fn pass_on(mut stream: TcpStream, face: Face, behind: SocketAddr) -> std::
     Ok(())
 }
 
-/// What a server answers that knows nothing newer than TLS 1.1 (RFC 4346, 7.4.1.3).
+/// The response of a server that supports nothing newer than TLS 1.1 (RFC 4346, 7.4.1.3).
 fn server_hello_of_tls_1_1() -> Vec<u8> {
     let (version, random, no_session) = ([3, 2], [7; 32], [0]);
     let (cipher_suite, no_compression) = ([0, 0x2f], [0]);
@@ -106,7 +106,7 @@ fn server_hello_of_tls_1_1() -> Vec<u8> {
     [&[handshake, 3, 2, 0, length + 4, server_hello, 0, 0, length], &hello[..]].concat()
 }
 
-/// An authority that the bridge is told to trust, and the certificates it issues.
+/// A certificate authority that the bridge can be told to trust, and that issues certificates.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -123,7 +123,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem, home: tempfile::tempdir().unwrap() }
     }
 
-    /// The file to trust, with a remark as such files have.
+    /// The file with its certificate and a comment, as such files have.
     pub(crate) fn file(&self) -> PathBuf {
         let path = self.home.path().join("authority.pem");
         let mut text = String::from("# The authority of the tests\n");

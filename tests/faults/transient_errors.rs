@@ -1,4 +1,4 @@
-//! Answers that mean: not now.
+//! Responses that are transient failures.
 
 use std::collections::BTreeMap;
 

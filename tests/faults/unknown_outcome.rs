@@ -1,4 +1,4 @@
-//! Events that PagerDuty may or may not have taken.
+//! Events of which the bridge does not know whether PagerDuty accepted them.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use serde_json::json;
 use super::integrations::{Integrations, assert_same_bytes, key};
 use super::{logged, restart_with};
 
-/// Short, so that a lost answer is not waited for long.
+/// Short, so that a lost response is noticed quickly.
 const TIMEOUT: (&str, &str) = ("BRIDGE_PAGERDUTY_TIMEOUT", "1s");
 
-/// Nobody waits for it.
+/// Longer than the test.
 const FOR_EVER: Duration = Duration::from_mins(10);
 
 #[test]

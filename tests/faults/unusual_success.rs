@@ -1,4 +1,4 @@
-//! Successes that do not read like one.
+//! Every 2xx response counts as a success, also with an unusual status or body.
 
 use pagerduty_sandbox::{CloseMode, Fault, FaultBody};
 use sentry_pagerduty_bridge::queue::State;

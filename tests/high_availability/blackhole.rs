@@ -1,4 +1,4 @@
-//! A network between one bridge and PostgreSQL that drops everything without a word.
+//! The network between one bridge and PostgreSQL drops all packets.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ fn a_bridge_that_loses_postgresql_is_red_and_refuses_while_the_others_go_on() {
 
     proxy.blackhole(true);
     let begun = Instant::now();
-    // Before any webhook has found it out.
+    // Before any webhook has failed.
     wait_until("a red /readyz", || !is_ready(cut.address));
     println!("/readyz was red after {:?}", begun.elapsed());
     let again = Instant::now();
@@ -34,7 +34,7 @@ fn a_bridge_that_loses_postgresql_is_red_and_refuses_while_the_others_go_on() {
     for (issue, level) in (100..).zip(LEVELS) {
         assert_eq!(other.post(&alert_of_level(level, issue, "by the other")).status, 202);
     }
-    // Once the leases of the bridge that is cut off have ended.
+    // After the leases of the disconnected bridge have ended.
     wait_until("the deliveries by the other", || pagerduty.counters().accepted >= 10);
     println!("the other delivers for all keys after {:?}", begun.elapsed());
 

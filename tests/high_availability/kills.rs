@@ -1,5 +1,5 @@
-//! Three bridges of which one is killed every second, connections that the server ends, a server that crashes, and a bridge
-//! that is stopped for longer than its leases.
+//! Three bridges of which one is killed every second, while the server ends connections and crashes, and a bridge is
+//! suspended for longer than its leases.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::load::Posters;
 use crate::support::Bridge;
 use crate::{LEVELS, assert_delivered, deliveries, drain, number, pagerduty, start, wait_until};
 
-/// How many bridges are killed.
+/// Number of kills.
 const KILLS: u32 = 12;
 
-/// How many attempts a minute each key may see.
+/// The rate limit of each key: attempts per minute.
 const RATE: usize = 30;
 
-/// How many leases there are while each key is delivered for by a bridge that lives.
+/// Counts the leases of keys that running bridges hold.
 const HELD: &str = "SELECT count(*) FROM leases WHERE until > clock_timestamp()
     AND owner IN (SELECT id FROM bridges WHERE last_seen > clock_timestamp() - interval '5 seconds')";
 
@@ -68,7 +68,7 @@ fn what_three_bridges_answered_202_for_is_delivered_in_order_and_within_the_rate
     let frozen = &bridges[random.random_range(0..bridges.len())];
     frozen.process.signal("STOP");
     let since = Instant::now();
-    // Its leases last until the database's clock says that they are over.
+    // Its leases last until they end by the database's clock.
     let owned = "SELECT count(*) FROM leases WHERE until > clock_timestamp() AND owner NOT IN
         (SELECT id FROM bridges WHERE last_seen > clock_timestamp() - interval '5 seconds')";
     wait_until("the freeze", || cluster.psql(database, owned).unwrap() != "0");

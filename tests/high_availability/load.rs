@@ -1,4 +1,4 @@
-//! Many Sentrys that post at once, to each bridge in turn, repeat nothing and remember what they were answered.
+//! Clients that post alerts to each bridge in turn, retry nothing, and record the responses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,27 +10,27 @@ use std::time::{Duration, Instant};
 use super::LEVELS;
 use super::support::{TOKEN, alert_of_level};
 
-/// How many alerts there are about an issue, at most.
+/// The largest number of alerts about one issue.
 const REPEATED: u64 = 8;
 
-/// How long an answer is waited for.
+/// The timeout of a response.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// An alert that was posted.
+/// A posted alert.
 #[derive(Clone, Debug)]
 pub(crate) struct Post {
     pub(crate) issue: u64,
-    /// No other alert says the same.
+    /// Unique among all alerts.
     pub(crate) message: String,
-    /// Whether the answer was 202.
+    /// Whether it was answered 202.
     pub(crate) taken: bool,
-    /// What the answer was, if there was one.
+    /// The status of the response, if there was one.
     pub(crate) status: Option<u16>,
     /// How long it took.
     pub(crate) took: Duration,
 }
 
-/// The posters at work, one for each service key.
+/// The running clients, one for each service key.
 pub(crate) struct Posters {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Vec<Post>>>,
@@ -38,7 +38,7 @@ pub(crate) struct Posters {
 
 struct Shared {
     addresses: Mutex<Vec<SocketAddr>>,
-    /// How often each poster rests between two alerts.
+    /// The pause of each client between two alerts.
     pace: Duration,
     posted: AtomicUsize,
     taken: AtomicUsize,
@@ -61,17 +61,17 @@ impl Posters {
         Self { threads: threads.collect(), shared }
     }
 
-    /// From now on the bridge at this place is there.
+    /// Changes the address of the bridge with this index.
     pub(crate) fn move_to(&self, place: usize, address: SocketAddr) {
         self.shared.addresses.lock().unwrap()[place] = address;
     }
 
-    /// How many alerts were answered 202 so far.
+    /// The number of alerts that were answered 202 so far.
     pub(crate) fn taken(&self) -> usize {
         self.shared.taken.load(Ordering::SeqCst)
     }
 
-    /// Ends their work, and returns what each of them posted, in order.
+    /// Stops the clients, and returns what each of them posted, in order.
     pub(crate) fn end(self) -> Vec<Vec<Post>> {
         self.shared.ended.store(true, Ordering::SeqCst);
         self.threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -84,8 +84,8 @@ impl Shared {
         addresses[self.posted.fetch_add(1, Ordering::SeqCst) % addresses.len()]
     }
 
-    /// Posts about issues of its own, so that it knows in which order. What was not answered may be committed at any time
-    /// later, so that nothing is posted after it about the same issue.
+    /// Posts alerts about issues that no other client posts about, so that their order is known. An alert that was not
+    /// answered may be committed at any later time, so nothing more is posted about its issue.
     fn work(&self, poster: u64, level: &str) -> Vec<Post> {
         let mut posts: Vec<Post> = Vec::new();
         let (mut issue, mut alerts) = (poster, 0);
@@ -100,7 +100,7 @@ impl Shared {
             if alerts == REPEATED || !taken {
                 (issue, alerts) = (issue + LEVELS.len() as u64, 0);
             }
-            // The load, which is nothing to wait for.
+            // This pause determines the load; nothing is awaited.
             thread::sleep(self.pace);
         }
         posts
@@ -116,7 +116,7 @@ fn post(address: SocketAddr, body: &[u8]) -> Option<u16> {
     status(address, &[head.as_bytes(), body].concat())
 }
 
-/// Whether `/readyz` is green.
+/// Whether `/readyz` is answered 200.
 pub(crate) fn is_ready(address: SocketAddr) -> bool {
     status(address, b"GET /readyz HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n") == Some(200)
 }

@@ -1,7 +1,7 @@
-//! No single point of failure: several real bridges on PostgreSQL while bridges, connections and servers fail.
+//! There is no single point of failure: several real bridges on PostgreSQL while bridges, connections and servers fail.
 //!
-//! `HA_SECONDS` sets how long the rolling restart lasts; `HA_SEED` repeats the choices of the kills, though not the machine's
-//! timing.
+//! `HA_SECONDS` sets how long the rolling restart lasts; `HA_SEED` repeats the choices of the kills, but not the timing of
+//! the machine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 
@@ -33,23 +33,23 @@ use accounting::Account;
 use load::Post;
 use support::{Bridge, PagerDuty};
 
-/// Every level goes to a service key of its own; the first one to the default key.
+/// Each level is routed to its own service key; the first one to the default key.
 const LEVELS: [&str; 5] = ["error", "fatal", "warning", "info", "debug"];
 
 const ROUTES: &str = "level,fatal,another0key0for0tests000000000B2\nlevel,warning,another0key0for0tests000000000C3\n\
                       level,info,another0key0for0tests000000000D4\nlevel,debug,another0key0for0tests000000000E5";
 
-/// How long anything that takes a lease's end may take, with room for a busy machine.
+/// The timeout for whatever depends on the end of a lease, on a busy machine.
 const LONG: Duration = Duration::from_secs(90);
 
-/// A sandbox that remembers everything.
+/// A sandbox with an unlimited journal.
 fn pagerduty() -> PagerDuty {
     let pagerduty = PagerDuty::start();
     pagerduty.set_options(Options { journal_entries: usize::MAX, journal_bytes: usize::MAX, ..pagerduty.options() });
     pagerduty
 }
 
-/// A busy machine is no trouble to be found out.
+/// On a machine that is busy with other tests, PostgreSQL may be slow.
 const PATIENT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
 
 #[track_caller]
@@ -57,13 +57,13 @@ fn start(pagerduty: &PagerDuty, database: &str, settings: &[(&str, &str)]) -> Br
     let usual = [
         ("BRIDGE_DATABASE_URL", database),
         ("BRIDGE_PAGERDUTY_ROUTES", ROUTES),
-        // A lease lasts 15 s with it.
+        // This makes a lease last 15 s.
         ("BRIDGE_PAGERDUTY_TIMEOUT", "2s"),
     ];
     Bridge::start_with(&pagerduty.url(), &[&usual, settings].concat())
 }
 
-/// What stands in the variable `name`.
+/// The value of the variable `name`.
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, which is no number")))
@@ -73,7 +73,7 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// The address of the same database by way of a proxy.
+/// The URL of the same database through a proxy.
 fn by_way_of(proxy: &proxy::Proxy, cluster: &PostgresCluster, url: &str) -> String {
     url.replace(&format!(":{}/", cluster.port()), &format!(":{}/", proxy.address.port()))
 }
@@ -83,12 +83,12 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + LONG;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen");
-        // Another process tells nobody.
+        // No event announces what another process does, so it is polled.
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Waits until nothing waits in the queue.
+/// Waits until no event is waiting in the queue.
 #[track_caller]
 fn drain(database: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -107,7 +107,7 @@ fn drain(database: &str) {
     assert_eq!(counts.dead, 0, "{counts:?}");
 }
 
-/// Asserts that all that was answered 202 was delivered, in order; returns how many alerts were not answered 202.
+/// Asserts that everything that was answered 202 was delivered in order; returns how many alerts were not answered 202.
 #[track_caller]
 fn assert_delivered(pagerduty: &PagerDuty, posts: &[Vec<Post>]) -> usize {
     let account = Account::of(&pagerduty.journal(), posts);

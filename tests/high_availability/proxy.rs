@@ -1,4 +1,4 @@
-//! A TCP proxy: a load balancer for the bridges, the address that follows the primary, or a network that drops everything.
+//! A TCP proxy: a load balancer of the bridges, an address that follows the primary, or a network that drops all packets.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -39,13 +39,13 @@ impl Proxy {
         Self { address, shared }
     }
 
-    /// New connections go to these servers from now on; those to no server are closed.
+    /// Forwards new connections to these servers from now on; if there is none, they are closed.
     pub(crate) fn forward_to(&self, servers: Vec<SocketAddr>) {
         self.shared.change(|state| state.servers = servers);
     }
 
-    /// Whether bytes, of connections old and new, stay away from now on, without any error. When they no longer do, those
-    /// that were held back arrive, as TCP sends them again.
+    /// Holds back all bytes of old and new connections, without an error, or forwards them again. Bytes that were held back
+    /// arrive then, as with TCP retransmissions.
     pub(crate) fn blackhole(&self, is_blackhole: bool) {
         self.shared.change(|state| state.is_blackhole = is_blackhole);
     }
@@ -57,7 +57,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until bytes get through.
+    /// Waits while the proxy holds back bytes.
     fn pass(&self) {
         drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.is_blackhole).unwrap());
     }

@@ -1,4 +1,4 @@
-//! A rolling restart behind a load balancer that asks `/readyz`.
+//! A rolling restart behind a load balancer that checks `/readyz`.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +12,13 @@ use crate::load::{Posters, is_ready};
 use crate::proxy::Proxy;
 use crate::{PATIENT, assert_delivered, drain, number, pagerduty, start, wait_until};
 
-/// How long it lasts unless `HA_SECONDS` says otherwise.
+/// Duration in seconds if `HA_SECONDS` is not set.
 const SECONDS: u64 = 20;
 
-/// How often the load balancer asks each bridge.
+/// How often the load balancer checks each bridge.
 const CHECK: Duration = Duration::from_millis(100);
 
-/// A load balancer that sends to ready bridges only, and repeats nothing.
+/// A load balancer that forwards to ready bridges only, and retries nothing.
 struct Balancer {
     proxy: Proxy,
     bridges: Arc<Mutex<Vec<SocketAddr>>>,
@@ -64,7 +64,7 @@ impl Drop for Balancer {
 fn a_rolling_restart_refuses_and_loses_no_webhook() {
     let seconds = number("HA_SECONDS").unwrap_or(SECONDS);
     let (pagerduty, database) = (pagerduty(), PostgresCluster::shared().database().unwrap());
-    // The drain is the default.
+    // The default drain; other tests do not drain.
     let settings = [PATIENT, ("BRIDGE_SHUTDOWN_DRAIN", "2s")];
     let mut bridges = [(); 2].map(|()| start(&pagerduty, &database, &settings));
     let balancer = Balancer::start(bridges.iter().map(|bridge| bridge.address).collect());

@@ -1,4 +1,4 @@
-//! A standby that is promoted under load.
+//! The standby of PostgreSQL is promoted under load.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::load::Posters;
 use crate::proxy::Proxy;
 use crate::{PATIENT, assert_delivered, by_way_of, drain, load, loopback, pagerduty, start, support, wait_until};
 
-/// Loses the primary while alerts come in, and promotes its standby. Returns what was posted, and who has taken it.
+/// Stops the primary while alerts come, and promotes its standby. Returns PagerDuty and the posted alerts.
 fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<load::Post>>) {
     let primary = PostgresCluster::start(&[]).unwrap();
     let (pagerduty, database) = (pagerduty(), primary.database().unwrap());
@@ -24,7 +24,7 @@ fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<load::
         primary.psql("postgres", "SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'").unwrap()
             == wanted
     });
-    // Its address follows the primary, as that of a cluster manager does.
+    // The address of the proxy follows the primary, as with a cluster manager.
     let proxy = Proxy::start(vec![loopback(primary.port())]);
     let url = by_way_of(&proxy, &primary, &database);
     let bridges = [(); 2].map(|()| start(&pagerduty, &url, &[PATIENT]));
@@ -38,7 +38,7 @@ fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<load::
     let taken = posters.taken();
     wait_until("alerts that the new primary takes", || posters.taken() > taken);
     println!("{wanted}: alerts were taken again {:?} after the primary was gone", lost.elapsed());
-    // Some more of the load.
+    // The load continues for a while.
     sleep(Duration::from_secs(1));
     let posts = posters.end();
     drain(&url);
@@ -54,7 +54,7 @@ fn what_was_answered_202_survives_the_primary_where_the_standby_is_synchronous()
 #[test]
 fn bridges_go_on_with_an_asynchronous_standby_whatever_it_missed() {
     let (pagerduty, posts) = lose_the_primary(false);
-    // How many are missing is measured, not promised.
+    // The number of lost alerts is printed, not asserted: an asynchronous standby may lose some.
     println!("{}", Account::of(&pagerduty.journal(), &posts));
     assert_eq!(pagerduty.counters().violations, 0);
 }

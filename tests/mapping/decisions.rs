@@ -1,4 +1,4 @@
-//! Which bodies page, which are ignored and which are refused.
+//! Which bodies become events, which are ignored and which are rejected.
 
 use sentry_pagerduty_bridge::alert::Level;
 use sentry_pagerduty_bridge::ingest::{Decision, Rejection};

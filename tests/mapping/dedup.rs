@@ -1,4 +1,4 @@
-//! Which webhooks tell the same.
+//! Which webhooks are duplicates of each other.
 
 use sentry_pagerduty_bridge::config::IncidentScope;
 use sentry_pagerduty_bridge::envelope::{Dedup, EnqueueRequest};
@@ -77,7 +77,7 @@ fn one_event_is_another_alert_for_each_rule_that_has_an_incident_of_its_own() {
     let table = [
         (rule("A"), rule("A"), true),
         (rule("A"), rule("B"), false),
-        // Of several rules that one webhook names, the first has the incident.
+        // If a webhook names several rules, the incident belongs to the first.
         (plugin.clone(), rule("A"), true),
         (rule("A"), plugin.clone(), true),
         (plugin, rule("B"), false),
@@ -95,7 +95,7 @@ fn what_comes_twice_by_the_plugin_was_sent_by_a_person_and_counts() {
 
 #[test]
 fn the_service_that_replaced_the_plugin_sends_an_event_once_for_each_action_and_address_and_it_pages_once() {
-    // Each delivery has a key of its own, which the plugin never sent.
+    // Each delivery has its own `Idempotency-Key`, which the plugin never sent.
     let delivered = |key| dedup_routed(&legacy("42", EVENT), Some(key), "");
     assert!(is_repeated(&delivered("a1"), &delivered("b2")));
     let other_event = dedup_routed(&legacy("42", &EVENT.replace('b', "c")), Some("b2"), "");
@@ -140,7 +140,7 @@ fn a_repeated_delivery_is_known_by_its_idempotency_key() {
     assert!(!is_repeated(&resolved, &assigned), "a constant header hides nothing else");
 }
 
-/// How a change of issue 42 with this substatus is known that was signed or not.
+/// The dedup key of a change of issue 42 with this substatus, with or without a verified signature.
 fn of_a_change(action: &str, substatus: &str, is_signature_verified: bool) -> Dedup {
     let issue = json!({ "id": "42", "title": "x", "substatus": substatus });
     let body = json!({ "action": action, "data": { "issue": issue } }).to_string();
@@ -158,7 +158,7 @@ fn of_a_change(action: &str, substatus: &str, is_signature_verified: bool) -> De
 fn only_what_is_signed_is_taken_once_and_only_people_make_the_next_resolve_the_same_as_the_last() {
     let table = [
         ("resolved", "", true, true, false),
-        // Whoever has a token can write what they like.
+        // Without a signature, whoever has a token can choose the content.
         ("resolved", "", false, false, false),
         ("unresolved", "ongoing", true, true, true),
         ("unresolved", "regressed", true, true, false),

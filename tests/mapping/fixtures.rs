@@ -1,23 +1,23 @@
-//! The bodies in `fixtures/`, as its index lists them.
+//! The bodies in `fixtures/`, as `fixtures/INDEX.md` lists them.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One body.
+/// A body of the legacy plugin.
 pub(crate) struct Fixture {
     /// Folder and name, such as `legacy-9.1/nulls`.
     pub(crate) name: String,
     pub(crate) webhook: Vec<u8>,
-    /// What Sentry's own plugin sent for it.
+    /// The event that Sentry's own plugin sent for it.
     pub(crate) plugin: Option<Vec<u8>>,
     /// Whether the plugin had the routes of the index.
     pub(crate) is_routed: bool,
-    /// The last character of the key it chose.
+    /// The last character of the service key that the plugin chose.
     pub(crate) key_end: Option<char>,
 }
 
-/// The folder of the recorded bodies, and that of the plugin's events for them.
+/// The folder of the recorded bodies, and the folder of the plugin's events for them.
 const RECORDED: &str = "legacy-9.1";
 const PLUGIN: &str = "plugin-9.1";
 
@@ -67,7 +67,8 @@ pub(crate) fn platform() -> Vec<PlatformFixture> {
         .collect()
 }
 
-/// The folders whose rows tell resource and answer, each with that of the plugin's events for them, if there is one.
+/// The folders whose rows name the resource and the expected event, each with the folder of the plugin's events for them,
+/// if there is one.
 const RECORDINGS: [(&str, Option<&str>); 3] =
     [("recorded-23.7", Some("plugin-23.7")), ("recorded-9.1-platform", None), ("composed-2026", None)];
 
@@ -78,9 +79,9 @@ pub(crate) struct Recording {
     /// The header `Sentry-Hook-Resource`, which the legacy plugin does not send.
     pub(crate) resource: Option<String>,
     pub(crate) webhook: Vec<u8>,
-    /// What Sentry's own plugin sent for it.
+    /// The event that Sentry's own plugin sent for it.
     pub(crate) plugin: Option<Vec<u8>>,
-    /// What the bridge has to make of it: `trigger 259`, `resolve 262`, `acknowledge 239` or `ignored`.
+    /// The expected decision: `trigger 259`, `resolve 262`, `acknowledge 239` or `ignored`.
     pub(crate) answer: String,
 }
 

@@ -1,4 +1,4 @@
-//! Whatever an alert holds, PagerDuty takes its event.
+//! PagerDuty accepts the event of every alert, however large the alert is.
 
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
@@ -168,7 +168,7 @@ fn details_that_say_nothing_are_left_out() {
 #[test]
 fn an_alert_that_is_long_everywhere_fits_all_the_same() {
     const FACTS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
-    // Each of these characters takes six bytes of JSON.
+    // Each of these characters takes six bytes in JSON.
     let long = || Some("\u{1}".repeat(300));
     let pairs = |of: usize| (0..of).map(|n| (format!("{n}{}", "\u{1}".repeat(300)), "\u{1}".repeat(300)));
     let (_, cuts, json) = fit(&Alert {
@@ -228,7 +228,7 @@ fn a_description_that_was_cut_is_told_as_well() {
 
 #[test]
 fn a_cut_tells_the_characters_that_are_left_and_which_way_of_counting_them_bound() {
-    // 1024 characters to whoever counts code points, and 1226 to whoever counts UTF-16 units.
+    // 1024 code points, but 1226 UTF-16 code units.
     let message = format!("{}{}", "🚨".repeat(202), "x".repeat(822));
     assert_eq!((message.chars().count(), message.encode_utf16().count()), (1024, 1226));
     let (event, cuts, _) = fit(&Alert { message: Some(message), ..small("1") });
@@ -237,7 +237,7 @@ fn a_cut_tells_the_characters_that_are_left_and_which_way_of_counting_them_bound
                say how it counts them";
     assert_eq!(said(&cuts), [why]);
 
-    // What is within the limit by both ways of counting stays whole.
+    // Texts that are within the limit by both ways of counting are not cut.
     for whole in ["🚨".repeat(512), "é".repeat(1024), format!("{}{}", "x".repeat(620), "🚨".repeat(202))] {
         let (event, cuts, _) = fit(&Alert { message: Some(whole.clone()), ..small("1") });
         assert_eq!((description(&event), cuts.as_slice()), (whole.as_str(), [].as_slice()));
@@ -252,7 +252,7 @@ fn the_line_of_a_resolve_is_cut_once_and_tells_how_long_it_was() {
     assert_eq!(said(&cuts), ["description: cut from 8212 to 1024 characters, which is all PagerDuty takes"]);
 }
 
-/// Texts from nothing to more than an event may hold, of characters that grow when they are written as JSON.
+/// Texts from empty to longer than an event may be, of characters that take more bytes in JSON.
 fn text() -> impl Strategy<Value = String> {
     let size = prop_oneof![4 => Just(1_usize), 1 => 0_usize..3_000, 1 => 1_usize..40_000];
     ("[\\x00a\"\\\\\u{7f}é\u{200b}\n 🔥]{1,6}", size).prop_map(|(text, times)| text.repeat(times))
@@ -271,7 +271,7 @@ fn any_alert() -> impl Strategy<Value = Alert> {
         |(issue, texts, (tags, copies_of_tags), (rules, copies_of_rules), frames, seconds)| {
             let mut texts = texts.into_iter();
             let mut next = || texts.next().flatten();
-            // Copies are of short texts only, or the memory of the test would be the limit.
+            // Only short texts are repeated, to limit the memory of the test.
             let is_short = tags.iter().all(|(name, value)| name.len() + value.len() < 50);
             let numbered = |n: usize| tags.iter().map(move |(name, value)| (format!("{name}{n}"), value.clone()));
             Alert {

@@ -1,4 +1,4 @@
-//! Bodies in, events out: the way from Sentry's webhook to what PagerDuty is sent.
+//! Maps the bodies of Sentry's webhooks to the events that PagerDuty is sent.
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
 
@@ -44,7 +44,7 @@ fn decide(ingest: &Ingest, body: &[u8]) -> Decision {
     ingest.decide(&Webhook::of_body(body, received_at()))
 }
 
-/// What a decision that opens an incident enqueues.
+/// The envelope of a decision that opens an incident.
 fn opened(decision: Decision) -> Result<Envelope, Decision> {
     match decision {
         Decision::Enqueue(enqueue) => match *enqueue {
@@ -55,7 +55,7 @@ fn opened(decision: Decision) -> Result<Envelope, Decision> {
     }
 }
 
-/// The event that a body becomes.
+/// The event of a body.
 #[track_caller]
 fn event(body: &[u8]) -> Value {
     match opened(decide(&ingest("", "", None), body)) {

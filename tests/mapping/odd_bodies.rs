@@ -1,11 +1,11 @@
-//! Bodies as nobody should send them: they page all the same.
+//! Bodies with missing members or values of the wrong type still page.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::{decide, event, fixtures, ingest};
 
-/// Every member the bridge reads, with `value` in place of all but what makes it a webhook.
+/// A body with every member that the bridge reads, each with `value`, except for those that identify it as a webhook.
 fn body_full_of(value: &Value) -> Value {
     let event: serde_json::Map<_, _> = [
         "event_id",
@@ -45,7 +45,7 @@ fn body_full_of(value: &Value) -> Value {
     body
 }
 
-/// The same of a service hook.
+/// The same for a service hook.
 fn hook_full_of(value: &Value) -> Value {
     let mut event = body_full_of(value)["event"].take();
     for name in ["eventID", "dateCreated", "dateReceived", "message", "url", "groupID"] {
@@ -206,7 +206,7 @@ fn an_address_that_is_none_becomes_no_link() {
     assert_eq!(event.get("client_url"), None);
 }
 
-/// JSON of any shape, with the names the bridge knows among its names.
+/// JSON of any shape that contains the names that the bridge reads.
 fn any_json() -> impl Strategy<Value = Value> {
     let names = prop_oneof![
         Just("values".to_owned()),

@@ -1,4 +1,5 @@
-//! Bodies of the integration platform, each with its header and as a proxy leaves it that takes the header off.
+//! Bodies of the integration platform, each with its `Sentry-Hook-Resource` header and without it, because a proxy may
+//! remove it.
 
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::alert::TriggerKind;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::fixtures::{self, PlatformFixture};
 use crate::{DEFAULT_KEY, ingest_of, opened, received_at};
 
-/// Everything is paged for, resolved and acknowledged.
+/// A policy by which everything pages, resolves and acknowledges.
 pub(crate) fn everything() -> Policy {
     Policy { page_on: TriggerKind::ALL.to_vec(), resolve: ResolveScope::All, acknowledge: true, ..Policy::default() }
 }
@@ -148,7 +149,7 @@ fn a_header_without_its_data_names_no_issue() {
     }
 }
 
-/// Ways to spoil a value.
+/// Ways to damage a value.
 #[derive(Clone, Debug)]
 enum Damage {
     Remove,
@@ -174,7 +175,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![Just(Damage::Remove), prop::sample::select(values.to_vec()).prop_map(Damage::Replace)]
 }
 
-/// Every place in a value that damage can be done to, as JSON pointers.
+/// Every place in a value that can be damaged, as JSON pointers.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     let mut under = |name: &str, value: &Value| {
         let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
@@ -208,7 +209,7 @@ fn damaged(mut body: Value, wounds: &[(usize, Damage)]) -> Value {
     body
 }
 
-/// By rules of this test's own, whether PagerDuty takes it.
+/// Asserts that PagerDuty would accept the event, by rules that this test implements itself.
 fn assert_valid(event: &Event) {
     assert!(render(event).bytes.len() <= 512_000);
     let json = json_of(event);

@@ -1,4 +1,4 @@
-//! What the settings change about decisions, and where events of the integration platform go.
+//! How the settings change the decisions, and to which key events of the integration platform are routed.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sentry_pagerduty_bridge::alert::{Alert, Level, TriggerKind};
@@ -170,14 +170,14 @@ fn routes_look_at_project_level_environment_rule_and_tags() {
     assert!(!matched("metric-critical", "project,invoices"));
 }
 
-/// What a fixture of the platform with this header becomes that comes at `received_at`.
+/// The decision on a fixture of the platform with this header that comes at `received_at`.
 fn decided(name: &str, sent_at: Option<DateTime<Utc>>, received_at: DateTime<Utc>) -> Decision {
     let webhook = body(name);
     let webhook = Webhook { sent_at, ..Webhook::of_body(&webhook, received_at) };
     ingest_of("", Policy { acknowledge: true, ..paging_on(TriggerKind::ALL) }).decide(&webhook)
 }
 
-/// When that happened, by Sentry's clock.
+/// The time of the decision's event by Sentry's clock.
 #[track_caller]
 fn sentry_at(decision: Decision) -> Option<DateTime<Utc>> {
     match decision {
@@ -189,7 +189,7 @@ fn sentry_at(decision: Decision) -> Option<DateTime<Utc>> {
     }
 }
 
-/// The time by Sentry's clock of an event with this name and header, before it came; zero where it tells none.
+/// How long before its arrival the event of this fixture happened by Sentry's clock; zero if it has no time.
 fn age(name: &str, sent_at: Option<DateTime<Utc>>) -> TimeDelta {
     sentry_at(decided(name, sent_at, received_at())).map_or(TimeDelta::zero(), |at| received_at() - at)
 }
@@ -197,7 +197,7 @@ fn age(name: &str, sent_at: Option<DateTime<Utc>>) -> TimeDelta {
 #[test]
 fn a_change_of_an_issue_or_metric_alert_happens_when_sentry_says_that_it_sent_it() {
     let ago = |seconds| Some(received_at() - TimeDelta::seconds(seconds));
-    // A firing is dated back by its time window, often to before the last one ended.
+    // A metric alert is dated back by its time window, often to before the end of the last one.
     let metric = ["metric-critical", "metric-warning", "metric-open", "metric-resolved"];
     for name in ["issue-resolved-26", "issue-unresolved-regressed", "issue-assigned-to-team"].into_iter().chain(metric)
     {
@@ -242,7 +242,7 @@ fn alerts_are_compared_with_resolves_by_when_sentry_received_their_event_and_by_
     }
     assert_eq!(time(Some(later(2)), later(-1)), None, "what is not yet cannot be");
     assert_eq!(time(Some(later(3_599)), later(3_600)), None, "nor is it known which clock is wrong by an hour");
-    // An issue is created when Sentry says so; its event is dated by a client.
+    // The creation of an issue is dated by Sentry, but its event by a client.
     assert_eq!(sentry_at(decided("issue-created-26", Some(later(2)), later(3))), Some(later(2)));
 }
 

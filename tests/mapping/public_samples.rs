@@ -1,4 +1,5 @@
-//! Bodies that others have published. They are not part of this repository and are read where they lie, if they do.
+//! Published bodies of others. They are not part of this repository; the tests read them from a folder beside it if it
+//! exists.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use crate::{decide, ingest_of, opened, received_at};
 
-/// What becomes of each body: the event's type and incident key, `ignored`, or `rejected`.
+/// The expected decision on each body: the event's type and incident key, `ignored`, or `rejected`.
 const EXPECTED: &[(&str, &str)] = &[
     ("alerta_test_sentry_0.json", "trigger legacy"),
     ("alerta_test_sentry_1.json", "trigger legacy"),
@@ -40,7 +41,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("zulip_webhook_event_for_exception_python.json", "trigger legacy"),
 ];
 
-/// The same of a file that holds only `data` of several, by resource and action.
+/// The same for a file that holds only the `data` of several bodies, by resource and action.
 const EXPECTED_OF_DATA: &[(&str, &str)] = &[
     ("comment.created", "ignored"),
     ("error.created", "ignored"),

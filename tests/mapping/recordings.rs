@@ -1,4 +1,4 @@
-//! Webhooks of Sentry 9.1.2, 23.7.1 and 2026, each against what the index of the fixtures says has to become of it.
+//! Webhooks of Sentry 9.1.2, 23.7.1 and 2026, compared with the decisions in `fixtures/INDEX.md`.
 
 use sentry_pagerduty_bridge::ingest::{Decision, Policy, Webhook};
 use serde_json::{Value, json};
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use crate::fixtures::{self, Recording};
 use crate::{ingest_of, opened, received_at};
 
-/// Everything at its default but for `BRIDGE_ACKNOWLEDGE`, so that the three kinds of events are seen.
+/// The default policy with `BRIDGE_ACKNOWLEDGE` on, so that all three event types occur.
 fn policy() -> Policy {
     Policy { acknowledge: true, ..Policy::default() }
 }
 
-/// The only route that the plugin of the recorded Sentry 23.7.1 had.
+/// The only route of the plugin in the recorded Sentry 23.7.1.
 const ROUTE: &str = "environment,production,0000000000000000000000000000000a";
 
 fn decision(recording: &Recording, resource: Option<&str>) -> Decision {
@@ -25,7 +25,7 @@ fn event_of(recording: &Recording) -> Value {
     }
 }
 
-/// The answer as the index writes it; resolves and acknowledges are for wherever the incident is open.
+/// The decision in the notation of the index; resolves and acknowledges go wherever the incident is open.
 fn answer(decision: &Decision) -> String {
     match decision {
         Decision::Enqueue(enqueue) => format!("{} {}", enqueue.event_type(), enqueue.incident_key()),
@@ -47,7 +47,7 @@ fn every_recording_is_answered_as_the_index_says_with_its_header_and_without() {
     assert!(answers("ignored") > 25);
 }
 
-/// Where the description is not the plugin's, and what it is.
+/// The fixtures whose description differs from the plugin's, and how.
 const DESCRIPTIONS: &[(&str, Difference)] = &[
     ("recorded-23.7/legacy-controls", Difference::OneLine),
     ("recorded-23.7/legacy-unicode", Difference::OneLine),
@@ -56,9 +56,9 @@ const DESCRIPTIONS: &[(&str, Difference)] = &[
 
 #[derive(Clone, Copy, Debug)]
 enum Difference {
-    /// The bridge puts a space in the place of line ends and control characters.
+    /// The bridge replaces line ends and control characters by spaces.
     OneLine,
-    /// The bridge's last character is an ellipsis.
+    /// The bridge ends a cut description with an ellipsis.
     Ellipsis,
 }
 
@@ -72,7 +72,7 @@ fn the_eight_details_are_those_of_sentrys_own_plugin_in_23_7_as_well() {
         for field in ["service_key", "event_type", "incident_key", "client", "client_url"] {
             assert_eq!(ours[field], plugins[field], "{field} of {name}");
         }
-        // This Sentry's plugin calls the link `View Sentry Issue Details`.
+        // The plugin of this version calls the link `View Sentry Issue Details`.
         assert_eq!(ours["contexts"][0]["href"], plugins["contexts"][0]["href"], "{name}");
         let eight = plugins["details"].as_object().unwrap();
         assert_eq!(eight.len(), 8, "{name}");
@@ -102,7 +102,7 @@ fn the_culprit_is_that_of_the_event_and_not_of_the_issue_it_repeats() {
     assert_eq!(culprit("recorded-23.7/legacy-twice"), "first.view");
     assert_eq!(culprit("recorded-23.7/legacy-twice-2"), "second.view");
 
-    // Sentry's plugin asks the issue where the event tells none, as those of older Sentrys do.
+    // If the event has no culprit, as in older versions, the plugin takes that of the issue.
     let of = |event: &str, issue: &str| {
         let body = format!(r#"{{"id": "1", "project": "a", "culprit": {issue}, "event": {{"culprit": {event}}}}}"#);
         crate::event(body.as_bytes())["details"]["culprit"].clone()

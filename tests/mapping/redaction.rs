@@ -1,4 +1,4 @@
-//! What is redacted reaches nobody.
+//! Redacted fields are in no event and no stored text.
 
 use sentry_pagerduty_bridge::ingest::{Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::redaction::Redaction;

@@ -1,4 +1,4 @@
-//! The bridge against Sentry's own plugin, alert by alert.
+//! Compares the bridge's events with those of Sentry's own plugin, for every fixture.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::fixtures::{self, Fixture};
 use crate::{DEFAULT_KEY, decide, ingest, opened};
 
-/// What the bridge does better than the plugin, and for which fixtures. Everything else has to be equal.
+/// The fixtures for which the bridge deliberately differs from the plugin, and how. All other events have to be equal.
 const WANTED_DIFFERENCES: &[(&str, Difference)] = &[
     ("legacy-9.1/browser-error", Difference::TitleForSearchText),
     ("legacy-9.1/node-exception", Difference::TitleForSearchText),
@@ -18,21 +18,23 @@ const WANTED_DIFFERENCES: &[(&str, Difference)] = &[
     ("legacy-9.1/message-with-lone-surrogates", Difference::NoHalfCharacters),
 ];
 
-/// All of them are about the description.
+/// All differences are about the description.
 #[derive(Clone, Copy, Debug)]
 enum Difference {
-    /// The message is `""`: the plugin sent Sentry's search text (function, type, value, culprit), the bridge the title.
+    /// The message is `""`: the plugin sent Sentry's search text (function, type, value, culprit), the bridge sends the
+    /// title.
     TitleForSearchText,
-    /// The plugin sent line ends and control characters; the bridge puts a space in their place.
+    /// The plugin sent line ends and control characters; the bridge replaces them by spaces.
     OneLine,
-    /// The plugin cut after 1024 characters without a mark; the bridge's last character is an ellipsis.
+    /// The plugin cut after 1024 characters without a mark; the bridge ends the text with an ellipsis.
     Ellipsis,
-    /// The plugin sent halves of UTF-16 pairs; the bridge sends U+FFFD in their place.
+    /// The plugin sent unpaired UTF-16 surrogates; the bridge replaces them by U+FFFD.
     NoHalfCharacters,
 }
 
 impl Difference {
-    /// What the bridge makes of the plugin's description, or of the webhook, by rules of this test's own.
+    /// The expected description, derived from the plugin's description or from the webhook by rules that this test
+    /// implements itself.
     fn wanted(self, plugins: &str, webhook: &Value) -> String {
         match self {
             Self::TitleForSearchText => {
@@ -52,7 +54,7 @@ impl Difference {
     }
 }
 
-/// Reads JSON whose halves of UTF-16 pairs, of which the fixtures have these and no others, are written as U+FFFD.
+/// Parses JSON in which unpaired UTF-16 surrogates are replaced by U+FFFD; the fixtures have no other surrogate escapes.
 fn read(json: &[u8]) -> Value {
     let halves =
         [("\\ud83d s", "\\ufffd s"), ("\\udc00 f", "\\ufffd f"), ("\\ud83d...", "\\ufffd..."), ("\\ud800", "\\ufffd")];

@@ -1,4 +1,5 @@
-//! The hooks of a project that only Sentry's API makes: `project`, `group` and `event` as that API shows them.
+//! Service hooks, which are created through Sentry's API only: their `project`, `group` and `event` have the form of that
+//! API.
 
 use sentry_pagerduty_bridge::ingest::{Decision, Rejection};
 use serde_json::{Value, json};

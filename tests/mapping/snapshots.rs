@@ -1,4 +1,4 @@
-//! The event of every fixture, to be looked at by people, by each of the Events APIs.
+//! The event of every fixture by each of the Events APIs, as snapshots for review.
 
 use sentry_pagerduty_bridge::envelope::EnqueueRequest;
 use sentry_pagerduty_bridge::ingest::{Decision, Webhook};
@@ -21,7 +21,7 @@ fn json(event: &Event, api: ApiVersion) -> Value {
     serde_json::from_slice(&render(&Event { destination, ..event.clone() }).bytes).unwrap()
 }
 
-/// The event of a webhook, if it asks for one.
+/// The event of a webhook, if it is mapped to one.
 fn event(webhook: &Webhook<'_>) -> Option<Event> {
     let ingest = ingest("", "", None);
     match ingest.decide(webhook) {

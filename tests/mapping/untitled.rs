@@ -1,4 +1,4 @@
-//! Alerts that Sentry gave no title: what they are called instead.
+//! The description of alerts without a title.
 
 use sentry_pagerduty_bridge::envelope::EnqueueRequest;
 use sentry_pagerduty_bridge::ingest::{Decision, Webhook};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{fixtures, ingest_of, opened, platform, received_at};
 
-/// The event of a body of the integration platform with everything paged for.
+/// The event of a body of the integration platform, by a policy by which everything pages.
 #[track_caller]
 fn event_of(resource: &str, body: &[u8]) -> Value {
     let webhook = Webhook { resource: Some(resource), ..Webhook::of_body(body, received_at()) };
@@ -19,7 +19,7 @@ fn event_of(resource: &str, body: &[u8]) -> Value {
     }
 }
 
-/// What people read first of an alert without title and message whose event has these members besides.
+/// The description of an alert without title and message whose event has these additional members.
 #[track_caller]
 fn line(members: &Value, rule: Option<&str>) -> String {
     let mut event = json!({"issue_id": "259", "title": "<untitled>", "message": "", "culprit": "", "type": "generic"});

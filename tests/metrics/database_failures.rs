@@ -1,4 +1,4 @@
-//! While the database is in trouble.
+//! Metrics while the database cannot be read or written.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 use crate::support::{Bridge, ClosedPort, alert};
 use crate::{samples, wait_for};
 
-/// Changes the tables beside the running bridge.
+/// Executes statements on the database of a running bridge.
 fn change(bridge: &Bridge, statements: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -117,7 +117,7 @@ fn when_each_key_delivered_and_why_pagerduty_was_not_trusted_is_known_after_a_re
         let millis: Vec<_> = delivered.iter().map(|(key, at)| (key.clone(), at.timestamp_millis())).collect();
         assert_eq!(millis, [(key("AAAA"), earlier.timestamp_millis()), (key("BBBB"), now.timestamp_millis())]);
         assert_eq!(queue.persisted_metrics(now).await.unwrap().untrusted.as_deref(), Some("TLS: expired"));
-        // With the clock set back meanwhile, nothing lies in the future.
+        // If the clock was set back meanwhile, no time is in the future.
         let before = now - TimeDelta::hours(1);
         let recalled = Metrics::new();
         recalled.restore(queue.persisted_metrics(before).await.unwrap(), before);

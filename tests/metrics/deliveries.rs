@@ -1,4 +1,4 @@
-//! What became of the events at PagerDuty.
+//! Metrics of attempts, delivered events and dead letters.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +63,7 @@ fn throttling_shows_as_a_slower_pace_and_a_backoff_of_the_masked_key_and_dead_le
     pagerduty.clear_faults();
     pagerduty.inject(refused).unwrap();
     bridge.queue(&alert(2, "Disk full"));
-    // Counters are read at once, and what the queue has at most once a second.
+    // Counters are current, and the numbers of the queue are at most a second old.
     wait_for(&bridge, "a dead letter", |samples| {
         samples.get("bridge_events_dead_total") == 1.0 && samples.get("bridge_queue_events{state=\"dead\"}") == 1.0
     });

@@ -1,4 +1,4 @@
-//! What `deploy/` brings for a monitoring speaks of metrics that exist.
+//! The dashboard, the alert rules and the docs use metrics that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use crate::support::{Bridge, PagerDuty, alert};
 use crate::{promtool, scrape, wait_for};
 
-/// The metrics that a text of any kind speaks of, without the endings of histograms.
+/// The names of metrics in any text, without the suffixes of histograms.
 fn spoken_of(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let names = words.filter(|word| word.starts_with("bridge_"));
     names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
 }
 
-/// Every metric there is: those of a bridge that has told its fallback webhook of an outage, has delivered something, whose
-/// canary came back, and that has audited.
+/// All metrics: those of a bridge that has notified its fallback webhook of an outage, has delivered an event, whose canary
+/// came back, and that has audited.
 fn existing() -> BTreeSet<String> {
     let pagerduty = PagerDuty::with_fault(Fault::status(503));
     let chat = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -84,7 +84,7 @@ fn the_dashboard_the_alert_rules_and_the_docs_speak_of_metrics_that_exist_and_le
         .lines()
         .filter_map(|line| line.strip_prefix("| `bridge_"))
         .flat_map(|rest| spoken_of(&format!("bridge_{}", rest.split('|').next().unwrap())))
-        // Those are there where several bridges share a queue; tests/cluster looks at them.
+        // These exist only if several bridges share a queue; tests/cluster checks them.
         .filter(|metric| !metric.starts_with("bridge_cluster_"))
         .collect();
     assert_eq!(in_table, existing, "the table of docs/metrics.md says what there is, and nothing else");
@@ -111,7 +111,7 @@ fn every_panel_of_the_dashboard_has_a_unit_a_description_and_queries_that_promto
         }
     }
     assert!(rules.len() > 20);
-    // JSON is YAML.
+    // JSON is valid YAML.
     let rules = BTreeMap::from([("groups", json!([{"name": "dashboard", "rules": rules}]))]);
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(serde_json::to_string(&rules).unwrap().as_bytes()).unwrap();

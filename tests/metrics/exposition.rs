@@ -1,11 +1,11 @@
-//! The text itself.
+//! The format of `/metrics`.
 
 use pagerduty_sandbox::{Fault, FaultBody, FaultRule};
 
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, TOKEN, alert, alert_of_level, post};
 use crate::{SECRET, post_signed, promtool, scrape, wait_for};
 
-/// A bridge at which everything has happened that metrics tell of.
+/// A bridge on which everything has happened that the metrics count.
 fn busy(pagerduty: &PagerDuty) -> Bridge {
     let echo = FaultBody::Text(format!("bad key {KEY}, try another"));
     let fault = Fault::Answer { status: 400, body: echo, headers: std::collections::BTreeMap::new(), apply: false };

@@ -1,4 +1,4 @@
-//! `GET /metrics` of the real binary: the numbers after a known series of events, and what a monitoring makes of them.
+//! `GET /metrics` of the real binary: the values after a known series of events, and what Prometheus makes of them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 #![allow(clippy::float_cmp, reason = "what is counted are whole numbers, and times are compared with themselves")]
@@ -27,7 +27,7 @@ use self::support::{Answer, Bridge, PATIENCE, post};
 /// The Client Secret of the integration.
 const SECRET: &str = "client-secret-of-the-integration-for-tests";
 
-/// The samples of one scrape: `name{label="value"}` and its value.
+/// The samples of one scrape: `name{label="value"}` and the value.
 #[derive(Debug)]
 struct Samples(BTreeMap<String, f64>);
 
@@ -45,7 +45,7 @@ impl Samples {
         *self.0.get(series).unwrap_or_else(|| panic!("there is no {series}: {self:#?}"))
     }
 
-    /// What is not zero of one metric, by its labels.
+    /// The non-zero samples of one metric, by their labels.
     fn of(&self, name: &str) -> BTreeMap<&str, f64> {
         let start = format!("{name}{{");
         let of = self.0.iter().filter_map(|(series, value)| {
@@ -55,7 +55,7 @@ impl Samples {
     }
 }
 
-/// The text of a scrape.
+/// The text of one scrape.
 #[track_caller]
 fn scrape(bridge: &Bridge) -> String {
     let answer = bridge.get("/metrics");
@@ -78,7 +78,7 @@ fn wait_for(bridge: &Bridge, what: &str, condition: impl Fn(&Samples) -> bool) -
             return samples;
         }
         assert!(Instant::now() < deadline, "{what} did not come: {samples:#?}");
-        // Nothing announces that a number has changed.
+        // No event announces the change of a number, so it is polled.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -88,7 +88,7 @@ fn signature(secret: &str, body: &[u8]) -> String {
     mac.into_bytes().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Posts what the integration platform would about `resource`, signed with `secret`.
+/// Posts a webhook of the integration platform about `resource`, signed with `secret`.
 #[track_caller]
 fn post_signed(bridge: &Bridge, secret: &str, resource: &str, body: &[u8]) -> Answer {
     let signature = signature(secret, body);
@@ -96,7 +96,7 @@ fn post_signed(bridge: &Bridge, secret: &str, resource: &str, body: &[u8]) -> An
     post(bridge.address, "/sentry", &headers, body)
 }
 
-/// Runs promtool, which has to be content.
+/// Runs promtool and asserts that it finds no problem.
 #[track_caller]
 fn promtool(arguments: &[&str], input: &str) -> String {
     let tool = Command::new("promtool")

@@ -1,4 +1,4 @@
-//! What is remembered over a restart.
+//! Persisted metrics after a restart.
 
 use sentry_pagerduty_bridge::metrics::PersistedMetrics;
 use sentry_pagerduty_bridge::queue::Queue;
@@ -6,7 +6,7 @@ use sentry_pagerduty_bridge::queue::Queue;
 use crate::support::{Bridge, PagerDuty, alert};
 use crate::{samples, wait_for};
 
-/// What stands in the database of a bridge that is not running.
+/// The persisted metrics of a stopped bridge.
 fn memory(bridge: &Bridge) -> PersistedMetrics {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -17,7 +17,7 @@ fn memory(bridge: &Bridge) -> PersistedMetrics {
     })
 }
 
-/// Received, delivered, throttled and failed, in all steps together.
+/// The sums of received, delivered, throttled and failed over all steps.
 fn sums(memory: &PersistedMetrics) -> [u64; 4] {
     memory.buckets.iter().fold([0; 4], |[received, delivered, throttled, failed], bucket| {
         [received + bucket.received, delivered + bucket.delivered, throttled + bucket.throttled, failed + bucket.failed]
@@ -69,7 +69,7 @@ fn a_bridge_that_is_killed_remembers_what_happened_up_to_a_few_seconds_before() 
     }
 }
 
-/// Waits until the delivery is kept, which nothing announces.
+/// Waits until the delivery is stored; no event announces it.
 #[track_caller]
 fn wait_until_kept(bridge: &Bridge) {
     use sqlx::ConnectOptions;

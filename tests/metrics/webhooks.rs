@@ -1,4 +1,4 @@
-//! What webhooks bring, and what they are answered.
+//! Metrics of webhooks by source and response.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/fixtures/platform/{name}.json", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// A bridge with every door, and nobody to deliver to.
+/// A bridge that accepts all kinds of webhooks, and whose PagerDuty is unreachable.
 fn bridge(port: &ClosedPort) -> Bridge {
     let settings =
         [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_MIN_LEVEL", "warning"), ("BRIDGE_MAX_BODY", "64KiB")];
@@ -32,7 +32,7 @@ fn every_answer_of_the_webhook_is_counted_once_by_source_and_answer() {
     {
         assert_eq!(status(post_signed(&bridge, SECRET, resource, &fixture(name))), 202, "{name}");
     }
-    // By its shape alone, as where a proxy took off the header: it resolves what the alert opened.
+    // It is recognised by its shape, as if a proxy had removed the header, and resolves the incident of the alert.
     assert_eq!(status(bridge.post(&fixture("issue-resolved-26"))), 202);
     assert_eq!(status(bridge.post(b"hello")), 400);
     assert_eq!(status(bridge.post(b"{}")), 422);
@@ -84,7 +84,7 @@ fn a_storm_counts_as_few_events_and_many_that_were_folded() {
     let port = ClosedPort::new();
     let bridge = bridge(&port);
     bridge.queue(&alert(1, "Disk full"));
-    // From now on the first event of the line was attempted, and nothing is folded into it.
+    // From now on the first event is attempted, and nothing is folded into it.
     wait_for(&bridge, "an attempt", |samples| {
         samples.get("bridge_delivery_attempts_total{outcome=\"unreachable\"}") > 0.0
     });
@@ -110,7 +110,7 @@ fn only_signatures_that_were_compared_make_a_row_and_only_a_right_one_ends_it_an
     let wrong = || post_signed(&bridge, "another secret", "event_alert", &body).status;
     assert_eq!((wrong(), wrong(), row()), (401, 401, 2.0));
 
-    // What any stranger does, and what proves nothing about the secret.
+    // Requests of any stranger that say nothing about the client secret.
     assert_eq!(post(bridge.address, "/sentry/wrong", &[], &body).status, 401);
     assert_eq!(post(bridge.address, "/sentry", &[("Sentry-Hook-Resource", "event_alert")], &body).status, 401);
     let odd = [("Sentry-Hook-Resource", "event_alert"), ("Sentry-Hook-Signature", "no signature")];

@@ -1,4 +1,5 @@
-//! A stranger who sends wrong signatures by the hundred thousand: what that costs, and whom.
+//! A hundred thousand webhooks with wrong signatures cost a bounded amount of memory and time, and displace no webhook of
+//! Sentry.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,13 +15,13 @@ use crate::{post_signed, samples};
 const OLD: &str = "the-client-secret-of-the-beginning";
 const NEW: &str = "the-client-secret-after-the-rotation";
 
-/// How many are sent, unless `BRIDGE_TEST_STRANGERS` says how many: a million takes minutes.
+/// Number of webhooks, unless `BRIDGE_TEST_STRANGERS` sets it: a million takes minutes.
 const REQUESTS: u32 = 100_000;
 
-/// How many of them come from one address.
+/// Number of them that come from one address.
 const OF_ONE_ADDRESS: u32 = 10_000;
 
-/// The bytes of one body. So many of these are within the bytes that may be held that the number is the limit.
+/// The size of a body in bytes. It is small enough that the number of held webhooks is the limit, and not their size.
 const BODY: usize = 4_096;
 
 /// Posts a body with a signature that no secret made, from an address of its own.
@@ -42,7 +43,7 @@ fn send(bridge: SocketAddr, from: Ipv4Addr, number: u32) -> u16 {
     String::from_utf8_lossy(&line[9..]).parse().unwrap()
 }
 
-/// The most memory that a process has had, in MiB.
+/// The peak memory of a process, in MiB.
 fn peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -58,7 +59,7 @@ fn a_stranger_with_any_number_of_wrong_signatures_costs_little_and_pushes_out_no
     fs::write(&file, OLD).unwrap();
     let settings = [("BRIDGE_SENTRY_CLIENT_SECRET_FILE", file.to_str().unwrap())];
     let bridge = Bridge::start_with(&pagerduty.url(), &settings);
-    // What Sentry sends with its new secret comes first, and would be the first to go.
+    // The webhook that Sentry signs with its new secret comes first, and would be the first to be deleted.
     let event = r#"{"action":"triggered","data":{"event":{"event_id":"00000000000000000000000000000001","issue_id":"1","title":"x"}}}"#;
     assert_eq!(post_signed(&bridge, NEW, "event_alert", event.as_bytes()).status, 401);
     let before = peak(bridge.process.id());

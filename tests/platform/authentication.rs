@@ -1,4 +1,4 @@
-//! Who gets in with a signature, with a token, with both and with neither.
+//! Authentication of webhooks by a signature, by a token, by both and by neither.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
@@ -30,14 +30,14 @@ const EVENT_ALERT: &[u8] = include_bytes!("../../fixtures/platform/event-alert-2
 const LEGACY: &[u8] = include_bytes!("../../fixtures/legacy-9.1/plain-message.json");
 const MAX_BODY: usize = 1024 * 1024;
 
-/// The web side of a bridge, with a queue that nothing delivers.
+/// The HTTP part of a bridge, whose queue is not delivered.
 struct Web {
     shared: Data<AppState>,
     _folder: TempDir,
 }
 
 impl Web {
-    /// A bridge with the token and the client secrets; without either where it is empty.
+    /// Starts a bridge with the token and the client secrets; an empty text means none.
     async fn start(token: &str, secrets: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let queue = Queue::open(&folder.path().join("queue.db")).await.unwrap();
@@ -114,7 +114,7 @@ async fn only_the_signature_of_the_very_body_opens_the_door_to_webhooks_of_the_p
             if status == 401 {
                 assert!(said["reason"].as_str().unwrap().contains("BRIDGE_SENTRY_CLIENT_SECRET"), "{said}");
             } else {
-                // By the second door it is a repetition of what came in by the first.
+                // The webhook that comes by the second path is a duplicate of the one that came by the first.
                 assert_eq!(said["status"], if path == "/sentry" { "queued" } else { "ignored" });
             }
         }
@@ -156,7 +156,7 @@ async fn without_the_platforms_headers_the_token_opens_for_both_generations() {
     }
     let resource = [(AUTHORIZATION.as_str(), basic.as_str()), ("Sentry-Hook-Resource", "event_alert")];
     assert_eq!(web.status("/sentry", &resource, EVENT_ALERT).await, 401, "the token does not stand in for it");
-    // A body that only a signature proves may be of either generation.
+    // A body that is authenticated only by its signature may be of either generation.
     let signature = signature(NEW, LEGACY);
     assert_eq!(web.status("/sentry", &[("Sentry-Hook-Signature", &signature)], LEGACY).await, 202);
 }
@@ -225,7 +225,7 @@ async fn a_hundred_thousand_wrong_signatures_cost_bounded_room_and_push_out_noth
     let before = web.shared.queue.recount_held().await.unwrap();
     assert_eq!(before.len(), 6);
 
-    // One with a single address, one with as many as there are in a /64, and one with many networks.
+    // A sender with one address, one with all addresses of a /64, and one with many networks.
     let noise = |number: u32| {
         let peer = match number % 3 {
             0 => "198.51.100.7:443".to_owned(),

@@ -1,4 +1,4 @@
-//! `explain` on bodies of the integration platform, which come without their header.
+//! `explain` with bodies of the integration platform, without their header.
 
 use assert_cmd::Command;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! The integration platform from the outside: its doors, and what `explain` says of its bodies.
+//! The integration platform from outside: authentication, and what `explain` prints about its bodies.
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers of tests included")]
 

@@ -1,4 +1,4 @@
-//! The tests of the queue and the deliveries once more, on PostgreSQL.
+//! The tests of `tests/queue` on PostgreSQL, and tests of PostgreSQL itself.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]
 

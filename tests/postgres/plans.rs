@@ -1,5 +1,5 @@
-//! How PostgreSQL executes the statements on the way of an alert: by an index, also where a plan was made while the tables were
-//! small, and nobody has analysed them since.
+//! PostgreSQL executes the statements on the path of an alert by an index, even if the plan was made while the tables were
+//! small and they have not been analysed since.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use temporary_postgres::PostgresCluster;
 use crate::incidents::{event_alert, issue};
 use crate::several_bridges::{event, key, trigger};
 
-/// The tables that grow with the alerts.
+/// The tables that grow with the number of alerts.
 const LARGE: [&str; 8] =
     ["events", "bodies", "incident_queues", "incidents", "resolves", "seen_webhooks", "dedup_window", "discarded"];
 
-/// The scans in a log of plans that read a whole table or a whole index, with the statements they belong to.
+/// The scans of a whole table or index in a log of plans, with their statements.
 fn whole_scans(log: &str) -> String {
     let (mut found, mut statement) = (String::new(), String::new());
     let mut lines = log.lines().peekable();
@@ -50,9 +50,9 @@ async fn no_statement_on_the_way_of_an_alert_reads_a_whole_table() {
     for storm in [0, 150] {
         let url = DatabaseUrl::parse(&cluster.database().unwrap()).unwrap();
         let queue = Queue::open(DatabaseConfig { timeout: Duration::from_secs(30), ..url.into() }).await.unwrap();
-        // The sixth time, a plan is made that is kept.
+        // From the sixth execution on, a generic plan is kept.
         for round in 0..8 {
-            // How many pages there are the planner knows without any statistics.
+            // The planner knows the number of pages without any statistics.
             let storm = (0..storm).map(|number| queue.enqueue_event(trigger(&format!("storm-{round}-{number}"))));
             for accepted in join_all(storm).await {
                 accepted.unwrap();

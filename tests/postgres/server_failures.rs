@@ -1,5 +1,5 @@
-//! A server that goes away, comes back, hangs, refuses or is no primary: alerts are refused within two seconds, none is
-//! accepted and lost, and the bridge goes on by itself.
+//! PostgreSQL stops, restarts, hangs, refuses connections or is not the primary: alerts are refused in time, none is
+//! accepted and lost, and the bridge recovers without a restart.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,17 +15,17 @@ use temporary_postgres::PostgresCluster;
 use crate::database::TestDatabase;
 use crate::several_bridges::trigger;
 
-/// Within this an alert is refused, and a server that is back is used again. Far more than it takes.
+/// The timeout for a refusal and for a recovery. Both take far less.
 const SOON: Duration = Duration::from_secs(30);
 
-/// What the web server answers with 503 before Sentry gives up, with room for a busy machine.
+/// The longest time for a refusal on a busy machine, so that the web server answers 503 before Sentry times out.
 const REFUSED: Duration = Duration::from_secs(5);
 
 fn config(url: &str) -> DatabaseConfig {
     DatabaseUrl::parse(url).unwrap().into()
 }
 
-/// Enqueues until it is committed, at most [`SOON`].
+/// Retries until an event is committed, at most for [`SOON`].
 async fn goes_on(queue: &Queue, incident: &str) {
     let begun = Instant::now();
     while let Err(error) = queue.enqueue_event(trigger(incident)).await {
@@ -34,7 +34,7 @@ async fn goes_on(queue: &Queue, incident: &str) {
     }
 }
 
-/// An alert that has to be refused in time.
+/// Enqueues an alert and asserts that it is refused in time.
 async fn refusal(queue: &Queue) -> QueueError {
     let begun = Instant::now();
     let error = queue.enqueue_event(trigger("refused")).await.expect_err("it was committed");
@@ -56,7 +56,7 @@ async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
     cluster.start_again().unwrap();
     goes_on(&queue, "2").await;
     assert!(queue.can_commit());
-    // The readers' connections are new as well.
+    // The connections of readers are new as well.
     assert_eq!(queue.reader().get(first).await.unwrap().unwrap().summary.id, first);
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 2);
 }
@@ -166,7 +166,7 @@ async fn a_standby_that_is_away_refuses_alerts_and_is_never_waited_for_without_e
     cluster.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'gone'").unwrap();
     cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
     let begun = Instant::now();
-    // The setting takes a moment to arrive.
+    // The setting takes a moment to take effect.
     let error = loop {
         match queue.enqueue_event(trigger("2")).await {
             Ok(_) => assert!(begun.elapsed() < SOON, "the standby is not waited for"),
@@ -180,16 +180,16 @@ async fn a_standby_that_is_away_refuses_alerts_and_is_never_waited_for_without_e
     goes_on(&queue, "3").await;
 }
 
-/// Where a proxy cuts the connection, once.
+/// Where the proxy cuts the connection, once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Cut {
-    /// COMMIT does not get through.
+    /// The COMMIT is not forwarded.
     Before,
-    /// It does, and its answer does not.
+    /// The COMMIT is forwarded, but not its response.
     After,
 }
 
-/// Forwards to `port`, and cuts the first connection whose client sends a COMMIT, once it is `armed`.
+/// Starts a proxy to `port` that cuts the first connection whose client sends a COMMIT while it is `armed`.
 fn proxy(port: u16, cut: Cut, armed: Arc<AtomicUsize>) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let own = listener.local_addr().unwrap().port();
@@ -219,14 +219,14 @@ fn forward(mut client: TcpStream, mut server: TcpStream, cut: Cut, armed: &Atomi
         let is_commit = buffer[..number].windows(8).any(|text| text == b"; COMMIT");
         let cuts = is_commit && armed.compare_exchange(1, 2, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if cuts {
-            // Nothing is answered any more, whatever the server does.
+            // The client receives no response, whatever the server does.
             client.shutdown(Shutdown::Both).unwrap();
         }
         if cuts && cut == Cut::Before || server.write_all(&buffer[..number]).is_err() {
             break;
         }
         if cuts {
-            // The server reads what was sent before it notices.
+            // The server still reads what was sent before.
             let _ = server.shutdown(Shutdown::Write);
             return;
         }

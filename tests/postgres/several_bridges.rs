@@ -1,4 +1,4 @@
-//! Several bridges on one database: order, folding and repetitions across them.
+//! Several bridges on one database: order, folding and dedup across them.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn alerts_of_one_incident_that_come_to_three_bridges_at_once_are_folded_in
     assert_eq!(database.number("SELECT CAST(SUM(count) AS bigint) FROM events").await, 300);
 }
 
-/// Whatever bridge an event comes to, it stands after those of its incident that were answered before it came.
+/// An event is ordered after all events of its incident that were answered before it came, whichever bridges they came to.
 #[tokio::test]
 async fn events_of_an_incident_stand_in_the_order_in_which_they_were_answered() {
     let database = TestDatabase::new();
@@ -88,7 +88,7 @@ async fn events_of_an_incident_stand_in_the_order_in_which_they_were_answered() 
     let one_after_the_other = async |incident: usize| {
         let mut ids = Vec::new();
         for number in 0..20 {
-            // Those that are never folded, so that each has a number of its own.
+            // Acknowledges are never folded, so each has its own id.
             let event = event(&incident.to_string(), EventType::Acknowledge);
             ids.push(bridges[(number + incident) % 2].enqueue_event(event).await.unwrap().id);
         }
@@ -135,7 +135,7 @@ async fn a_text_with_a_nul_costs_no_alert_and_is_read_as_it_came() {
     assert!(record.body.contains(&0));
 }
 
-/// One bridge exchanges with the database.
+/// Exchanges leases between a bridge and the database.
 async fn exchange(queue: &Queue, changes: &LeaseChanges) -> LeaseView {
     let me = BridgeInfo {
         id: BridgeId::new(1),

@@ -1,4 +1,4 @@
-//! A server that offers TLS, and bridges that insist on it.
+//! A server with TLS, and bridges that require it.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
@@ -8,7 +8,7 @@ use temporary_postgres::PostgresCluster;
 
 use crate::several_bridges::trigger;
 
-/// A certificate authority, and the file that names it.
+/// A certificate authority and its file.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     home: TempDir,
@@ -23,7 +23,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), home }
     }
 
-    /// The part of an address by which it is trusted.
+    /// The parameters of a database URL that make the bridge trust it.
     fn parameter(&self) -> String {
         format!("sslrootcert={}", self.home.path().join("authority.pem").display())
     }

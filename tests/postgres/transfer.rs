@@ -1,4 +1,4 @@
-//! A queue that moves from one engine to the other and back is the same, byte by byte.
+//! A queue that is moved from one engine to the other and back is identical.
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +24,7 @@ async fn exported(database: &DatabaseConfig) -> Vec<u8> {
         let mut file = Vec::new();
         match export(database, &mut file).await {
             Ok(_) => return file,
-            // A process that another test starts at this moment has a copy of the lock until it runs its own program.
+            // A child process of another test inherits the lock until it executes its program.
             Err(TransferError::Queue(QueueError::InUse { .. })) => tokio::time::sleep(Duration::from_millis(50)).await,
             Err(error) => panic!("{error}"),
         }
@@ -32,7 +32,7 @@ async fn exported(database: &DatabaseConfig) -> Vec<u8> {
     panic!("the database stays in use");
 }
 
-/// Moves a queue to PostgreSQL and on to another SQLite file, and compares what stands in each.
+/// Moves a queue to PostgreSQL and from there to another SQLite file, and compares their contents.
 async fn moves(from: &Path) -> String {
     let first = exported(&from.into()).await;
     let postgres = postgres();
@@ -47,7 +47,7 @@ async fn moves(from: &Path) -> String {
     assert_eq!(exported(&back.as_path().into()).await, first);
     assert!(!directory.path().join("back.db-wal").exists());
 
-    // What is left behind is derived from the rest, and no number is used twice.
+    // The rest is derived from the exported rows, and no id is used twice.
     let (old, new) = (Queue::open(from).await.unwrap(), Queue::open(&postgres).await.unwrap());
     assert_eq!(new.reader().overview().await.unwrap(), old.reader().overview().await.unwrap());
     let ids =
@@ -60,7 +60,7 @@ async fn moves(from: &Path) -> String {
     String::from_utf8(first).unwrap()
 }
 
-/// All held webhooks of a queue, which holds one more.
+/// All held webhooks of a queue, after adding one more.
 async fn held(queue: &Queue) -> Vec<(HeldId, HeldWebhook)> {
     assert!(queue.hold(held_from(HeldSender::Token)).await.unwrap());
     let mut all = Vec::new();
@@ -72,7 +72,7 @@ async fn held(queue: &Queue) -> Vec<(HeldId, HeldWebhook)> {
     all
 }
 
-/// A queue with something in every table.
+/// Fills every table of a queue.
 async fn fill(path: &Path) {
     let queue = Queue::open(path).await.unwrap();
     let delivered = queue.enqueue_event(trigger("1")).await.unwrap().id;
@@ -195,7 +195,7 @@ async fn a_queue_is_moved_past_a_pooler() {
     fill(&path).await;
     let file = exported(&path.as_path().into()).await;
     let direct = PostgresCluster::shared().database().unwrap();
-    // No pooler listens there.
+    // No pooler listens on this port.
     let pooler = DatabaseUrl::parse("postgres://bridge@127.0.0.1:1/bridge").unwrap();
     let config = DatabaseConfig { direct_url: Some(PostgresUrl::parse(&direct).unwrap()), ..pooler.into() };
     import(&config, &mut file.as_slice()).await.unwrap();
