@@ -1,4 +1,4 @@
-//! The queue changed and read from outside, beside a running one, on a real database.
+//! Admin actions, lists and retention of the queue, on a real database, with and without a running bridge.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn open() -> (TestDatabase, Queue) {
     (database, queue)
 }
 
-/// An event that PagerDuty refused.
+/// An event that PagerDuty rejected.
 async fn dead_letter(queue: &Queue, incident: &str) -> EventId {
     let id = queue.enqueue_event(trigger(incident)).await.unwrap().id;
     queue.begin(id, at(1)).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
     editor.close().await.unwrap();
 }
 
-/// A rejected webhook may be read by a later version, while its event came by another webhook.
+/// A later version may accept a rejected webhook whose event has already come by another webhook.
 #[tokio::test]
 async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whichever_api_it_goes_to() {
     let body =
@@ -167,7 +167,7 @@ async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew()
     let (waits, taken, alone, dead, closed) =
         (dies("1").await, dies("2").await, dies("3").await, dies("4").await, dies("5").await);
     queue.enqueue_event(trigger("1")).await.unwrap();
-    // No clock is asked: this one was set back.
+    // The order does not depend on the clock, which was set back.
     let later = queue.enqueue_event(trigger("2")).await.unwrap().id;
     queue.settle(later, Disposition::Delivered { note: None }, at(50)).await.unwrap();
     let later = queue.enqueue_event(trigger("4")).await.unwrap().id;
@@ -217,7 +217,7 @@ async fn the_rate_limiter_knows_the_attempts_of_discarded_events_after_a_restart
     editor.discard(State::Waiting, &[ids[0]]).await.unwrap();
     assert_eq!(editor.reader().attempts_since(at(0), at(3000), 120).await.unwrap().first(), Some(&(key(), at(1), 1)));
 
-    // What no rate limiter looks back to any more is forgotten.
+    // Attempts that the rate limiter no longer needs are deleted.
     assert_eq!(editor.discard(State::Dead, &[ids[1]]).await.unwrap(), []);
     editor.discard(State::Waiting, &[ids[1], never_attempted]).await.unwrap();
     editor.close().await.unwrap();
@@ -237,7 +237,7 @@ async fn only_what_is_still_there_is_discarded() {
     assert_eq!(queue.reader().get(dead).await.unwrap(), None);
     assert_eq!(editor.discard(State::Waiting, &[dead, waiting]).await.unwrap(), [waiting]);
 
-    // A bridge that was about to send it finds it gone.
+    // A bridge that was about to send it is told that it is gone.
     let begun = queue.begin(waiting, at(5)).await;
     assert!(matches!(begun, Err(QueueError::NotWaiting(id)) if id == waiting), "{begun:?}");
     assert!(queue.enqueue_event(trigger("2")).await.unwrap().id > waiting);
@@ -298,7 +298,7 @@ async fn rejected_webhooks_are_kept_whole_and_the_oldest_of_too_many_go() {
     let kept = queue.reader().rejected_summaries(u64::MAX).await.unwrap();
     assert_eq!((kept.len(), kept[999].id, kept[999].size, &*kept[999].reason), (1000, last, 2, "no JSON"));
 
-    // Their bytes are bounded as well.
+    // Their total size is limited as well.
     let large = MAX_REJECTED_BYTES as usize;
     let error = queue.reject(rejected(large + 1)).await.expect_err("it was kept");
     assert!(matches!(error, QueueError::TooLarge), "{error:?}");
@@ -368,7 +368,7 @@ async fn a_long_pruning_lets_webhooks_in_between_its_commits() {
     delivered(&queue, 1500, at(0)).await;
     let before = queue.commits();
     let accept = async {
-        // The first chunk has begun.
+        // Until the first chunk is committed.
         while queue.commits() == before {
             tokio::task::yield_now().await;
         }

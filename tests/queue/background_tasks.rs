@@ -1,4 +1,4 @@
-//! What catch-up, the polling of issues and the look-ups in PagerDuty read of the queue and keep in it.
+//! What catch-up, the check of issues, two-way resolve and the proof of deliveries read from the queue and store in it.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ async fn open() -> (TestDatabase, Queue) {
     (database, queue)
 }
 
-/// Takes an event and settles it so at `seconds`.
+/// Enqueues an event and settles it with this disposition at `seconds`.
 async fn settle(queue: &Queue, event: Envelope, disposition: Disposition, seconds: i64) {
     let id = queue.enqueue_event(event).await.unwrap().id;
     queue.begin(id, at(seconds)).await.unwrap();
@@ -69,7 +69,7 @@ async fn the_newest_alert_of_an_incident_is_known_whatever_became_of_it() {
     };
     let named = |pairs: &[(&str, i64)]| pairs.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
     assert_eq!(last(0).await, named(&[("waits", 20), ("dead", 30), ("open", 45), ("closed", 50)]));
-    // A resolve is no alert, and what was delivered before that moment counts only while its incident is open.
+    // A resolve is not an alert, and delivered events from before that time count only while their incidents are open.
     assert_eq!(last(100).await, named(&[("waits", 20), ("dead", 30), ("open", 45)]));
     assert!(queue.reader().last_triggers(&[], at(0)).await.unwrap().is_empty());
 }
@@ -114,7 +114,7 @@ async fn what_sentry_told_is_kept_by_incident_and_forgotten_after_half_a_year() 
         queue.write_sentry_notes(notes).await.unwrap();
     }
     assert_eq!(queue.reader().catch_up().await.unwrap(), Some(run(7)));
-    // Beside the bridge as well.
+    // From another process as well.
     let mut editor = Editor::open(&database).await.unwrap();
     let later = at(2) + TimeDelta::days(180);
     editor.write_sentry_notes(SentryNotes { at: later, run: None, issues: Vec::new() }).await.unwrap();
@@ -194,7 +194,7 @@ async fn what_people_did_in_pagerduty_is_kept_once_until_it_is_done_and_for_a_we
     assert!(record(end("a", UpdateEnd::Dead, 80)).await);
     assert!(!was_updated("7", StatusChange::Unresolve, 0).await, "it was not made");
 
-    // A week later the number of a webhook is forgotten.
+    // After a week the id of a webhook is deleted.
     let week = 7 * 24 * 3600;
     assert!(record(IssueUpdateChange::Received(update("b", "7", StatusChange::Resolve, week + 9))).await);
     assert!(!record(IssueUpdateChange::Received(update("w\0-1", "42", StatusChange::Resolve, week + 9))).await);
@@ -306,7 +306,7 @@ async fn canaries_of_a_clock_that_was_ahead_hide_none_that_is_sent_since() {
         let records = queue.reader().canaries(at(now)).await.unwrap();
         records.iter().map(|record| (record.sent_at - at(0)).num_seconds()).collect()
     };
-    // The clock is a day ahead for long enough to fill all the room for canaries.
+    // The clock is a day ahead for long enough to use up the limit of stored canaries.
     for number in 0..256 {
         send(86_400 + number, true).await;
     }

@@ -1,4 +1,5 @@
-//! What of the queue wants somebody's attention, and what it knows of one incident. On real files.
+//! The backlog (oldest waiting events and dead letters of each service key), and the state of a single incident, on a real
+//! database.
 
 use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::envelope::{Dedup, FollowUp};

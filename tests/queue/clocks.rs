@@ -1,5 +1,5 @@
-//! In whatever order webhooks come and whatever the machine's clock shows: an incident ends as Sentry has it. On real
-//! files.
+//! An incident ends in the state that the issue has in Sentry, in whatever order webhooks come and whatever the machine's
+//! clock shows. On a real database.
 
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
@@ -17,15 +17,15 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }
 
-/// Something that happened to the one issue.
+/// A change of the only issue.
 #[derive(Clone, Copy, Debug)]
 struct Change {
     is_alert: bool,
-    /// What Sentry's clock shows then.
+    /// The time of the change by Sentry's clock.
     sentry: i64,
-    /// What the machine's clock shows when its webhook comes.
+    /// The time by the machine's clock at which its webhook comes.
     came: i64,
-    /// By how much the clock of the client is wrong.
+    /// How far the clock of the client is off.
     client: i64,
 }
 
@@ -50,7 +50,8 @@ impl Change {
     }
 }
 
-/// Whether the incident is open in the end. After each of the changes that `delivers` says, all that waits is delivered.
+/// Whether the incident is open at the end. After each change for which `delivers` is true, all waiting events are
+/// delivered.
 fn is_open_after(changes: &[Change], delivers: &[bool]) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -71,7 +72,7 @@ fn is_open_after(changes: &[Change], delivers: &[bool]) -> bool {
     })
 }
 
-/// Alerts and resolves, in Sentry's order, seconds apart.
+/// Alerts and resolves in Sentry's order, seconds apart.
 fn history() -> impl Strategy<Value = Vec<(bool, i64, i64, i64)>> {
     prop::collection::vec((any::<bool>(), 1..40_i64, 0..50_i64, -3_600..3_600_i64), 1..7)
 }

@@ -1,5 +1,5 @@
-//! A database for one test: of PostgreSQL where the test binary is `postgres`, else an SQLite file. So the same tests run on
-//! both engines: `tests/postgres/` takes in the files that are no test of SQLite itself.
+//! A database for one test: of PostgreSQL if the test binary is `postgres`, else an SQLite file. In this way the same tests
+//! run on both engines: `tests/postgres/` includes the files that are not about SQLite itself.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
@@ -18,32 +18,32 @@ use tempfile::TempDir;
 use temporary_postgres::PostgresCluster;
 use tokio::sync::mpsc;
 
-/// Whether this test binary is about PostgreSQL.
+/// Whether this test binary uses PostgreSQL.
 pub(crate) const IS_POSTGRES: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"postgres");
 
-/// A database that nobody else uses.
+/// A database that only one test uses.
 #[derive(Debug)]
 pub(crate) struct TestDatabase {
     url: DatabaseUrl,
-    /// Of SQLite.
+    /// The folder of the SQLite file.
     directory: Option<TempDir>,
 }
 
 impl From<&TestDatabase> for DatabaseConfig {
     fn from(database: &TestDatabase) -> Self {
-        // A machine that is busy with other tests is no trouble to be found out.
+        // On a machine that is busy with other tests, PostgreSQL may be slow.
         Self { timeout: Duration::from_secs(30), ..database.url.clone().into() }
     }
 }
 
-/// Any connection.
+/// A connection to either engine.
 enum Open {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl TestDatabase {
-    /// An empty one.
+    /// Creates an empty database.
     pub(crate) fn new() -> Self {
         if IS_POSTGRES {
             let url = PostgresCluster::shared().database().unwrap();
@@ -54,7 +54,7 @@ impl TestDatabase {
         Self { url, directory: Some(directory) }
     }
 
-    /// The text of `BRIDGE_DATABASE_URL` that leads here.
+    /// The value of `BRIDGE_DATABASE_URL` for this database.
     pub(crate) fn setting(&self) -> String {
         match &self.url {
             DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
@@ -83,7 +83,7 @@ impl TestDatabase {
         }
     }
 
-    /// What somebody with a shell does to the database.
+    /// Executes a statement on the database.
     pub(crate) async fn meddle(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
         match self.connect().await {
@@ -99,7 +99,7 @@ impl TestDatabase {
         }
     }
 
-    /// The one number that a query brings.
+    /// The number that a query returns.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         let query = sqlx::AssertSqlSafe(sql.to_owned());
         match self.connect().await {
@@ -108,7 +108,7 @@ impl TestDatabase {
         }
     }
 
-    /// The rows of a query for two texts and a number.
+    /// The rows of a query that returns two texts and a number.
     pub(crate) async fn rows(&self, sql: &str) -> Vec<(String, String, Option<i64>)> {
         let query = sqlx::AssertSqlSafe(sql.to_owned());
         match self.connect().await {
@@ -117,7 +117,7 @@ impl TestDatabase {
         }
     }
 
-    /// Has the database refuse to insert any body, for this reason, until [`allow`](Self::allow).
+    /// Makes every insert of a body fail with this reason, until [`allow`](Self::allow).
     pub(crate) async fn refuse_bodies(&self, reason: &str) {
         let sql = if IS_POSTGRES {
             format!(
@@ -130,17 +130,17 @@ impl TestDatabase {
         self.meddle(&sql).await;
     }
 
-    /// Ends that.
+    /// Makes inserts succeed again.
     pub(crate) async fn allow(&self) {
         self.meddle(if IS_POSTGRES { "DROP FUNCTION refuse() CASCADE" } else { "DROP TRIGGER refuse" }).await;
     }
 }
 
-/// Has all that these operations send first sent before any of it can be committed, and returns the answers and how many
-/// commits they took. To be called once for a queue, which nobody else may observe.
+/// Sends all requests of `operations` before any of them is committed, and returns the answers and the number of commits.
+/// It may be called once for a queue that has no other observer.
 ///
-/// The writer of SQLite has a thread of its own, and would begin with what comes first: it is kept in a commit of nothing
-/// until all is sent.
+/// SQLite's writer has its own thread and would begin with the first request: an empty commit keeps it busy until all are
+/// sent.
 pub(crate) async fn at_once<T>(queue: &Queue, operations: impl Future<Output = T>) -> (T, u64) {
     let before = queue.commits();
     if IS_POSTGRES {
@@ -156,7 +156,7 @@ pub(crate) async fn at_once<T>(queue: &Queue, operations: impl Future<Output = T
     let nothing = queue.settle(EventId::new(i64::MAX), Disposition::Delivered { note: None }, DateTime::UNIX_EPOCH);
     let together = async {
         begins.recv().await.unwrap();
-        // The second is polled once the first has sent all that it can.
+        // The second future is polled after the first has sent everything.
         join(operations, async { drop(hold) }).await.0
     };
     let (refused, answers) = join(nothing, together).await;

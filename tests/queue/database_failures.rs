@@ -1,4 +1,4 @@
-//! The durable queue when the disk, the file or other programs get in its way.
+//! Failures of the disk, of the database file and by other programs, on SQLite.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::database::at_once;
 
-/// An event of the incident `body`.
+/// An event of the incident named `body`.
 fn event(body: &str) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
@@ -35,13 +35,13 @@ fn database() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-/// What somebody with a shell does to the file.
+/// Executes a statement on the file.
 async fn meddle(path: &Path, sql: &str) {
     let mut connection = SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
 }
 
-/// Opens `path`, which has to fail with a sentence that names the file.
+/// Opens `path`, and asserts that it fails with an error that names the file.
 async fn refusal(path: &Path) -> (QueueError, String) {
     let error = Queue::open(path).await.expect_err("it was opened");
     let sentence = error.to_string();
@@ -111,7 +111,7 @@ async fn a_file_that_cannot_be_written_is_named_with_the_cause() {
 #[cfg(unix)]
 #[tokio::test]
 async fn a_directory_without_permission_is_named_with_the_cause() {
-    // Not even root can make files in the kernel's own folder, whether it is mounted read-only or not.
+    // Not even root can create files in the kernel's own folder, whether it is mounted read-only or not.
     let (error, sentence) = refusal(Path::new("/sys/kernel/bridge.db")).await;
     assert!(matches!(error, QueueError::NotWritable { .. }), "{error:?}");
     assert!(sentence.contains("permissions"), "{sentence}");
@@ -186,7 +186,7 @@ async fn a_row_that_the_bridge_did_not_write_is_named() {
     );
 }
 
-/// Overwrites the page of a table that holds the row `id`, which is a page's first: such as every large body's.
+/// Overwrites the page of a table that begins with the row `id`. Every large body begins a page.
 async fn damage(path: &Path, table: &str, id: i64) {
     let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     let sql = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path LIMIT 1 OFFSET ?";
@@ -210,7 +210,7 @@ async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_c
 
     let queue = Queue::open(&path).await.unwrap();
     let at = DateTime::from_timestamp(1_800_000_001, 0).unwrap();
-    // They are in one commit.
+    // All of them are in one commit.
     let together = join3(
         join_all(ids.iter().map(|&id| queue.begin(id, at))),
         join_all((10..60).map(|number| queue.enqueue_event(event(&number.to_string())))),
@@ -255,7 +255,7 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     assert_eq!(commits, 0);
     assert!(arrivals.try_recv().is_none());
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 1);
-    // An attempt is not held up by it, and its mark is owed.
+    // The attempt begins nevertheless, and is recorded by a later commit.
     assert_eq!(begun.unwrap().body, b"kept");
     assert_eq!(queue.reader().get(kept).await.unwrap().unwrap().summary.attempts, 0);
 
@@ -277,7 +277,7 @@ async fn a_probe_is_a_real_commit() {
     assert!(!queue.can_commit());
 }
 
-/// Has `incidents` events delivered.
+/// Enqueues and delivers `incidents` events.
 async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: usize) {
     let mut ids = Vec::new();
     for chunk in incidents.collect::<Vec<_>>().chunks(1000) {
@@ -296,13 +296,13 @@ async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: u
     }
 }
 
-/// Forgets everything that was delivered.
+/// Deletes all delivered events.
 async fn prune(queue: &Queue) -> Result<u64, QueueError> {
     let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
     queue.prune(Retention { age: Duration::ZERO, rows: 0 }, now).await
 }
 
-/// Writes the log into the file, as happens by itself after a few hundred pages.
+/// Copies the write-ahead log into the file and returns its size. SQLite does so by itself after a few hundred pages.
 async fn size_of(path: &Path) -> u64 {
     let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await.unwrap();
@@ -316,7 +316,7 @@ async fn alerts_are_accepted_while_history_that_is_damaged_cannot_be_pruned() {
     delivered(&queue, 1..=300, 100).await;
     queue.close().await.unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
-    // 13 marks a leaf of a table.
+    // 13 is the type of a leaf page of a table.
     let is_of_events = |page: &[u8]| page[0] == 13 && page.windows(17).any(|text| text == b"ZeroDivisionError");
     let mut history = bytes.chunks_mut(4096).filter(|page| is_of_events(page));
     history.next().unwrap().fill(0xa5);
@@ -337,7 +337,7 @@ async fn alerts_are_accepted_while_history_that_is_damaged_cannot_be_pruned() {
     }
 }
 
-/// Waits until the upkeep of a running bridge has brought the file below a size, with alerts coming in.
+/// Waits until the maintenance of a running bridge has reduced the file below a size, while alerts come.
 async fn shrinks_below(size: u64, queue: &Queue, path: &Path) {
     let now = DateTime::from_timestamp(1_800_100_000, 0).unwrap();
     let upkeep =

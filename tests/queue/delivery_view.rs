@@ -1,4 +1,4 @@
-//! What the worker shows of the deliveries, with a real queue and a PagerDuty that misbehaves.
+//! The view of the deliveries that the worker publishes, with a real queue and a sandbox that injects faults.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn event(key: usize, incident: &str) -> Envelope {
     }
 }
 
-/// Waits until it looks so.
+/// Waits until the view satisfies `so`.
 async fn looks(view: &mut watch::Receiver<DeliveryView>, what: &str, so: impl Fn(&[KeyView]) -> bool) -> Vec<KeyView> {
     let shown = timeout(PATIENCE, view.wait_for(|view| so(&view.keys))).await;
     let Ok(view) = shown else { panic!("it never shows {what}") };
@@ -71,7 +71,7 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     assert_eq!((&lanes[1].last_failure, lanes[1].backs_off_until), (&None, None));
 
     sandbox.clear_faults();
-    // Nothing happens after it, and still it is shown.
+    // Nothing happens after the delivery, and it is published nevertheless.
     let lanes = looks(&mut view, "that the event is delivered", |lanes| {
         lanes[0].last_delivered_at.is_some() && lanes[0].in_flight == 0
     })

@@ -1,5 +1,4 @@
-//! What only a queue in an SQLite file shows: its files, its older tables, and attempts that begin while nothing can be
-//! committed.
+//! Tests of SQLite only: its files, its older versions, and attempts that begin while nothing can be committed.
 
 use std::time::Duration;
 
@@ -109,12 +108,12 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     assert_eq!(database.number("SELECT COUNT(*) FROM tallies").await, 2, "only those of the key that is left");
 }
 
-/// Accepts an event as soon as the queue works again.
+/// Retries until an event is accepted.
 async fn accept_in_time(queue: &Queue, incident: &str) {
     for _ in 0..300 {
         match queue.enqueue_event(event(&key(1), incident, b"new")).await {
             Ok(_) => return,
-            // The pause before the next attempt to open the files again.
+            // The pause before the next attempt to open the files.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
@@ -126,7 +125,7 @@ async fn incidents_that_wait(queue: &Queue) -> Vec<String> {
     waiting.iter().map(|event| event.incident_key.to_string()).collect()
 }
 
-/// A queue with a waiting event, whose file is replaced by another one after `damage` was done to that.
+/// A queue with a waiting event, whose file is replaced by another one after `damage` was executed on that.
 async fn replaced(damage: &str) -> (TestDatabase, Queue) {
     let (database, queue) = open().await;
     queue.enqueue_event(event(&key(1), "42", b"old")).await.unwrap();

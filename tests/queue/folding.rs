@@ -1,4 +1,4 @@
-//! Storms of one incident in the durable queue, on a real database.
+//! Folding of many triggers of one incident, on a real database.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
 }
 
-/// A trigger of `incident` that came so many seconds after the first.
+/// A trigger of `incident` that came `seconds` after the first.
 fn trigger(incident: &str, seconds: i64) -> Envelope {
     Envelope {
         service_key: ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap(),
@@ -148,7 +148,7 @@ async fn what_was_attempted_keeps_its_bytes() {
         EnqueuedEvent { id: next.id, count: 2, event_type: EventType::Trigger }
     );
 
-    // Its bytes are known outside also when somebody has reset its attempts since.
+    // Its bytes are known to PagerDuty, even if its number of attempts was reset.
     queue.begin(next.id, at(13)).await.unwrap();
     database.meddle("UPDATE events SET attempts = 0").await;
     assert_eq!(queue.enqueue_event(trigger("42", 14)).await.unwrap().count, 1);

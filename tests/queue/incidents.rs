@@ -1,4 +1,4 @@
-//! What the queue remembers of incidents: where they are open, what was told already, and which resolve came too early.
+//! What the queue stores about incidents: where they are open, the dedup window, and resolves that overtook their triggers.
 //! On a real database.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }
 
-/// What a webhook of this shape brings, which came at one second and was sent at another.
+/// The request of a webhook with this body that came at second `came` and was sent at second `sent`.
 fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i64, sent: i64) -> EnqueueRequest {
     let routes = format!("team,a,{A}\nteam,b,{B}");
     let routes = Routes::new(ServiceKey::parse(DEFAULT).unwrap(), &routes).unwrap();
@@ -40,25 +40,26 @@ fn webhook(resource: Option<&str>, body: &Value, resolve: ResolveScope, came: i6
     }
 }
 
-/// An alert of the legacy plugin for `team`: Sentry received the event at one second, and its webhook came at another.
+/// An alert of the legacy plugin for `team`: Sentry received the event at second `received`, and the webhook came at second
+/// `came`.
 fn alert(team: &str, received: i64, came: i64) -> EnqueueRequest {
     alert_of_a_client(team, received, received, came)
 }
 
-/// The same as [`alert`], with the second that the client's clock showed.
+/// Like [`alert`], with the time by the client's clock.
 fn alert_of_a_client(team: &str, timestamp: i64, received: i64, came: i64) -> EnqueueRequest {
     let event = json!({ "event_id": format!("{received:032x}"), "timestamp": at(timestamp).timestamp(),
                         "received": at(received).timestamp(), "title": "Full", "tags": [["team", team]] });
     webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
 }
 
-/// The same as [`alert`], without any time of Sentry's.
+/// Like [`alert`], without any time by Sentry's clock.
 fn alert_without_times(team: &str, came: i64) -> EnqueueRequest {
     let event = json!({ "event_id": format!("{came:032x}"), "title": "Full", "tags": [["team", team]] });
     webhook(None, &json!({ "id": "42", "event": event }), ResolveScope::Opened, came, came)
 }
 
-/// The same as [`alert`], by the integration platform.
+/// Like [`alert`], by the integration platform.
 pub(crate) fn event_alert(team: &str, received: i64, came: i64) -> EnqueueRequest {
     let event = json!({ "event_id": format!("{received:032x}"), "timestamp": at(received).timestamp(),
                         "received": at(received).timestamp(), "title": "Full", "tags": [["team", team]],
@@ -67,7 +68,7 @@ pub(crate) fn event_alert(team: &str, received: i64, came: i64) -> EnqueueReques
     webhook(Some("event_alert"), &body, ResolveScope::Opened, came, came)
 }
 
-/// A change of the issue that was sent at one second and came at another.
+/// A change of the issue that was sent at second `sent` and came at second `came`.
 fn issue_sent(action: &str, sent: i64, came: i64) -> EnqueueRequest {
     let body = json!({ "action": action, "data": { "issue": { "id": "42", "title": "Full" } } });
     webhook(Some("issue"), &body, ResolveScope::Opened, came, sent)
@@ -77,7 +78,7 @@ pub(crate) fn issue(action: &str, came: i64) -> EnqueueRequest {
     issue_sent(action, came, came)
 }
 
-/// A resolve that goes to the default key when nothing is known of the incident.
+/// A resolve that goes to the default key if the incident is unknown.
 fn resolve_anyway(came: i64) -> EnqueueRequest {
     let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "title": "Full" } } });
     webhook(Some("issue"), &body, ResolveScope::All, came, came)
@@ -94,7 +95,7 @@ async fn reopen(queue: Queue, database: &TestDatabase) -> Queue {
     Queue::open(database).await.unwrap()
 }
 
-/// Receives it and tells the numbers of its events; none when it was repeated or nothing was open.
+/// Enqueues it and returns the ids of its events; empty if it was ignored.
 async fn receive(queue: &Queue, incoming: EnqueueRequest) -> Vec<EventId> {
     match queue.enqueue(incoming).await.unwrap() {
         Enqueued::Queued(accepted) => accepted.into_iter().map(|accepted| accepted.id).collect(),
@@ -102,7 +103,7 @@ async fn receive(queue: &Queue, incoming: EnqueueRequest) -> Vec<EventId> {
     }
 }
 
-/// What waits, in line: the team or `default`, and what is done to its incident.
+/// The waiting events in order: the team or `default`, and the event type.
 async fn waiting(queue: &Queue) -> Vec<String> {
     let mut events = Vec::new();
     let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
@@ -120,7 +121,7 @@ async fn waiting(queue: &Queue) -> Vec<String> {
     events
 }
 
-/// Ends everything that waits in the same way.
+/// Settles all waiting events with the same disposition.
 async fn settle(queue: &Queue, settlement: &Disposition, seconds: i64) {
     let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
     ids.sort();
@@ -137,7 +138,7 @@ async fn deliver(queue: &Queue) {
     settle(queue, &Disposition::Delivered { note: None }, 0).await;
 }
 
-/// A resolve that Sentry signed, of an issue with so many events.
+/// A signed resolve of an issue with this number of events.
 fn signed_resolve(events: u32, came: i64) -> EnqueueRequest {
     let body = json!({ "action": "resolved", "data": { "issue": { "id": "42", "count": events.to_string() } } });
     let ingest = Ingest::new(Routes::new(ServiceKey::parse(DEFAULT).unwrap(), "").unwrap(), Policy::default());
@@ -158,7 +159,7 @@ async fn a_follow_up_goes_wherever_the_incident_is_open_also_after_a_restart() {
     assert_eq!(receive(&queue, issue("assigned", 2)).await.len(), 2);
     assert_eq!(receive(&queue, issue("resolved", 3)).await.len(), 2);
     assert_eq!(waiting(&queue).await, ["b trigger", "a acknowledge", "b acknowledge", "a resolve", "b resolve"]);
-    // A resolve that waits counts as well as one that was taken.
+    // A waiting resolve closes an incident as well as a delivered one.
     assert_eq!(queue.enqueue(issue("resolved", 4)).await.unwrap(), nothing_open(EventType::Resolve));
     deliver(&queue).await;
     let queue = reopen(queue, &database).await;
@@ -351,7 +352,7 @@ async fn an_incident_is_known_for_longer_than_the_events_that_opened_it() {
     assert_eq!(queue.prune(history, at(180 * DAY)).await.unwrap(), 1);
     assert_eq!(receive(&queue, issue("resolved", 180 * DAY)).await.len(), 1);
     assert_eq!(waiting(&queue).await, ["a resolve"]);
-    // What waits is known without being remembered.
+    // Incidents with waiting events are known, however old they are.
     queue.prune(history, at(181 * DAY)).await.unwrap();
     settle(&queue, &Disposition::Dead { reason: "no".to_owned() }, 181 * DAY).await;
     assert_eq!(receive(&queue, issue("resolved", 181 * DAY)).await.len(), 1, "what is open is not forgotten by age");
@@ -378,13 +379,13 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     receive(&queue, issue("resolved", 300)).await;
     assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it is requeued");
 
-    // A resolve that PagerDuty refused has closed nothing.
+    // A resolve that PagerDuty rejected has closed nothing.
     queue.settle(trigger, Disposition::Delivered { note: None }, at(301)).await.unwrap();
     settle(&queue, &dead, 302).await;
     receive(&queue, issue("resolved", 400)).await;
     assert_eq!(waiting(&queue).await, ["a resolve"]);
 
-    // Deleted before it was sent, it has opened nothing.
+    // A trigger that was deleted before it was sent has opened nothing.
     deliver(&queue).await;
     let [trigger] = receive(&queue, alert("b", 500, 500)).await[..] else { panic!("no single event") };
     editor.discard(State::Waiting, &[trigger]).await.unwrap();
@@ -401,7 +402,7 @@ async fn what_sentry_received_after_a_resolve_stays_open_whatever_the_clock_of_i
         receive(&queue, alert_of_a_client("a", timestamp, 101, 102)).await;
         assert_eq!(waiting(&queue).await, ["a trigger"], "by the client it happened at second {timestamp}");
     }
-    // And what Sentry received before it is closed, whatever the client says.
+    // An event that Sentry received before the resolve is closed, whatever the client's clock says.
     let (_database, queue) = open().await;
     receive(&queue, issue("resolved", 100)).await;
     receive(&queue, alert_of_a_client("a", 500, 99, 102)).await;
@@ -420,10 +421,10 @@ async fn a_resolve_that_comes_after_an_alert_which_sentry_received_later_leaves_
         }
         let before = waiting(&queue).await;
         let queue = reopen(queue, &database).await;
-        // Sentry keeps no order between deliveries: this one was on its way for longer.
+        // Sentry does not deliver webhooks in order: this one took longer.
         receive(&queue, issue_sent("resolved", 101, 110)).await;
         assert_eq!(waiting(&queue).await, before, "the issue is open again since second 105");
-        // Nor is it kept for what comes late.
+        // It is not remembered for alerts that come later, either.
         receive(&queue, alert("b", 100, 111)).await;
         assert!(!waiting(&queue).await.contains(&"b resolve".to_owned()));
         receive(&queue, issue("resolved", 112)).await;
@@ -444,7 +445,7 @@ async fn an_alert_that_tells_no_time_of_sentrys_is_closed_by_every_later_resolve
 
 #[tokio::test]
 async fn after_the_machines_clock_was_set_back_no_resolve_of_the_time_before_closes_an_alert() {
-    // An hour ahead of Sentry's clock, or together with it.
+    // The machine's clock was an hour ahead of Sentry's, or Sentry's was ahead as well.
     for sent in [0, 3_600] {
         let (database, queue) = open().await;
         receive(&queue, alert("a", -60, 3_540)).await;
@@ -466,7 +467,7 @@ async fn after_the_machines_clock_was_set_back_resolves_close_what_was_opened_be
     deliver(&queue).await;
     receive(&queue, issue("resolved", 10)).await;
     assert_eq!(waiting(&queue).await, ["a resolve"]);
-    // And the overtaking of the time since is known, too.
+    // An alert that the resolve overtook after the clock was set back is resolved as well.
     receive(&queue, alert("b", 9, 11)).await;
     assert_eq!(waiting(&queue).await, ["a resolve", "b trigger", "b resolve"]);
 }
@@ -532,8 +533,8 @@ async fn a_trigger_that_was_discarded_after_an_attempt_is_resolved_all_the_same(
 async fn a_dead_trigger_whose_issue_was_resolved_since_waits_again_only_for_who_insists() {
     let dead = Disposition::Dead { reason: "no such service key".to_owned() };
     let (database, queue) = open().await;
-    // One that was dead when the resolve came, one that died after it, one that the resolve had overtaken, and one that
-    // Sentry received after the resolve.
+    // One that was dead when the resolve came, one that became dead after it, one that the resolve had overtaken, and one
+    // that Sentry received after the resolve.
     let [first] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
     settle(&queue, &dead, 1).await;
     let [second] = receive(&queue, alert("b", 1, 1)).await[..] else { panic!("no single event") };
@@ -550,7 +551,7 @@ async fn a_dead_trigger_whose_issue_was_resolved_since_waits_again_only_for_who_
     assert_eq!(waiting(&queue).await, ["a trigger"]);
     assert_eq!(editor.requeue(&[first, second], ResolvedTriggers::Requeue).await.unwrap(), [first, second]);
     assert_eq!(waiting(&queue).await, ["a trigger", "b trigger", "a trigger"]);
-    // Nor is one left that is needed again.
+    // After the issue was reopened, its trigger is needed again.
     receive(&queue, issue("unresolved", 200)).await;
     assert_eq!(editor.requeue(&[third], ResolvedTriggers::Skip).await.unwrap(), [third]);
 }
@@ -598,7 +599,7 @@ async fn a_signed_resolve_that_could_not_be_committed_may_come_again() {
     assert_eq!(receive(&queue, signed_resolve(1, 2)).await.len(), 1);
 }
 
-/// Decides by this default key, and with these incidents.
+/// An ingest with this default key and incident scope.
 fn shop(default: &str, incident_scope: IncidentScope) -> Ingest {
     let routes = format!("team,a,{A}\nteam,b,{B}");
     let routes = Routes::new(ServiceKey::parse(default).unwrap(), &routes).unwrap();
@@ -613,7 +614,7 @@ fn decided(ingest: &Ingest, resource: Option<&str>, body: &Value, came: i64) -> 
     }
 }
 
-/// An alert of an issue of the shop for `team`.
+/// An alert of an issue of the project for `team`.
 fn fired(ingest: &Ingest, issue: u64, team: &str, came: i64) -> EnqueueRequest {
     let event = json!({ "event_id": format!("{came:032x}"), "timestamp": at(came).timestamp(),
                         "received": at(came).timestamp(), "title": "Full", "tags": [["team", team]] });
@@ -621,13 +622,13 @@ fn fired(ingest: &Ingest, issue: u64, team: &str, came: i64) -> EnqueueRequest {
     decided(ingest, None, &body, came)
 }
 
-/// A change of an issue of the shop.
+/// A change of an issue of the project.
 fn changed(ingest: &Ingest, issue: u64, action: &str, came: i64) -> EnqueueRequest {
     let issue = json!({ "id": issue.to_string(), "title": "Full", "project": { "slug": "shop" } });
     decided(ingest, Some("issue"), &json!({ "action": action, "data": { "issue": issue } }), came)
 }
 
-/// Delivers what waits, and tells it as [`waiting`] does, each with its incident.
+/// Delivers the waiting events, and returns them as [`waiting`] does, each with its incident key.
 async fn delivered(queue: &Queue) -> Vec<String> {
     let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
     ids.sort();
@@ -650,14 +651,14 @@ async fn a_resolve_or_reopening_of_a_shared_incident_concerns_no_dead_letter_of_
     let die = async || settle(&queue, &Disposition::Dead { reason: "400".to_owned() }, 2).await;
     die().await;
 
-    // The other issue is still open, so its alert may be sent after all.
+    // The other issue is still open, so its trigger may be sent.
     assert_eq!(receive(&queue, changed(&shop, 1, "resolved", 10)).await.len(), 1);
     deliver(&queue).await;
     let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.requeue(&lost, ResolvedTriggers::Skip).await.unwrap(), lost);
     die().await;
 
-    // Resolved, it stays so when the first issue is back.
+    // Once it is resolved, the reopening of the first issue does not change that.
     receive(&queue, changed(&shop, 2, "resolved", 20)).await;
     receive(&queue, changed(&shop, 1, "unresolved", 30)).await;
     deliver(&queue).await;
@@ -685,7 +686,7 @@ async fn an_issue_that_comes_back_after_the_setting_changed_opens_one_incident_a
         receive(&queue, changed(shop, 1, "resolved", came + 1)).await;
         assert_eq!(delivered(&queue).await, [format!("default resolve {incident}")]);
     }
-    // An incident that is open is triggered again, whatever the setting was then.
+    // An incident that is open is triggered again, by whichever setting it was opened.
     receive(&queue, fired(&shared, 1, "none", 40)).await;
     deliver(&queue).await;
     receive(&queue, changed(&own, 1, "unresolved", 41)).await;
@@ -693,7 +694,7 @@ async fn an_issue_that_comes_back_after_the_setting_changed_opens_one_incident_a
     receive(&queue, changed(&own, 1, "resolved", 42)).await;
     deliver(&queue).await;
 
-    // An integration that only knows the earlier incident is told by that.
+    // For an integration that knows only the earlier incident, that one is triggered.
     receive(&queue, fired(&own, 1, "a", 50)).await;
     receive(&queue, changed(&own, 1, "resolved", 51)).await;
     deliver(&queue).await;
@@ -715,7 +716,7 @@ async fn an_issue_that_comes_back_opens_no_incident_by_a_key_that_no_setting_nam
     receive(&queue, changed(&after, 1, "unresolved", 12)).await;
     assert_eq!(delivered(&queue).await, ["c trigger 1"]);
 
-    // Whoever was told beside that key is told again, and an incident that is still open there is triggered again.
+    // Other integrations of the issue are triggered again, and so is an incident that is still open at the old key.
     receive(&queue, fired(&before, 2, "none", 20)).await;
     receive(&queue, fired(&before, 2, "a", 21)).await;
     receive(&queue, fired(&before, 3, "none", 22)).await;
@@ -725,6 +726,6 @@ async fn an_issue_that_comes_back_opens_no_incident_by_a_key_that_no_setting_nam
     assert_eq!(delivered(&queue).await, ["a trigger 2", "c trigger 2"]);
     receive(&queue, changed(&after, 3, "unresolved", 31)).await;
     assert_eq!(delivered(&queue).await, ["default trigger 3"]);
-    // An issue that opened no incident opens none now.
+    // An issue that has opened no incident opens none now.
     assert_eq!(queue.enqueue(changed(&after, 4, "unresolved", 32)).await.unwrap(), nothing_open(EventType::Trigger));
 }

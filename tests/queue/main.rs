@@ -1,4 +1,4 @@
-//! The durable queue and the deliveries from it, on SQLite. `tests/postgres/` runs the same on PostgreSQL, but for what is
+//! The durable queue and its deliveries, on SQLite. `tests/postgres/` runs the same tests on PostgreSQL, except for those
 //! about files.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "clippy excuses tests, but not the helpers beside them")]

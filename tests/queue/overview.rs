@@ -1,4 +1,4 @@
-//! What the queue tells at a glance and page by page, beside what stands in the database.
+//! The overview and the lists of the queue agree with the rows in the database.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,7 +54,7 @@ async fn open() -> (TestDatabase, Queue) {
     (database, queue)
 }
 
-/// The overview as somebody finds it who counts every row.
+/// The overview, computed by counting all rows.
 async fn counted(database: &TestDatabase) -> Overview {
     let rows = "SELECT service_key, state, COALESCE(revived_at, first_seen) AS since FROM events ORDER BY id";
     let rows = database.rows(rows).await;
@@ -93,10 +93,10 @@ async fn counted(database: &TestDatabase) -> Overview {
     }
 }
 
-/// What somebody does with the queue. Numbers beyond those that are there count round.
+/// An action on the queue. Its numbers are taken modulo the number of existing rows.
 #[derive(Clone, Debug)]
 enum Deed {
-    /// Alerts come together: the key and the incident of each. Those of an incident that waits are folded.
+    /// Alerts that come at the same time, each by its key and incident. Alerts of a waiting incident are folded.
     Accept(Vec<(usize, u8)>),
     Begin(usize),
     Deliver(usize),
@@ -133,7 +133,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     prop::collection::vec(deed, 1..30)
 }
 
-/// A queue that somebody works with.
+/// A queue on which actions are executed.
 struct Bench {
     database: TestDatabase,
     queue: Queue,
@@ -151,7 +151,7 @@ impl Bench {
         Self { database, queue, editor, clock: 0, last: 0, last_rejected: 0 }
     }
 
-    /// An event, or a number that none has yet.
+    /// The id of an existing event, or the next one that is not in use.
     fn id(&self, number: usize) -> EventId {
         EventId::new(i64::try_from(number).unwrap() % (self.last + 1) + 1)
     }
@@ -247,7 +247,7 @@ fn numbers(events: &[EventSummary]) -> Vec<i64> {
     events.iter().map(|event| event.id.get()).collect()
 }
 
-/// Every page of `limit`, one after the other.
+/// All pages of `limit` events, concatenated.
 async fn pages(queue: &Queue, state: State, limit: u32) -> Vec<i64> {
     let mut all = Vec::new();
     for _ in 0..100 {
@@ -272,7 +272,7 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
             .enqueue_event(event(&key(usize::try_from(number * 7 % 5).unwrap()), &number.to_string(), number))
             .await;
         let id = id.unwrap().id;
-        // PagerDuty takes them the other way round, several in the same millisecond.
+        // They are settled in reverse order, several of them in the same millisecond.
         match number % 3 {
             0 => queue.settle(id, Disposition::Delivered { note: None }, at(200 - number / 10)).await.unwrap(),
             1 => queue.settle(id, Disposition::Dead { reason: "400".to_owned() }, at(200 - number)).await.unwrap(),
@@ -296,7 +296,7 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
     let [last] = &reader.recent(Some(EventId::new(58)), 1).await.unwrap()[..] else { panic!("there are more") };
     assert_eq!((last.first_seen, last.finished_at), (at(57), Some(at(195))));
 
-    // The event where the last page ended may have been requeued or deleted in between.
+    // The last event of a page may be retried or deleted before the next page is read.
     let mut editor = Editor::open(&database).await.unwrap();
     editor.requeue(&[EventId::new(40)], ResolvedTriggers::Skip).await.unwrap();
     editor.discard(State::Dead, &[EventId::new(37)]).await.unwrap();

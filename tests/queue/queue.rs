@@ -1,4 +1,4 @@
-//! The durable queue on a real database.
+//! Enqueueing, announcing, beginning and settling of events, on a real database.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -40,12 +40,12 @@ pub(crate) async fn open() -> (TestDatabase, Queue) {
     (database, queue)
 }
 
-/// Ends a wait that would never end otherwise.
+/// Runs a future with a timeout.
 async fn soon<T>(wait: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it never happened")
 }
 
-/// Accepts events of incidents of their own, all at once.
+/// Enqueues one event for each key, with different incidents, all at the same time.
 async fn accept_all(queue: &Queue, keys: impl Iterator<Item = ServiceKey>) -> Vec<EventId> {
     let events = keys.enumerate().map(|(number, key)| event(&key, &number.to_string(), number.to_string().as_bytes()));
     let accepted = join_all(events.map(|event| queue.enqueue_event(event))).await;
@@ -215,7 +215,7 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     );
     assert_eq!(record.summary.finished_at, Some(at(4)));
 
-    // Somebody else's commands in the same commit are not harmed by one that came too late.
+    // Other requests in the same commit succeed, although one came too late.
     let (begun, settled, buried, other) = tokio::join!(
         queue.begin(dead, at(5)),
         queue.settle(delivered, retry, at(5)),
@@ -273,7 +273,7 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
     assert_eq!(attempts, [(key(1), at(40), 1), (key(3), at(70), 1), (key(0), at(100), 2)]);
 }
 
-/// Attempts of delivered events of a key, so many, `apart` milliseconds one after the other up to `last`.
+/// Inserts delivered events of a key, attempted `apart` milliseconds from each other, the last one at `last`.
 async fn meddle_attempts(database: &TestDatabase, key: &ServiceKey, attempts: u32, apart: u32, last: DateTime<Utc>) {
     let (key, last) = (key.expose(), last.timestamp_millis());
     let sql = format!(
@@ -290,14 +290,15 @@ async fn meddle_attempts(database: &TestDatabase, key: &ServiceKey, attempts: u3
 async fn after_the_clock_was_set_back_by_two_hours_only_the_attempts_of_the_last_minute_are_read() {
     let (database, queue) = open().await;
     let (now, before) = (at(0), at(7200));
-    // Together 300,000: over two hours, all at once, and as they should be.
+    // 300,000 in total: spread over two hours, all at the same time, and at the rate limit.
     meddle_attempts(&database, &key(1), 144_000, 50, before).await;
     meddle_attempts(&database, &key(2), 155_000, 0, before).await;
     meddle_attempts(&database, &key(3), 1000, 1000, now).await;
     let attempts = queue.reader().attempts_since(now - TimeDelta::seconds(75), now, 120).await.unwrap();
     let of = |number| attempts.iter().filter(move |(other, ..)| *other == key(number)).map(|(_, at, _)| *at);
     assert_eq!([1, 2, 3].map(|number| of(number).count()), [120, 120, 76]);
-    // The last attempt before the clock was set back may have been made just now, and the others were so much earlier.
+    // The last attempt before the clock was set back may have been made just now, and the others at their distances before
+    // it.
     let spread = (0..120).rev().map(|number| now - TimeDelta::milliseconds(50 * number));
     assert!(of(1).eq(spread));
     assert!(of(2).all(|at| at == now));
@@ -309,7 +310,7 @@ async fn an_attempt_that_cannot_be_read_hides_no_other() {
     let (database, queue) = open().await;
     meddle_attempts(&database, &key(1), 3, 1000, at(2)).await;
     database.meddle("UPDATE events SET service_key = 'none' WHERE id = 2").await;
-    // As a clock that was badly wrong for a moment leaves it.
+    // A time that a clock with a wrong time has written.
     database.meddle("UPDATE events SET last_attempt_at = 9223372036854775807 WHERE id = 3").await;
     let attempts = queue.reader().attempts_since(at(0), at(2), 120).await.unwrap();
     assert_eq!(attempts, [(key(1), at(2), 1), (key(1), at(2), 1)]);

@@ -1,4 +1,4 @@
-//! The worker with a real queue and the sandbox in PagerDuty's place.
+//! The worker with a real queue and the sandbox.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 const KEY: &str = "0000000000000000000000000000000A";
 
-/// More than are announced to a worker that does not listen.
+/// More events than are announced to a worker that does not read the announcements.
 const EVENTS: u64 = 4500;
 
 fn event(number: u64) -> Envelope {
@@ -48,7 +48,7 @@ async fn what_came_while_the_worker_stalled_is_read_from_the_queue() {
     let queue = Queue::open(&database).await.unwrap();
     let client = EventsClient::new(&sandbox.url().parse().unwrap(), Duration::from_secs(10), None).unwrap();
     let worker = Worker::new(queue.clone(), client, DeliveryLimits::new(100_000, Duration::from_hours(1)));
-    // It learns of nothing before it runs.
+    // Before the worker runs, it reads no announcements.
     let accepted = join_all((1..=EVENTS).map(|number| queue.enqueue_event(event(number)))).await;
     assert!(accepted.iter().all(Result::is_ok));
 

@@ -1,4 +1,4 @@
-//! What `audit` finds in each generation.
+//! The findings of `audit` in each generation of Sentry.
 
 use sentry_twin::{SentryGeneration, Twin, TwinFaultKind, World};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::twin::{BRIDGE, app_action, document, findings, legacy_url, run, run_i
 
 const RESOLVED: [&str; 3] = ["first_seen_event", "regression_event", "issue_resolved_trigger"];
 
-/// A Sentry with one project `shop` whose rule calls the WebHooks plugin, which calls the bridge.
+/// A Sentry with one project `shop`, whose rule calls the WebHooks plugin, which calls the bridge.
 fn by_plugin(change: impl FnOnce(&mut World)) -> Twin {
     twin(SentryGeneration::Plugin, |world| {
         world.add_project("shop");
@@ -99,7 +99,7 @@ fn a_plugin_that_is_disabled_or_calls_somebody_else_is_found_behind_the_rule() {
     let elsewhere =
         |world: &mut World| world.project("shop").unwrap().urls = vec!["https://hooks.example/sentry".to_owned()];
     assert_eq!(found(&by_plugin(elsewhere)), expected);
-    // The same by the action "all legacy integrations".
+    // The same by the action for all legacy integrations.
     let all = json!([{"id": "sentry.rules.actions.notify_event.NotifyEventAction"}]);
     let twin = by_plugin(|world| {
         world.project("shop").unwrap().rules.clear();
@@ -129,7 +129,7 @@ fn trouble_of_the_integration_is_told_once_and_its_projects_page_nobody() {
         ("installed", json!(false)),
     ] {
         let change = |world: &mut World| {
-            // `connect` names what it makes; by that name it is known wherever it posts.
+            // `connect` gives its integration this name, by which the audit finds it whatever its webhook URL is.
             world.apps[0]["name"] = json!("sentry-pagerduty-bridge");
             world.apps[0][name] = value.clone();
         };

@@ -1,4 +1,5 @@
-//! How Sentry is called, seen through `audit`: pages, rate limits, brown-outs, time-outs, strangers, and whose eyes.
+//! How the client calls Sentry's API, tested with `audit`: pages, rate limits, brown-outs, timeouts, untrusted servers, and
+//! what a token may see.
 
 use std::time::Duration;
 
@@ -89,7 +90,8 @@ fn what_breaks_off_or_answers_5xx_is_asked_again() {
 
 #[test]
 fn each_call_has_a_connection_of_its_own_so_that_none_is_sent_into_one_that_closes() {
-    // The web server of Sentry 9.1 ends kept connections at once, and a change must not be sent twice.
+    // The web server of Sentry 9.1 closes kept-alive connections at once, and a request that changes something must not be
+    // sent twice.
     let twin = sound(2);
     assert_eq!(run(&twin, &["audit"]).code, Some(0));
     assert!(twin.calls().iter().all(|call| call.closes), "{:?}", twin.calls());

@@ -1,4 +1,4 @@
-//! The canary on its way through the twin of Sentry, in each generation, and what happens when the way is interrupted.
+//! The canary in each generation of Sentry: it comes back, or an alarm is raised.
 
 use pagerduty_sandbox::IncidentState;
 use sentry_twin::{SentryGeneration, TwinFaultKind, World};
@@ -9,14 +9,14 @@ use crate::support::{KEY, PagerDuty, alert};
 
 const ALL: [SentryGeneration; 3] = [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows];
 
-/// Alarms go to another service key, so that incidents of alerts are told apart.
+/// Alarms go to another service key, so that they are distinguished from alerts.
 const ALARM: &str = "another0key0for0tests000000000B2";
 
-/// Everything that may open an incident does.
+/// Everything that can open an incident does.
 const EVERYTHING: [(&str, &str); 2] =
     [("BRIDGE_PAGE_ON", "alert,metric,issue.created,issue.unresolved,error"), ("BRIDGE_ALARM_SERVICE_KEY", ALARM)];
 
-/// What the first alarm said, once it is there.
+/// Waits until the first alarm is in this state, and returns its description.
 #[track_caller]
 fn alarm(pagerduty: &PagerDuty, state: IncidentState) -> String {
     let mut found = None;
@@ -32,7 +32,7 @@ fn alarm(pagerduty: &PagerDuty, state: IncidentState) -> String {
     text
 }
 
-/// Posts an alert, and asserts that it is all that ever paged.
+/// Posts an alert, and asserts that nothing else has ever paged.
 #[track_caller]
 fn nothing_else_pages(setup: &Setup, bridge: &Inside) {
     let (status, said) = bridge.post(&alert(77, "Disk full"));
@@ -47,7 +47,7 @@ fn nothing_else_pages(setup: &Setup, bridge: &Inside) {
 fn it_goes_round_in_every_generation_and_pages_nobody() {
     for generation in ALL {
         let mut setup = Setup::connected(generation);
-        // Every webhook that an integration may have about it comes, too.
+        // All other webhooks about the canary that an integration can subscribe to come as well.
         setup.twin.world(|world| {
             for app in &mut world.apps {
                 app["events"] = json!(["issue", "error"]);
@@ -164,7 +164,7 @@ fn a_canary_that_was_held_during_a_rotation_has_come_back_once_it_is_admitted() 
     eventually("a held canary", || bridge.metric("bridge_queue_events{state=\"held\"}") >= 1.0);
     assert_eq!(bridge.status()["canary"]["round_trip_seconds"], Value::Null);
     bridge.end();
-    // From now on none comes that could be taken for it.
+    // From now on no webhook comes that could be the canary's.
     setup.twin.world(|world| world.holds_webhooks = true);
     let bridge = setup.start(&EVERYTHING);
     eventually("its return", || bridge.status()["canary"]["round_trip_seconds"].is_number());
@@ -179,7 +179,7 @@ fn a_stranger_cannot_pass_an_alert_off_as_a_canary() {
     setup.twin.world(|world| world.holds_webhooks = true);
     eventually("a canary", || setup.twin.world(|world| !world.held.is_empty()));
     let mut body: Value = serde_json::from_str(&setup.twin.world(|world| world.held[0].body.clone())).unwrap();
-    // All of it but the id of its event, which only the bridge can make.
+    // Everything but the id of the event, which only the bridge can generate.
     body["event"]["event_id"] = json!("01a218fc25fa7d25b36e354b122a34ce");
     let (status, said) = bridge.post(body.to_string().as_bytes());
     assert_eq!((status, &said["status"]), (202, &json!("queued")), "{said}");

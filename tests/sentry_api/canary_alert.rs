@@ -1,4 +1,4 @@
-//! `connect --canary`: the alert that lets the canary come back.
+//! `connect --canary` creates the alert that sends the canary back.
 
 use sentry_twin::{SentryGeneration, Twin};
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! Alerts that Sentry fired and whose webhooks never came, for a real bridge between the twin of Sentry and the sandbox.
+//! Catch-up finds alerts that fired and whose webhooks never came, with a real bridge between the twin of Sentry and the
+//! sandbox.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ use crate::twin::{app_action, document, run_in, service, twin};
 const RESOLVED: [&str; 2] = ["first_seen_event", "issue_resolved_trigger"];
 const ADMIN: &str = "admin-token-for-tests-alone";
 
-/// What one Sentry has, and the number of the alert that calls the bridge.
+/// A Sentry, and the id of the alert that calls the bridge.
 struct Side {
     twin: Twin,
     alert: String,
@@ -50,7 +51,7 @@ fn made(world: &mut World) -> String {
 }
 
 impl Side {
-    /// Starts a bridge that asks this Sentry, and waits until its catch-up has begun.
+    /// Starts a bridge that queries this Sentry, and waits until its catch-up has begun.
     #[track_caller]
     fn bridge(&self, pagerduty: &PagerDuty, settings: &[(&str, &str)]) -> Bridge {
         let url = self.twin.url();
@@ -66,7 +67,7 @@ impl Side {
         bridge
     }
 
-    /// So many new issues for which the alert fires, five minutes ago.
+    /// Adds `issues` new issues for which the alert fired five minutes ago.
     fn fire(&self, issues: usize) -> Vec<u64> {
         self.twin.world(|world| {
             (0..issues)
@@ -85,7 +86,7 @@ fn five_minutes_ago() -> i64 {
     Utc::now().timestamp() - 300
 }
 
-/// Restarts a bridge after `meanwhile`, and waits until it has asked Sentry.
+/// Calls `meanwhile` while the bridge is stopped, and waits until the restarted bridge has queried Sentry.
 #[track_caller]
 fn restarted(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
     assert!(bridge.terminate("TERM").success());
@@ -94,7 +95,7 @@ fn restarted(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
     bridge.wait_for_log("asked Sentry what fired since");
 }
 
-/// The incident keys of all triggers that PagerDuty accepted, in their order.
+/// The incident keys of all triggers that PagerDuty accepted, in order.
 fn keys(pagerduty: &PagerDuty) -> Vec<String> {
     pagerduty.triggers().into_iter().map(|(key, _)| key).collect()
 }
@@ -145,7 +146,7 @@ fn where_sentry_records_no_firings_new_issues_are_reported_and_page_nobody() {
         let mut bridge = side.bridge(&pagerduty, &[]);
         restarted(&mut bridge, || {
             side.fire(5);
-            // Older ones, and those of a project that does not page.
+            // Older issues, and issues of a project that does not page.
             side.twin.world(|world| {
                 world.add_issue("shop", "Yesterday's", five_minutes_ago() - 86_400);
                 world.add_project("quiet");
@@ -175,7 +176,7 @@ fn what_is_resolved_or_archived_by_now_or_came_by_webhook_pages_nobody() {
         side.twin.world(|world| {
             world.resolve(issues[1], Utc::now().timestamp());
             world.issue(issues[2]).unwrap()["status"] = json!("ignored");
-            // The workflow fired when somebody resolved it, and somebody else opened it again.
+            // The workflow fired when a person resolved it, and another person reopened it.
             let issue = world.add_issue("shop", "Open again by hand", five_minutes_ago());
             world.firings.push(AlertFiring {
                 alert: side.alert.clone(),
@@ -207,7 +208,7 @@ fn the_issue_of_the_canary_is_no_alert_that_is_missing() {
             side.twin.world(|world| {
                 let canary = world.add_issue("shop", &title, five_minutes_ago());
                 world.fire(&side.alert, canary, five_minutes_ago());
-                // The canary's rule alone makes no project page.
+                // The rule of the canary alone does not make the project page.
                 if generation == SentryGeneration::Plugin {
                     world.add_project("quiet");
                     let urls = world.project("shop").unwrap().urls.clone();
@@ -336,7 +337,7 @@ fn a_sentry_that_does_not_answer_is_shown_and_asked_again() {
     let mut bridge = side.bridge(&pagerduty, &[]);
     assert!(bridge.terminate("TERM").success());
     side.fire(1);
-    // One run asks four times for what fails by 5xx.
+    // One run makes four requests if they fail with 5xx.
     side.twin.world(|world| world.inject("/projects/", 4, TwinFaultKind::Status(502)));
     bridge.restart();
     bridge.wait_for_log("catch-up failed, so alerts whose webhooks did not come may be missing");
@@ -370,7 +371,7 @@ fn a_proxy_that_answers_404_for_all_of_sentry_deletes_no_issue() {
     let mut bridge = side.bridge(&pagerduty, &[]);
     assert!(bridge.terminate("TERM").success());
     let issues = side.fire(1);
-    // The proxy answers once the bridge has learned what fired.
+    // The proxy answers after the bridge has learned what fired.
     side.twin.world(|world| world.inject("/group-history/", 1, TwinFaultKind::Slow(std::time::Duration::from_secs(2))));
     bridge.restart();
     eventually("the call", || side.twin.calls().iter().any(|call| call.path.contains("/group-history/")));

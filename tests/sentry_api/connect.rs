@@ -1,4 +1,4 @@
-//! What `connect` makes in each generation.
+//! What `connect` creates in each generation of Sentry.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ pub(crate) fn projects(generation: SentryGeneration) -> Twin {
     })
 }
 
-/// `connect` with nothing to test the way by.
+/// Runs `connect` without testing the webhook.
 pub(crate) fn connect(twin: &Twin, args: &[&str]) -> Run {
     run(twin, &[&["connect", "--bridge", BRIDGE, "--no-test"], args].concat())
 }
@@ -28,7 +28,7 @@ pub(crate) fn done(run: &Run) {
     assert_eq!(run.code, Some(0), "{run:?}");
 }
 
-/// The lines of a plan, without their numbers.
+/// The lines of a plan without their numbers.
 fn steps(run: &Run) -> Vec<String> {
     let is_step = |line: &&str| line.starts_with(|character: char| character.is_ascii_digit());
     run.stdout
@@ -39,7 +39,7 @@ fn steps(run: &Run) -> Vec<String> {
         .collect()
 }
 
-/// Everything that the audit compares.
+/// Asserts that the audit has no findings.
 #[track_caller]
 fn pages(twin: &Twin) {
     let run = run(twin, &["audit", "--json", "--bridge", BRIDGE]);
@@ -253,7 +253,7 @@ fn a_secret_that_sentry_does_not_show_any_more_is_told_and_leaves_no_file() {
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("does not show the Client Secret of sentry-pagerduty-bridge-"), "{run:?}");
     assert!(!home.path().join("secret").exists());
-    // On the first day it can be had again.
+    // On the first day of the integration Sentry still shows it.
     twin.world(|world| world.shows_secrets = true);
     done(&run_in(home.path(), &twin, &args, &[]));
     assert!(home.path().join("secret").exists());
@@ -273,7 +273,7 @@ fn what_failed_half_way_goes_on_where_it_ended() {
     );
     assert!(run.stderr.contains("it needs the scope project:write"), "{run:?}");
     twin.world(|world| {
-        // As if it had been interrupted after the first address.
+        // As if it had been interrupted after the first URL.
         world.project("shop").unwrap().urls.push(legacy_url());
     });
     done(&connect(&twin, &["--yes"]));

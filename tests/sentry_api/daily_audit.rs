@@ -1,11 +1,11 @@
-//! The audit inside a running bridge.
+//! The daily audit of a running bridge.
 
 use sentry_twin::{SentryGeneration, TwinFaultKind};
 use serde_json::{Value, json};
 
 use crate::in_process::{Inside, Setup, eventually};
 
-/// Sentry's API is asked, and no canary is sent.
+/// Starts a bridge that queries Sentry's API and sends no canaries.
 fn start(setup: &mut Setup, settings: &[(&str, &str)]) -> Inside {
     let url = setup.twin.url();
     let api = [
@@ -34,7 +34,7 @@ fn it_finds_what_audit_finds_and_says_whose_token_it_used() {
         assert_eq!(status["audit"]["last"]["projects"][0]["pages"], true);
         assert_eq!((&status["canary"], &status["status"]), (&Value::Null, &json!("healthy")));
 
-        // What is left is the canary's alert, which does not make the project page.
+        // Only the canary's alert is left, which does not make the project page.
         setup.twin.world(|world| {
             world.project("shop").unwrap().rules.retain(|rule| rule["name"] == "sentry-pagerduty-bridge canary");
             world.workflows.retain(|workflow| workflow["name"] == "sentry-pagerduty-bridge canary");

@@ -1,4 +1,4 @@
-//! A bridge within this process whose canaries and audits are quick. All else is real: its sockets, its files, its settings.
+//! A bridge in the test process with short intervals of canaries and audits. Its sockets, files and settings are real.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use crate::twin::{WEBHOOK_TOKEN, run_in, twin};
 
 const ADMIN: &str = "admin-token-for-tests-alone";
 
-/// A canary that is not back after this is lost.
+/// A canary that has not come back after this time is lost.
 const SHORT: CanaryLimits =
     CanaryLimits { patience: Duration::from_millis(700), quiet: Duration::ZERO, pending: Duration::from_millis(100) };
 
@@ -38,7 +38,7 @@ const INTERVALS: Intervals = Intervals {
     fallback_pause: Duration::from_secs(2),
 };
 
-/// A Sentry with the project `shop`, PagerDuty's place, and what leads from the one to the other.
+/// A Sentry with the project `shop`, a PagerDuty, and the settings of a bridge between them.
 pub(crate) struct Setup {
     pub(crate) twin: Twin,
     pub(crate) pagerduty: PagerDuty,
@@ -48,7 +48,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Nothing of the bridge's is in Sentry.
+    /// A Sentry in which nothing calls the bridge.
     pub(crate) fn new(generation: SentryGeneration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let twin = twin(generation, |world: &mut World| {
@@ -64,7 +64,7 @@ impl Setup {
         }
     }
 
-    /// `connect` has made all there is, the canary's alert as well.
+    /// A Sentry in which `connect` has created everything, including the canary's alert.
     #[track_caller]
     pub(crate) fn connected(generation: SentryGeneration) -> Self {
         let setup = Self::new(generation);
@@ -85,7 +85,7 @@ impl Setup {
         assert_eq!(run.code, Some(0), "{run:?}");
     }
 
-    /// Starts the bridge with these settings besides the usual ones.
+    /// Starts the bridge with these settings in addition to its usual ones.
     #[track_caller]
     pub(crate) fn start(&mut self, settings: &[(&str, &str)]) -> Inside {
         let listener = self.listener.take().unwrap_or_else(|| TcpListener::bind(self.address).unwrap());
@@ -110,7 +110,7 @@ impl Setup {
     }
 }
 
-/// A bridge within this process. Dropping it ends it.
+/// A bridge in the test process. Dropping it stops it.
 pub(crate) struct Inside {
     address: SocketAddr,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -135,7 +135,7 @@ impl Inside {
         Self { address, running: Some((stop, thread)) }
     }
 
-    /// Ends it in order.
+    /// Stops it gracefully.
     #[track_caller]
     pub(crate) fn end(mut self) {
         let (stop, thread) = self.running.take().unwrap();
@@ -143,7 +143,7 @@ impl Inside {
         thread.join().unwrap();
     }
 
-    /// Posts a webhook that the twin has held.
+    /// Posts a webhook that the twin has held back.
     pub(crate) fn deliver(&self, delivery: &OutgoingWebhook) -> (u16, Value) {
         let path = url::Url::parse(&delivery.url).unwrap().path().to_owned();
         let headers: Vec<_> = delivery.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -155,7 +155,7 @@ impl Inside {
         post(self.address, &format!("/sentry/{WEBHOOK_TOKEN}"), &[], body).said()
     }
 
-    /// What `/api/status` answers, which is what `docs/openapi.json` describes.
+    /// The response of `/api/status`, validated against `docs/openapi.json`.
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
         let answer = get_with(self.address, "/api/status", &[("Authorization", &format!("Bearer {ADMIN}"))]);
@@ -165,7 +165,7 @@ impl Inside {
         status
     }
 
-    /// Every metric, as `/metrics` shows it.
+    /// The text of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
         String::from_utf8(get(self.address, "/metrics").body).unwrap()
     }
@@ -178,12 +178,12 @@ impl Inside {
         value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
 
-    /// How many canaries came back.
+    /// The number of canaries that came back.
     pub(crate) fn returned(&self) -> f64 {
         self.metric("bridge_canary_round_trip_seconds_count")
     }
 
-    /// Waits until `number` more canaries came back.
+    /// Waits until `number` more canaries have come back.
     #[track_caller]
     pub(crate) fn wait_for_returns(&self, number: u32) {
         let before = self.returned();
@@ -195,12 +195,12 @@ impl Drop for Inside {
     fn drop(&mut self) {
         let Some((stop, thread)) = self.running.take() else { return };
         drop(stop);
-        // One that fails after the test has failed says nothing new.
+        // If it fails after the test has failed, that is no additional information.
         let _ = thread.join();
     }
 }
 
-/// Looks again and again until `condition` holds.
+/// Polls until `condition` holds.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,5 @@
-//! Resolves that no webhook told of, for a real bridge between the twin of Sentry and the sandbox.
+//! Incidents whose resolve webhook never came are resolved by querying Sentry, with a real bridge between the twin of
+//! Sentry and the sandbox.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ fn bridge(twin: &Twin, pagerduty: &PagerDuty, settings: &[(&str, &str)]) -> Brid
     Bridge::start_with(&pagerduty.url(), &settings)
 }
 
-/// A bridge that has opened the incident of an issue of `shop`, and the issue.
+/// A bridge that has opened the incident of an issue of `shop`; returns both.
 fn opened(twin: &Twin, pagerduty: &PagerDuty, settings: &[(&str, &str)]) -> (Bridge, u64) {
     let bridge = bridge(twin, pagerduty, settings);
     let issue = twin.world(|world| world.add_issue("shop", "Payment failed", now() - 60));
@@ -40,7 +41,7 @@ fn now() -> i64 {
     Utc::now().timestamp()
 }
 
-/// Restarts a bridge after `meanwhile`: what is open then is asked for at once.
+/// Calls `meanwhile` while the bridge is stopped. The restarted bridge queries Sentry about open incidents at once.
 #[track_caller]
 fn restarted(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
     assert!(bridge.terminate("TERM").success());
@@ -48,7 +49,7 @@ fn restarted(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
     bridge.restart();
 }
 
-/// Waits until Sentry has said so of so many issues.
+/// Waits until the metrics count `number` issues with this status.
 #[track_caller]
 fn wait_for_checks(bridge: &Bridge, status: &str, number: u64) {
     let line = format!("bridge_issue_checks_total{{status=\"{status}\"}} {number}\n");
@@ -59,7 +60,7 @@ fn wait_for_checks(bridge: &Bridge, status: &str, number: u64) {
     }
 }
 
-/// Incident key and description of every resolve that was applied.
+/// Incident key and description of every applied resolve.
 fn resolves(pagerduty: &PagerDuty) -> Vec<(String, String)> {
     let entries = pagerduty.journal().into_iter();
     let resolves = entries.filter(|entry| entry.text("event_type") == Some("resolve"));
@@ -76,7 +77,7 @@ fn a_resolve_that_was_lost_in_a_gap_is_found_in_every_generation() {
         pagerduty.wait_for_accepted(2);
         let expected = (issue.to_string(), "Resolved in Sentry: Payment failed".to_owned());
         assert_eq!(resolves(&pagerduty), [expected], "{generation:?}");
-        // What is closed is not asked for again.
+        // Closed incidents are not queried again.
         let other = twin.world(|world| world.add_issue("shop", "Another", now() - 60));
         bridge.queue(&alert(other, "Another"));
         pagerduty.wait_for_accepted(3);
@@ -102,7 +103,7 @@ fn an_issue_that_is_open_or_archived_keeps_its_incident() {
 fn an_issue_that_was_deleted_is_resolved_if_this_sentry_ever_had_it() {
     let (twin, pagerduty) = (shop(SentryGeneration::Apps), PagerDuty::start());
     let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
-    // The issue of another Sentry, or of another organization.
+    // An issue of another Sentry or of another organization.
     bridge.queue(&alert(99_999, "Somebody else's"));
     pagerduty.wait_for_accepted(2);
     restarted(&mut bridge, || ());
@@ -178,7 +179,7 @@ fn a_sentry_that_throttles_or_fails_is_asked_again_and_nothing_is_resolved_for_i
     for fault in [TwinFaultKind::Throttled(1), TwinFaultKind::Status(502), TwinFaultKind::BrownOut] {
         let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
         let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
-        // One that was never seen is not taken for deleted, whatever Sentry answers.
+        // An issue that Sentry never showed is not considered deleted, whatever Sentry answers.
         restarted(&mut bridge, || ());
         wait_for_checks(&bridge, "open", 1);
         restarted(&mut bridge, || {
@@ -206,7 +207,7 @@ fn an_issue_that_sentry_does_not_show_keeps_no_other_from_being_asked_for() {
         })
         .collect();
     issues.push(first);
-    // They are asked for by the order of their keys: the resolved one is the last.
+    // Issues are queried in the order of their keys: the resolved one is the last.
     issues.sort_by_key(u64::to_string);
     let (issue, hidden) = issues.split_last().map(|(last, rest)| (*last, rest.to_vec())).unwrap();
     restarted(&mut bridge, || {
@@ -228,7 +229,7 @@ fn an_issue_whose_request_breaks_off_every_time_keeps_no_other_from_being_asked_
     let other = twin.world(|world| world.add_issue("shop", "Payment failed", now() - 60));
     bridge.queue(&alert(other, "Payment failed"));
     pagerduty.wait_for_accepted(2);
-    // They are asked for by the order of their keys.
+    // Issues are queried in the order of their keys.
     let (first, last) = if one.to_string() < other.to_string() { (one, other) } else { (other, one) };
     restarted(&mut bridge, || {
         twin.world(|world| {
@@ -245,7 +246,7 @@ fn with_resolve_off_nobody_is_asked() {
     let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let (mut bridge, _) = opened(&twin, &pagerduty, &[("BRIDGE_RESOLVE", "off")]);
     restarted(&mut bridge, || twin.world(|world| world.calls.clear()));
-    // The audit asks for the projects some seconds after the start, when issues would have been asked for long ago.
+    // The audit queries the projects some seconds after the start, long after issues would have been queried.
     let deadline = Instant::now() + PATIENCE;
     while !twin.calls().iter().any(|call| call.path.ends_with("/projects/")) {
         assert!(Instant::now() < deadline, "the audit did not come: {:#?}", bridge.process.stderr.all());

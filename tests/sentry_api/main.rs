@@ -1,4 +1,5 @@
-//! What asks Sentry's API, as people run it (`audit`, `connect`, `catch-up`, a bridge that runs): the real binary against the strict twin of Sentry's API, over real sockets.
+//! The clients of Sentry's API (`audit`, `connect`, `catch-up`, and the tasks of a running bridge): the real binary against
+//! the strict twin of Sentry's API, over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests, helpers of tests included")]
 

@@ -1,4 +1,4 @@
-//! Sentry's own test webhook at the end of `connect`, on its way to a real bridge.
+//! `connect` makes Sentry send its test webhook, and reports whether a real bridge received it.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::connect::{connect, done, projects};
 use crate::support::{Bridge, PagerDuty, Run};
 use crate::twin::{BRIDGE, run, run_with};
 
-/// Runs `connect` for a bridge that runs on this machine.
+/// Runs `connect` for a bridge on this machine.
 fn connect_to(address: SocketAddr, twin: &Twin, args: &[&str], settings: &[(&str, &str)]) -> Run {
     let (listen, root) = (address.to_string(), format!("http://{address}"));
     let settings: Vec<_> = settings.iter().copied().chain([("BRIDGE_LISTEN", listen.as_str())]).collect();

@@ -1,4 +1,4 @@
-//! A Sentry for a test, and the program with the settings that lead to it.
+//! A twin of Sentry for a test, and the program with settings for it.
 
 use std::path::Path;
 
@@ -10,17 +10,17 @@ use crate::support::{PATIENCE, Run};
 pub(crate) const BRIDGE: &str = "https://bridge.example.com";
 pub(crate) const WEBHOOK_TOKEN: &str = "webhook-token-for-tests-alone";
 
-/// The bridge's address for legacy webhooks.
+/// The URL of the bridge for legacy webhooks.
 pub(crate) fn legacy_url() -> String {
     format!("{BRIDGE}/sentry/{WEBHOOK_TOKEN}")
 }
 
-/// A rule's action that calls legacy webhooks, or an integration.
+/// The action of a rule that calls legacy webhooks or an integration.
 pub(crate) fn service(service: &str) -> Value {
     json!([{"id": "sentry.rules.actions.notify_event_service.NotifyEventServiceAction", "service": service}])
 }
 
-/// A workflow's action that calls an integration.
+/// The action of a workflow that calls an integration.
 pub(crate) fn app_action(id: u64) -> Value {
     json!([{
         "id": "77", "type": "sentry_app", "integrationId": null, "data": {}, "status": "active",
@@ -28,7 +28,7 @@ pub(crate) fn app_action(id: u64) -> Value {
     }])
 }
 
-/// A twin whose world was made by `make`.
+/// Starts a twin with a world that `make` has changed.
 pub(crate) fn twin(generation: SentryGeneration, make: impl FnOnce(&mut World)) -> Twin {
     let mut world = World::new(generation);
     make(&mut world);
@@ -40,12 +40,12 @@ pub(crate) fn run(twin: &Twin, args: &[&str]) -> Run {
     run_with(twin, args, &[])
 }
 
-/// The same with further settings, which go before the usual ones.
+/// Like [`run`], with settings that override the usual ones.
 pub(crate) fn run_with(twin: &Twin, args: &[&str], settings: &[(&str, &str)]) -> Run {
     run_in(tempfile::tempdir().unwrap().path(), twin, args, settings)
 }
 
-/// The same in a directory that stays.
+/// Like [`run_with`], in this directory.
 pub(crate) fn run_in(home: &Path, twin: &Twin, args: &[&str], settings: &[(&str, &str)]) -> Run {
     let url = twin.url();
     let usual = [

@@ -1,4 +1,5 @@
-//! The way back: what people do to incidents in the sandbox, as its webhooks tell it, is done to issues in the twin of Sentry.
+//! Two-way resolve: what people do to incidents in the sandbox is sent by its webhooks, and done to the issues in the twin
+//! of Sentry.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ struct Setup {
 }
 
 impl Setup {
-    /// A bridge with an open incident, told of by PagerDuty what becomes of it.
+    /// A bridge with an open incident that receives PagerDuty's webhooks.
     fn new(generation: SentryGeneration, settings: &[(&str, &str)]) -> Self {
         let twin = twin(generation, |world| {
             world.add_project("shop");
@@ -47,10 +48,10 @@ impl Setup {
         setup
     }
 
-    /// Lets PagerDuty and Sentry call the bridge where it is by now.
+    /// Sends PagerDuty's and Sentry's webhooks to the current address of the bridge.
     fn subscribe(&self) {
         let url = format!("http://{}/pagerduty", self.bridge.address);
-        // A second secret, as while it is rotated.
+        // There are two secrets, as during a rotation.
         let secrets = vec!["another-secret-altogether".to_owned(), SECRET.to_owned()];
         let webhooks = vec![Subscription { url, secrets }];
         self.pagerduty.set_options(Options { webhooks, ..self.pagerduty.options() });
@@ -67,7 +68,7 @@ impl Setup {
         assert!(self.pagerduty.act(&action), "{action:?}");
     }
 
-    /// Waits until Sentry has the issue so.
+    /// Waits until the issue has this status in Sentry.
     #[track_caller]
     fn wait_for_issue(&self, status: &str) {
         let deadline = Instant::now() + PATIENCE;
@@ -109,7 +110,7 @@ fn a_person_who_resolves_an_incident_resolves_its_issue_and_nothing_goes_round()
         setup.wait_for_issue("resolved");
         setup.wait_for_sample("bridge_issue_updates_total{outcome=\"done\"} 1");
         if generation != SentryGeneration::Plugin {
-            // Sentry tells of it, and the bridge tells PagerDuty what that knows.
+            // Sentry sends a webhook about the change, and the bridge sends a resolve, which PagerDuty ignores.
             setup.pagerduty.wait_for("the echo", |records| records.counters().dropped_resolves == 1);
         }
         setup.wait_for_webhooks(&["incident.triggered", "incident.resolved"]);
@@ -117,7 +118,7 @@ fn a_person_who_resolves_an_incident_resolves_its_issue_and_nothing_goes_round()
         let incident = setup.pagerduty.incidents().remove(0);
         assert_eq!((incident.opened, incident.state), (1, IncidentState::Resolved), "{incident:#?}");
 
-        // A new alert opens a new incident, as ever.
+        // A new alert opens a new incident.
         setup.bridge.queue(&alert(setup.issue + 1, "Payment failed"));
         setup.pagerduty.wait_for("a new incident", |records| records.counters().opened == 2);
     }
@@ -129,7 +130,7 @@ fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_p
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.wait_for_issue("resolved");
     setup.pagerduty.wait_for("the echo", |records| records.counters().dropped_resolves == 1);
-    // The bridge knows as well that the incident is closed.
+    // The bridge has stored that the incident is closed.
     setup.wait_for_sample("bridge_queue_events{state=\"waiting\"} 0");
     setup.act(ActionKind::Reopen, Agent::Person);
     setup.wait_for_issue("unresolved");
@@ -138,7 +139,7 @@ fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_p
     assert_eq!(setup.twin.changes(), [setup.issue_path(), setup.issue_path()]);
     let counters = setup.pagerduty.counters();
     assert_eq!((counters.opened, counters.logged), (1, 0), "{counters:?}");
-    // What was reopened is resolved when Sentry resolves its issue.
+    // The reopened incident is resolved when Sentry resolves its issue.
     let issue = json!({"id": setup.issue.to_string(), "title": "Payment failed, again"});
     let body = json!({"action": "resolved", "data": {"issue": issue}}).to_string();
     let path = format!("/sentry/{TOKEN}");
@@ -161,7 +162,7 @@ fn what_the_bridge_or_an_automation_did_changes_nothing_in_sentry() {
     setup.act(ActionKind::Resolve, Agent::Automation);
     setup.wait_for_webhooks(&["incident.triggered", "incident.acknowledged", "incident.resolved"]);
 
-    // Sentry resolves another issue, and the bridge its incident.
+    // Sentry resolves another issue, and the bridge resolves its incident.
     let other = setup.issue + 7;
     setup.bridge.queue(&alert(other, "Payment failed"));
     let issue = json!({"action": "resolved", "data": {"issue": {"id": other.to_string(), "title": "Payment failed"}}});
@@ -219,13 +220,13 @@ fn a_resolve_that_waits_for_sentry_is_not_made_any_more_once_its_incident_was_re
     setup.wait_for_sample("bridge_issue_updates_total{outcome=\"superseded\"} 1");
     setup.twin.world(|world| world.faults.clear());
     assert_eq!(setup.twin.changes(), Vec::<String>::new());
-    // A later one is made.
+    // A later change is made.
     setup.act(ActionKind::Resolve, Agent::Person);
     setup.wait_for_issue("resolved");
     assert_eq!(setup.twin.changes(), [setup.issue_path()]);
 }
 
-/// A webhook of PagerDuty, signed with `secret`.
+/// Posts a webhook of PagerDuty, signed with `secret`.
 fn webhook(setup: &Setup, secret: &str, id: &str, body: &Value) -> Answer {
     let body = body.to_string();
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap().chain_update(&body).finalize().into_bytes();
@@ -270,13 +271,13 @@ fn a_webhook_is_taken_by_its_signature_and_once_and_never_refused_for_what_it_sa
     let (status, said) = webhook(&setup, SECRET, "01F", &resolved(&key)).said();
     assert_eq!((status, said), (202, json!({"status": "queued", "incident_key": key, "issue": "resolve"})));
     setup.wait_for_issue("resolved");
-    // Somebody unresolves it in Sentry, and PagerDuty sends its webhook again.
+    // A person unresolves it in Sentry, and PagerDuty sends its webhook again.
     setup.wait_for_sample("bridge_issue_updates_total{outcome=\"done\"} 1");
     setup.twin.world(|world| world.calls.clear());
     let (status, said) = webhook(&setup, SECRET, "01F", &resolved(&key)).said();
     assert_eq!((status, &said["status"]), (202, &json!("ignored")), "{said}");
     assert!(said["reason"].as_str().unwrap().contains("duplicate"), "{said}");
-    // One that asks for what is so already changes nothing.
+    // A webhook that asks for the state that the issue already has changes nothing.
     assert_eq!(webhook(&setup, SECRET, "01G", &resolved(&key)).said().1["status"], "queued");
     setup.wait_for_sample("bridge_issue_updates_total{outcome=\"not_needed\"} 1");
     assert_eq!(setup.twin.changes(), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What `connect --undo` takes back.
+//! What `connect --undo` removes.
 
 use sentry_twin::{SentryGeneration, World};
 use serde_json::json;
@@ -43,7 +43,7 @@ fn undo_takes_back_all_that_was_made_and_nothing_else() {
             done(&connect(&twin, &["--undo", "--yes"]));
             let (mut after, mut expected) = (twin.world(state), before.clone());
             if generation == SentryGeneration::Workflows {
-                // An address that was alone stays in a list that is switched off.
+                // A URL that was the only one stays in the list, which is disabled.
                 (after.0[1].0, expected.0[1].0) = (Vec::new(), Vec::new());
             }
             assert_eq!(after, expected, "{generation:?} {extra:?}");

@@ -1,4 +1,4 @@
-//! What an operator does to the queue, and how the bridge hears of it.
+//! Admin actions on the queue, and how the bridge learns of them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One run of the bridge: the real scheduler, and what the worker keeps besides.
+//! One run of the bridge: the real scheduler, and the other state of the worker.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -15,33 +15,33 @@ use crate::scenario::{Plan, TIMEOUT};
 pub(crate) struct Bridge {
     pub(crate) scheduler: Scheduler,
     started: Duration,
-    /// Events between the decision to send them and the commit of their disposition.
+    /// Events from the decision to send them until the commit of their disposition.
     pub(crate) in_flight: HashSet<EventId>,
-    /// Which of the planned wakes counts.
+    /// The number of the last scheduled wake; earlier ones are ignored.
     pub(crate) wake: u64,
-    /// Wakes in a row in which there was nothing to do.
+    /// The number of consecutive wakes at which there was nothing to do.
     pub(crate) idle_wakes: u32,
-    /// Announcements are made in order.
+    /// The time of the last announcement: announcements arrive in order.
     pub(crate) announced: Duration,
-    /// What cannot be read, and is set aside.
+    /// Events that cannot be read and are set aside.
     pub(crate) unreadable: BTreeSet<EventId>,
-    /// How often in a row the waiting events of each key could not be read.
+    /// The number of consecutive failures to read the waiting events of each key.
     pub(crate) read_failures: Vec<u32>,
-    /// The keys of which announcements found no room, until the worker takes that in.
+    /// The keys for which an announcement was dropped and that the worker has not read again yet.
     pub(crate) missed: Vec<bool>,
-    /// How much will still happen without anything new from outside.
+    /// The number of scheduled steps that the bridge waits for.
     pub(crate) outstanding: u32,
 }
 
 impl Bridge {
-    /// Starts as the worker does: it learns what an earlier run left.
+    /// Starts as the worker does, with the state that an earlier run left in the queue.
     pub(crate) fn start(plan: &Plan, queue: &Queue, now: Duration) -> Self {
         let mut scheduler = Scheduler::new(plan.limits);
         queue.keys_waiting().iter().for_each(|key| scheduler.read_on(key));
         let wall_clock = plan.wall_clock(now);
         let horizon = wall_clock - rate_limiter::lookback(TIMEOUT);
         for (key, marked, attempts) in queue.attempts().into_iter().filter(|(_, marked, _)| *marked >= horizon) {
-            // A clock that was set back makes it new.
+            // If the clock was set back, the attempt counts as new.
             let age = (wall_clock - marked).to_std().unwrap_or_default();
             let end = rate_limiter::latest_arrival(age, WINDOW, TIMEOUT);
             scheduler.restore_attempts(&key, end, attempts.max(1));
@@ -60,7 +60,7 @@ impl Bridge {
         }
     }
 
-    /// The scheduler's clock, as the worker reads it.
+    /// The time by the scheduler's clock, as the worker reads it.
     pub(crate) fn clock(&self, now: Duration) -> Duration {
         WINDOW + (now - self.started)
     }

@@ -1,4 +1,4 @@
-//! What the bridge commits, and what it does about the answers.
+//! What the bridge commits, and how it handles the answers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::scenario::Alert;
 use crate::steps::Step;
 use crate::world::World;
 
-/// As the worker waits before it asks the database again.
+/// The worker's pause before it retries a failed commit.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often what was asked for later is in a commit as well.
+/// The probability that a commit also contains later requests.
 const SHARED: f64 = 0.5;
 
-/// What the running bridge asked the queue for, and has no answer to.
+/// A request of the running bridge to the queue that is not answered yet.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     Enqueue(Alert),
@@ -32,7 +32,7 @@ pub(crate) enum Operation {
 }
 
 impl World {
-    /// Asks for a commit, which takes a while.
+    /// Requests a commit, which ends after a random time.
     pub(crate) fn ask(&mut self, operation: Operation) {
         let wait = self.commit_time();
         self.ask_after(wait, operation);
@@ -46,7 +46,7 @@ impl World {
         self.after(wait, Step::Commit { run, number });
     }
 
-    /// A commit ends that an operation waited for. All that was asked for before is in it, and perhaps all after it.
+    /// Ends the commit that an operation waited for. It contains all earlier operations, and sometimes all later ones.
     pub(crate) fn commit(&mut self, number: u64) {
         if !self.pending.contains_key(&number) {
             return;
@@ -68,7 +68,7 @@ impl World {
         self.answer(operations, &accepted, answers, &unreadable);
     }
 
-    /// The bridge is killed: some of what it asked for is committed, and nobody learns that.
+    /// The bridge is killed: some of its requests are committed, but not answered.
     pub(crate) fn lose_answers(&mut self) {
         let mut operations: Vec<_> = std::mem::take(&mut self.pending).into_values().collect();
         operations.retain(|_| self.rng.random_bool(0.3));
@@ -78,7 +78,8 @@ impl World {
         }
     }
 
-    /// What a commit of these operations writes, and the events whose attempts cannot begin because they cannot be read.
+    /// The requests of a commit of these operations, and the events whose attempts cannot begin because they cannot be
+    /// read.
     fn round(&mut self, operations: &[Operation]) -> (Round, Vec<EventId>) {
         let (mut round, mut unreadable, at) = (Round::default(), Vec::new(), self.plan.wall_clock(self.now));
         for operation in operations {
@@ -97,7 +98,7 @@ impl World {
                     if let Disposition::RetryNow { .. } = disposition {
                         assert_eq!(self.queue.blamed(*id), Duration::ZERO, "the worker keeps no blame for it");
                     }
-                    // When it is tried again is for people to see.
+                    // The stored time of the next attempt is only displayed, so any time will do.
                     let disposition = disposition.clone().by_clock(|_| at);
                     round.settles.push(SettleRequest { id: *id, disposition, at, fence: None });
                 }
@@ -114,7 +115,7 @@ impl World {
         unreadable: &[EventId],
     ) {
         let mut begun = answers.begun.into_iter();
-        // The bridge learns of new events before anything else is answered, and in their order, as from the writer.
+        // As with the real writer, the bridge learns of new events in order and before any other answer.
         let alerts = operations.iter().filter_map(|operation| match operation {
             Operation::Enqueue(alert) => Some((accepted[&alert.number], alert.key)),
             Operation::Begin { .. } | Operation::Settle { .. } => None,
@@ -134,7 +135,7 @@ impl World {
         }
     }
 
-    /// Nothing was committed.
+    /// Handles an operation whose commit failed.
     fn fail(&mut self, operation: Operation) {
         let now = self.now;
         match operation {
@@ -152,7 +153,7 @@ impl World {
         }
     }
 
-    /// An event that waits now is announced, or its key is where there is no room.
+    /// Announces a new event, or drops the announcement and marks its key.
     fn enqueued(&mut self, id: EventId, key: usize) {
         let run = self.run;
         let delay = Duration::from_millis(self.rng.random_range(0..20));
@@ -169,7 +170,7 @@ impl World {
         }
     }
 
-    /// The event that was to be sent cannot be read.
+    /// Handles an event that was to be sent and cannot be read.
     fn cannot_begin(&mut self, id: EventId) {
         let key = self.key_of(id);
         let bridge = self.bridge();

@@ -1,4 +1,4 @@
-//! The bridge does what the scheduler says, and what it says is checked.
+//! Executes the decisions of the scheduler, and checks each of them.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::queue::Read;
 use crate::steps::Step;
 use crate::world::World;
 
-/// Wakes in a row without anything to do, for each key: a lowered rate rises three times, and each time it may turn out
-/// that this does not help yet.
+/// Allowed number of consecutive wakes with nothing to do, for each key: a lowered rate limit rises in three steps, and
+/// after each of them there may still be nothing to send.
 const IDLE_WAKES: u32 = 4;
 
 impl World {
-    /// Asks the scheduler until it says to wait.
+    /// Executes decisions until the scheduler says to wait.
     pub(crate) fn decide(&mut self) {
         loop {
             let now = self.now;
@@ -48,7 +48,7 @@ impl World {
         self.ask(Operation::Begin { id, asked });
     }
 
-    /// A read of a page begins, beside all else that goes on. It sees the queue as it is at any moment until it ends.
+    /// Begins to read a page while everything else continues. The read sees the queue at a random moment before its end.
     fn load(&mut self, key: &ServiceKey, after: Option<EventId>) {
         let (number, run) = (number_of(key), self.run);
         let longest = if self.rng.random_bool(0.5) { Duration::from_millis(20) } else { Duration::from_secs(5) };
@@ -57,7 +57,7 @@ impl World {
         self.expect(wait, Step::PageRead { run, key: number, after, early });
     }
 
-    /// What a read finds now.
+    /// The result of a read at this moment.
     pub(crate) fn read(&mut self, key: usize, after: Option<EventId>) -> Read {
         let (until, part) = self.plan.bad_reads;
         let fails = self.disk_fails() || self.now < until && self.rng.random_bool(part);

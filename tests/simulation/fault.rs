@@ -1,43 +1,43 @@
-//! What PagerDuty, or the way to it, can do wrong.
+//! Faults of PagerDuty and of the network.
 
 use std::time::Duration;
 
-/// Trouble for a time.
+/// A fault, from when to when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     pub(crate) from: Duration,
     pub(crate) until: Duration,
-    /// The key it is about; `None` means all.
+    /// The affected key; `None` means all.
     pub(crate) key: Option<usize>,
     pub(crate) kind: Kind,
 }
 
-/// The trouble.
+/// The kinds of faults.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// Connections are refused.
     Refused,
-    /// Nobody answers: neither to connections, nor on those that are open.
+    /// No response: neither to new connections nor on open ones.
     BlackHole,
-    /// 5xx for this part of the events, some of them taken all the same.
+    /// This part of the events is answered with 5xx; some of them are accepted nevertheless.
     Errors { part: f64, retry_after: Option<Duration> },
-    /// This part of the events is taken, but the answer is lost: too late, or the connection ended.
+    /// This part of the events is accepted, but the response is lost: it comes too late, or the connection ends.
     LostAnswers { part: f64 },
-    /// This part of the events meets a connection that ends as it is used again.
+    /// For this part of the events, a reused connection ends.
     Stale { part: f64 },
-    /// Answers take so long.
+    /// Responses take this long.
     Slow { answer: Duration },
-    /// Answers take exactly so long.
+    /// Responses take exactly this long.
     Late { answer: Duration },
-    /// The other side cannot prove who it is.
+    /// The TLS certificate is not trusted.
     Distrusted,
-    /// Somebody on the way answers, and PagerDuty sees nothing.
+    /// A middlebox answers, and PagerDuty receives nothing.
     Middlebox { status: u16, body: &'static str },
-    /// Only so many events per 60 seconds are taken.
+    /// Only this number of events per 60 seconds is accepted.
     Throttled { limit: usize, counts_rejected: bool, retry_after: Option<Duration> },
 }
 
-/// What proxies, firewalls and gateways answer instead of PagerDuty.
+/// Responses of proxies, firewalls and gateways in place of PagerDuty's.
 pub(crate) const MIDDLEBOXES: [(u16, &str); 10] = [
     (404, "<html><body><h1>404 Not Found</h1></body></html>"),
     (401, r#"{"message":"Unauthorized"}"#),
@@ -57,24 +57,24 @@ impl Fault {
     }
 }
 
-/// What is special about an event.
+/// How PagerDuty handles an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Content {
     Fine,
     /// PagerDuty answers 400.
     Invalid,
-    /// PagerDuty chokes on it until this moment.
+    /// PagerDuty fails on it until this time.
     Poison {
         until: Duration,
         how: Choke,
     },
 }
 
-/// How PagerDuty chokes on an event.
+/// How PagerDuty fails on a poison event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Choke {
     Error,
     Timeout,
-    /// The connection ends, so that it is never the event that is blamed.
+    /// The connection ends, so that the failure is never attributed to the event.
     Reset,
 }

@@ -1,4 +1,4 @@
-//! Worlds, drawn from their numbers.
+//! Generates worlds from seeds.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::fault::{Choke, Content, Fault, Kind, MIDDLEBOXES};
 use crate::scenario::{AdminAction, Alert, Crash, Plan};
 
 impl Plan {
-    /// Everything at once.
+    /// All kinds of faults at the same time.
     pub(crate) fn chaos(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let keys = rng.random_range(1..=3);
@@ -71,7 +71,7 @@ impl Plan {
         plan
     }
 
-    /// Nobody gets through for minutes, sometimes for days, once or several times.
+    /// PagerDuty is unreachable for minutes, sometimes for days, once or several times.
     pub(crate) fn outage(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let keys = rng.random_range(1..=2);
@@ -102,7 +102,7 @@ impl Plan {
         plan
     }
 
-    /// PagerDuty takes less than the rate, or nothing, for up to an hour.
+    /// PagerDuty accepts fewer events than the rate limit, or none, for up to an hour.
     pub(crate) fn throttling(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let keys = rng.random_range(1..=2);
@@ -124,10 +124,10 @@ impl Plan {
         plan
     }
 
-    /// In [`Plan::poison`], incidents from this number on have nothing to do with what PagerDuty chokes on.
+    /// In [`Plan::poison`], incidents from this number on have no poison events.
     pub(crate) const HEALTHY: usize = 100;
 
-    /// PagerDuty is well, but chokes on a few events for ever, and takes all others.
+    /// PagerDuty permanently fails on a few events, and accepts all others.
     pub(crate) fn poison(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let keys = rng.random_range(1..=2);
@@ -156,7 +156,7 @@ impl Plan {
         plan
     }
 
-    /// Key 0 has no trouble at all, the others have much of their own.
+    /// Key 0 has no faults, the others have many.
     pub(crate) fn bad_neighbours(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let keys = rng.random_range(2..=4);
@@ -167,7 +167,8 @@ impl Plan {
         let horizon = seconds(rng.random_range(60..=600));
         let events = rng.random_range(20..=80);
         plan.come(&mut rng, events, ..=horizon, |_| Content::Fine);
-        // Nothing of the first key is folded, which milliseconds would decide on: no trigger comes right after another one.
+        // No events of the first key are folded, because that would depend on milliseconds: no trigger follows another one
+        // directly.
         let mut last = HashMap::new();
         for alert in plan.alerts.iter_mut().filter(|alert| alert.key == 0) {
             let before = last.insert(alert.incident, alert.event_type);
@@ -187,7 +188,7 @@ impl Plan {
             let from = within(&mut rng, horizon);
             let until = from + seconds(2) + within(&mut rng, seconds(300));
             let kind = match kind(&mut rng, plan.limits.rate) {
-                // Trust is a matter of PagerDuty's address, which all keys share.
+                // An untrusted certificate affects PagerDuty's address, and therefore all keys.
                 Kind::Distrusted => Kind::BlackHole,
                 kind => kind,
             };
@@ -199,10 +200,10 @@ impl Plan {
     /// In [`Plan::slow_keys`], the keys from this number on are slow.
     pub(crate) const SLOW: usize = 4;
 
-    /// In [`Plan::slow_keys`], the healthy keys were answered and the slow ones had nothing to send until then.
+    /// In [`Plan::slow_keys`], the healthy keys were answered before this time, and the slow keys had no events.
     pub(crate) const BEFORE_SLOW: Duration = Duration::from_secs(20);
 
-    /// PagerDuty answers events of a few keys at once and those of the others late, of many more keys than there are
+    /// PagerDuty answers the events of a few keys at once and those of the others late; there are many more slow keys than
     /// connections.
     pub(crate) fn slow_keys(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -221,7 +222,7 @@ impl Plan {
                 at = at.max(Self::BEFORE_SLOW) + seconds(2) + within(&mut rng, seconds(10));
             }
         }
-        // All at once, or one after the other.
+        // All at the same time, or one after the other.
         let burst = rng.random_bool(0.5);
         for key in Self::SLOW..Self::SLOW + slow {
             let answer = Duration::from_millis(rng.random_range(2000..=9500));
@@ -265,7 +266,7 @@ impl Plan {
         content: impl Fn(&mut StdRng) -> Content,
     ) {
         let incidents = rng.random_range(1..=events);
-        // Alerts come one by one, or in bursts.
+        // Alerts come one by one or in bursts.
         let bursts: Vec<Duration> = (0..rng.random_range(1..=5)).map(|_| within(rng, times.end)).collect();
         let bursting = rng.random_range(0.0..1.0);
         self.alerts = (0..events)

@@ -1,4 +1,4 @@
-//! What has to be true at the end of a world.
+//! The invariants that are checked at the end of a world.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,19 +9,20 @@ use crate::queue::{Row, State};
 use crate::scenario::Plan;
 use crate::world::End;
 
-/// How long after the end of an outage the backlog is drained, over the least possible time: the longest pause between
-/// probes, an attempt that is still under way, and the minute for which PagerDuty remembers the last probes.
+/// How long after the end of an outage the backlog has to be drained, in addition to the shortest possible time: the
+/// longest pause between probes, an attempt in flight, and the minute for which PagerDuty counts the last probes.
 pub(crate) const AFTER_AN_OUTAGE: Duration = Duration::from_mins(2);
 
-/// The same after any trouble, to which `Retry-After` is added: the longest pause under throttling, the recovery of the
-/// rate, a restart, the longest backoff of a quarantined event.
+/// The same after any faults, to which `Retry-After` is added: the longest pause under throttling, the recovery of the rate
+/// limit, a restart, the longest backoff of a quarantined event.
 pub(crate) const AFTER_ANYTHING: Duration = Duration::from_mins(5);
 
-/// How long after its time an event is given up at the latest: it is tried once a minute then, and something else has
-/// to pass in between.
+/// How long after its time a poison event is given up at the latest: it is retried once a minute by then, and another event
+/// has to be delivered in between.
 const LATE: Duration = Duration::from_secs(150);
 
-/// All that was accepted is settled, and nothing was invented; order and rate were kept.
+/// Asserts that every accepted event is settled, that PagerDuty accepted every delivered one, and that order and rate limit
+/// were kept.
 pub(crate) fn nothing_is_lost(end: &End) {
     for row in &end.queue.rows {
         match &row.state {
@@ -51,12 +52,12 @@ fn the_pace_is_kept(end: &End) {
     }
 }
 
-/// Once an event of an incident was seen, no earlier one is seen again, unless an operator put it back.
+/// Asserts that PagerDuty never receives an event of an incident after a later one, unless an operator retried it.
 fn incidents_are_in_order(end: &End) {
     let plan = &end.plan;
     if !plan.admin_actions.is_empty() || !plan.admin_actions_between.is_empty() || !plan.unreadable.is_empty() {
-        // Then an event may be seen later than another because it was requeued or read later. That none leaves while an
-        // earlier one waits is checked whenever one does.
+        // Then an event may be received after a later one, because it was retried or became readable later. That none is
+        // sent while an earlier one waits is checked at each attempt.
         return;
     }
     let places: HashMap<usize, (usize, &Row)> =
@@ -70,7 +71,8 @@ fn incidents_are_in_order(end: &End) {
     }
 }
 
-/// Dead is what PagerDuty refused, or what it choked on for long enough while it took others.
+/// Asserts that dead letters are events that PagerDuty rejected, or on which it failed for long enough while it accepted
+/// others.
 pub(crate) fn only_the_guilty_die(end: &End) {
     let limit = end.plan.limits.give_up_after;
     for (row, reason) in dead(end) {
@@ -85,14 +87,15 @@ pub(crate) fn only_the_guilty_die(end: &End) {
     }
 }
 
-/// Whatever happened spoke against no event.
+/// Asserts that there are no dead letters, because no failure was attributable to an event.
 pub(crate) fn nobody_dies(end: &End) {
     if let Some((row, _)) = dead(end).next() {
         panic!("an innocent event died: {row:?}");
     }
 }
 
-/// From the moment all was calm, the backlog of each key was worked off at its rate, but for 10 % and `slack`.
+/// Asserts that from the end of the faults the backlog of each key was delivered at its rate limit, with 10 % and `slack`
+/// in addition.
 pub(crate) fn the_backlog_drains(end: &End, slack: Duration) {
     let commit = Duration::from_millis(*end.plan.commit.end());
     let round_trip = 2 * end.plan.travel + 3 * commit;
@@ -103,7 +106,7 @@ pub(crate) fn the_backlog_drains(end: &End, slack: Duration) {
         for row in rows().filter(|row| row.settled_at > Some(end.calm_at)) {
             *lines.entry(row.incident).or_default() += 1;
         }
-        // Events of one incident go one by one.
+        // Events of one incident are sent one by one.
         let at_the_rate = WINDOW * u32::try_from(*backlog).unwrap() / end.plan.limits.rate;
         let least = at_the_rate.mul_f64(1.1).max(round_trip * lines.values().copied().max().unwrap_or_default());
         let took = drained_at.saturating_sub(end.calm_at);
@@ -112,7 +115,7 @@ pub(crate) fn the_backlog_drains(end: &End, slack: Duration) {
     }
 }
 
-/// What PagerDuty chokes on is given up when its time is over, and what only the connection breaks on is not.
+/// Asserts that poison events are given up in time, and that events on which only the connection ends are not.
 pub(crate) fn the_poisonous_die_in_time(end: &End) {
     let limit = end.plan.limits.give_up_after;
     for row in &end.queue.rows {
@@ -129,7 +132,7 @@ pub(crate) fn the_poisonous_die_in_time(end: &End) {
     }
 }
 
-/// What has nothing to do with the poison passes at once.
+/// Asserts that events of other incidents were delivered at once.
 pub(crate) fn the_others_pass_at_once(end: &End) {
     for row in end.queue.rows.iter().filter(|row| row.incident >= Plan::HEALTHY) {
         let took = row.settled_at.unwrap() - row.committed_at;
@@ -137,7 +140,7 @@ pub(crate) fn the_others_pass_at_once(end: &End) {
     }
 }
 
-/// What came for a key that PagerDuty answers quickly was delivered at once, whatever the slow keys had to send.
+/// Asserts that the events of keys with fast responses were delivered at once, whatever the slow keys had to send.
 pub(crate) fn healthy_keys_never_wait_for_slow_ones(end: &End) {
     for row in end.queue.rows.iter().filter(|row| row.key < Plan::SLOW && row.committed_at > Plan::BEFORE_SLOW) {
         let took = row.settled_at.unwrap() - row.committed_at;
@@ -145,7 +148,7 @@ pub(crate) fn healthy_keys_never_wait_for_slow_ones(end: &End) {
     }
 }
 
-/// One by one, the alerts of `key` were settled as soon as in a world where no other key has any.
+/// Asserts that each alert of `key` was settled as early as in a world without events of other keys.
 pub(crate) fn key_is_as_fast_as_alone(key: usize, alone: &End, together: &End) {
     let settled = |end: &End| -> Vec<Duration> {
         let rows = end.queue.rows.iter().filter(|row| row.key == key);

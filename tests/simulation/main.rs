@@ -1,11 +1,11 @@
-//! The scheduler of deliveries and the rules of the queue against a model of PagerDuty, in virtual time.
+//! Simulation of the scheduler and of the rules of the queue with a model of PagerDuty, in virtual time.
 //!
-//! A world is drawn from its number: what arrives, what PagerDuty does wrong and when, at which steps the bridge is
-//! killed, when the disk fails, what shares a commit, which reads fail or are late, what cannot be read, which
-//! announcements find no room, what an operator does at any moment. In it runs the real [`Scheduler`], driven as the
-//! worker drives it, over the real rules of the queue in a [`MemoryQueue`], and while it runs and at its end the promises
-//! are checked. A world that breaks one prints its number, and runs again alone with `SIMULATION_SEED=that number`;
-//! `SIMULATION_TIMES` multiplies how many worlds there are of each kind.
+//! A world is generated from its seed: what arrives, when PagerDuty fails and how, at which steps the bridge is killed,
+//! when the disk fails, what shares a commit, which reads fail or are late, what cannot be read, which announcements are
+//! dropped, and the admin actions at any moment. In it runs the real [`Scheduler`], driven in the same way as by the
+//! worker, over the real rules of the queue in a [`MemoryQueue`]. The invariants are checked while it runs and at its end.
+//! A world that violates one prints its seed, and can be run alone with `SIMULATION_SEED=that number`; `SIMULATION_TIMES`
+//! multiplies the number of worlds of each kind.
 //!
 //! [`MemoryQueue`]: sentry_pagerduty_bridge::queue::memory::MemoryQueue
 //! [`Scheduler`]: sentry_pagerduty_bridge::delivery::Scheduler

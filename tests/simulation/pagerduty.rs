@@ -1,4 +1,4 @@
-//! A model of PagerDuty, and of the way to it.
+//! A model of PagerDuty and of the network.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use sentry_pagerduty_bridge::pagerduty::outcome::{EventsApiResponse, FailureCaus
 use crate::fault::{Choke, Content, Fault, Kind};
 use crate::runner::service_key;
 
-/// The time PagerDuty looks back.
+/// The period of PagerDuty's rate limit.
 pub(crate) const WINDOW: Duration = Duration::from_mins(1);
 
-/// What PagerDuty saw and when.
+/// A request that PagerDuty received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     pub(crate) at: Duration,
@@ -21,22 +21,23 @@ pub(crate) struct Seen {
     pub(crate) taken: bool,
 }
 
-/// An attempt on its way.
+/// An attempt in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) key: usize,
     pub(crate) number: usize,
     pub(crate) content: Content,
-    /// Chance, the same for the same attempt of the same event in the same world, whatever else happens in it.
+    /// Random numbers, which are the same for the same attempt of the same event in the same world, whatever else happens
+    /// in it.
     pub(crate) dice: [f64; 4],
 }
 
-/// How an attempt goes on.
+/// Whether an attempt reaches PagerDuty.
 #[derive(Clone, Debug)]
 pub(crate) enum Way {
-    /// It reaches PagerDuty after so long.
+    /// It reaches PagerDuty after this time.
     Through(Duration),
-    /// It does not, which is known after so long.
+    /// It does not reach PagerDuty; the outcome is known after this time.
     Ends(Duration, Outcome),
 }
 
@@ -44,12 +45,12 @@ pub(crate) enum Way {
 #[derive(Debug)]
 pub(crate) struct PagerDuty {
     faults: Vec<Fault>,
-    /// The longest a request or an answer travels while all is well.
+    /// The longest travel time of a request or a response without faults.
     travel: Duration,
     timeout: Duration,
-    /// What counts for the throttle, for each key.
+    /// The events that count for the rate limit of each key.
     counted: Vec<VecDeque<Duration>>,
-    /// How many a minute are taken while all is well.
+    /// Accepted events per minute without faults.
     limit: usize,
     pub(crate) journal: Vec<Seen>,
 }
@@ -60,7 +61,7 @@ impl PagerDuty {
         Self { faults, travel, timeout, counted, limit, journal: Vec::new() }
     }
 
-    /// What becomes of a request that leaves the bridge.
+    /// Decides what happens to a request that the bridge sends.
     pub(crate) fn send(&self, request: &Request, now: Duration) -> Way {
         let [travels, coin, _, luck] = request.dice;
         let mut travel = self.travel.mul_f64(travels);
@@ -74,7 +75,7 @@ impl PagerDuty {
                 }
                 Kind::Stale { part } if luck < part => return Way::Ends(travel, dropped()),
                 Kind::Middlebox { status, body } => return Way::Ends(travel, middlebox(request.key, status, body)),
-                // Some of the time goes by before it arrives.
+                // The response time is split between the request and the response.
                 Kind::Slow { answer } => travel = answer.mul_f64(travels),
                 Kind::Errors { .. }
                 | Kind::Late { .. }
@@ -86,7 +87,7 @@ impl PagerDuty {
         if travel >= self.timeout { Way::Ends(self.timeout, timed_out()) } else { Way::Through(travel) }
     }
 
-    /// A request arrives. Says after how long the bridge knows, and what.
+    /// Handles the arrival of a request; returns after what time the bridge knows the outcome, and the outcome.
     pub(crate) fn receive(&mut self, request: &Request, now: Duration) -> (Duration, Outcome) {
         let (delay, taken, outcome) = self.judge(request, now);
         self.journal.push(Seen { at: now, key: request.key, number: request.number, taken });
@@ -102,7 +103,7 @@ impl PagerDuty {
         for fault in self.faults.iter().filter(|fault| fault.concerns(now, request.key)) {
             match fault.kind {
                 Kind::Errors { part, retry_after } if luck < part => {
-                    // One of ten was taken before it went wrong.
+                    // One of ten was accepted before the failure.
                     let error = trouble("answered 503: Service Unavailable", FailureCause::ServerError, retry_after);
                     ends = Some((delay, coin < 0.1, error));
                 }
@@ -158,7 +159,7 @@ fn dropped() -> Outcome {
     Outcome::Dropped { reason: "the connection ended before an answer".to_owned() }
 }
 
-/// The bridge reads it as any answer.
+/// The outcome of a middlebox's response, classified by the bridge.
 fn middlebox(key: usize, status: u16, body: &str) -> Outcome {
     let answer = EventsApiResponse { status, retry_after: None, location: None, body: body.as_bytes() };
     Outcome::of_response(&answer, &service_key(key), DateTime::UNIX_EPOCH)

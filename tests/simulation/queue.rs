@@ -1,5 +1,5 @@
-//! The queue of a world: the rules of the real one over a store in memory, which outlives a crash and which bridges could
-//! share; and what the world knows of each event besides.
+//! The queue of a world: the real rules over a store in memory, which survives crashes of the bridge; and what the world
+//! knows about each event in addition.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -15,23 +15,23 @@ use crate::fault::Content;
 use crate::runner::{self, service_key};
 use crate::scenario::Alert;
 
-/// Where an event is.
+/// The state of an event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum State {
     Waiting,
     Delivered,
     Dead(String),
-    /// By an operator.
+    /// It was deleted by an operator.
     Discarded,
 }
 
 /// A committed event.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    /// Of the newest alert that was folded into it.
+    /// The content of the newest alert that was folded into it.
     pub(crate) content: Content,
     pub(crate) number: usize,
-    /// How many alerts it stands for.
+    /// The number of alerts that it stands for.
     pub(crate) alerts: u32,
     pub(crate) key: usize,
     pub(crate) incident: usize,
@@ -42,17 +42,17 @@ pub(crate) struct Row {
     pub(crate) settled_at: Option<Duration>,
     /// The bytes that were sent.
     pub(crate) sent: Option<Vec<u8>>,
-    /// The last run of the bridge that sent it again as if it had not failed.
+    /// The last run of the bridge that retried it at once, without counting a failure.
     pub(crate) excused_in: Option<u32>,
-    /// An operator requeued it, and this run of the bridge did not read it since.
+    /// An operator retried it, and this run of the bridge has not read it since.
     pub(crate) requeued: bool,
     /// When a run of the bridge read it after that, or after it could not be read.
     pub(crate) read_again_at: Option<Duration>,
-    /// It cannot be read before.
+    /// Until this time it cannot be read.
     pub(crate) unreadable_until: Duration,
 }
 
-/// Operations that are committed together.
+/// Operations of one commit.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     pub(crate) alerts: Vec<Alert>,
@@ -60,12 +60,12 @@ pub(crate) struct Round {
     pub(crate) settles: Vec<SettleRequest>,
 }
 
-/// The queue; the number of an event is the place of its row, counted from 1.
+/// The queue; the id of an event is the index of its row, counted from 1.
 #[derive(Debug)]
 pub(crate) struct Queue {
     store: MemoryQueue,
     pub(crate) rows: Vec<Row>,
-    /// Alerts, by their numbers, that cannot be read until then.
+    /// Alerts, by their numbers, that cannot be read until this time.
     unreadable: HashMap<usize, Duration>,
 }
 
@@ -74,8 +74,8 @@ impl Queue {
         Self { store: MemoryQueue::default(), rows: Vec::new(), unreadable }
     }
 
-    /// Commits a round. An alert whose incident queue holds what cannot be read is committed by itself and folded into
-    /// nothing, as the writer does. The answers to alerts are by their numbers.
+    /// Commits a round. An alert whose incident queue contains an unreadable event is committed separately and not folded,
+    /// as by the writer. The answers to alerts are by their numbers.
     pub(crate) fn commit(&mut self, round: Round, now: Duration) -> (HashMap<usize, EnqueuedEvent>, Answers) {
         let Round { alerts, begins, settles } = round;
         let (damaged, intact): (Vec<_>, Vec<_>) = alerts.into_iter().partition(|alert| self.is_damaged(alert, now));
@@ -97,13 +97,13 @@ impl Queue {
         (accepted, answers)
     }
 
-    /// Whether something waits in the incident queue of an alert that cannot be read.
+    /// Whether an unreadable event waits in the incident queue of an alert.
     fn is_damaged(&self, alert: &Alert, now: Duration) -> bool {
         let is_damaged = |row: &Row| row.state == State::Waiting && !row.is_readable(now);
         self.rows.iter().any(|row| row.key == alert.key && row.incident == alert.incident && is_damaged(row))
     }
 
-    /// Keeps what the world knows of an alert that was enqueued.
+    /// Records what the world knows about an enqueued alert.
     fn note(&mut self, alert: &Alert, enqueued: &Enqueued, now: Duration) -> (usize, EnqueuedEvent) {
         let Enqueued::Queued(accepted) = enqueued else { panic!("an alert was not queued: {enqueued:?}") };
         let [accepted] = accepted[..] else { panic!("an alert became several events: {accepted:?}") };
@@ -138,7 +138,7 @@ impl Queue {
         (alert.number, accepted)
     }
 
-    /// Dead letters wait again, where the rules of the queue let them.
+    /// Retries dead letters, if the rules of the queue allow it.
     pub(crate) fn requeue(&mut self, ids: &[EventId], at: DateTime<Utc>, now: Duration) -> Vec<EventId> {
         let requeued = self.store.requeue(ids, at);
         for id in &requeued {
@@ -156,7 +156,7 @@ impl Queue {
         }
     }
 
-    /// Takes over where an event is by now.
+    /// Updates the state of an event from the queue.
     fn update(&mut self, id: EventId, now: Duration) {
         let record = self.store.get(id);
         let row = self.row(id);
@@ -180,7 +180,7 @@ impl Queue {
         }
     }
 
-    /// What an attempt sends; returns which attempt of the event it is.
+    /// Records the bytes of an attempt; returns the number of the attempt.
     pub(crate) fn sent(&mut self, id: EventId, body: &[u8]) -> u32 {
         let attempts = self.store.get(id).unwrap().summary.attempts;
         let row = self.row(id);
@@ -233,14 +233,14 @@ impl Queue {
     }
 }
 
-/// How a read of a key's waiting events ends.
+/// The result of a read of a key's waiting events.
 #[derive(Clone, Debug)]
 pub(crate) enum Read {
     Page(Page),
     Fails,
 }
 
-/// What is read of the waiting events of a key.
+/// A page of the waiting events of a key.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     pub(crate) events: Vec<WaitingEvent>,
@@ -264,7 +264,7 @@ fn number_in(body: &[u8]) -> usize {
     usize::try_from(body["number"].as_u64().unwrap()).unwrap()
 }
 
-/// The world's time as the time of a wall clock.
+/// The time of the world as wall-clock time.
 pub(crate) fn utc(moment: Duration) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap() + moment
 }

@@ -1,4 +1,4 @@
-//! Runs many worlds, and says which one broke a promise; and what the worlds of both simulations hold.
+//! Runs many worlds and reports which one violated an invariant; and helpers of both simulations.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,11 +8,11 @@ use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{EnqueueRequest, Envelope};
 
-/// Half of the machine's cores is left to the other tests.
+/// The other half of the machine's cores is left to the other tests.
 const THREADS: usize = 2;
 
-/// Runs `check` for each world from number 0. `SIMULATION_TIMES` multiplies how many there are, and `SIMULATION_SEED` runs one
-/// world alone.
+/// Runs `check` for each seed from 0 to `worlds`. `SIMULATION_TIMES` multiplies the number of worlds, and `SIMULATION_SEED`
+/// runs one world alone.
 pub(crate) fn in_worlds(worlds: u64, check: impl Fn(u64) + Sync) {
     let worlds = worlds * number("SIMULATION_TIMES").unwrap_or(1);
     let (first, end) = number("SIMULATION_SEED").map_or((0, worlds), |seed| (seed, seed + 1));
@@ -53,7 +53,7 @@ pub(crate) fn incident_key(number: usize) -> IncidentKey {
     IncidentKey::parse(&number.to_string()).unwrap()
 }
 
-/// What the webhook of an alert brings, about this incident of this service key. The body names the alert by its number.
+/// The request of an alert's webhook for this incident of this service key. The body contains the number of the alert.
 pub(crate) fn enqueue(
     number: impl std::fmt::Display,
     key: usize,

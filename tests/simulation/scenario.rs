@@ -1,4 +1,4 @@
-//! What happens in a world.
+//! The scenario of a world: its alerts, faults, crashes and admin actions.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -14,7 +14,7 @@ use crate::queue::utc;
 /// An alert that Sentry sends.
 #[derive(Clone, Debug)]
 pub(crate) struct Alert {
-    /// The same in every version of a world.
+    /// The same in every variant of a world.
     pub(crate) number: usize,
     pub(crate) at: Duration,
     pub(crate) key: usize,
@@ -23,25 +23,25 @@ pub(crate) struct Alert {
     pub(crate) content: Content,
 }
 
-/// The bridge is killed, after so many things happened in the world, and comes back.
+/// The bridge is killed after this number of steps, and started again after `down`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Crash {
     pub(crate) after_steps: u64,
     pub(crate) down: Duration,
 }
 
-/// What an operator does to the queue from outside.
+/// An admin action of an operator.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AdminAction {
-    /// Lets every dead letter of the key wait again, at its old place.
+    /// Retries every dead letter of the key.
     RetryDead { key: usize },
-    /// Deletes the waiting event at this place of the key.
+    /// Deletes the waiting event at this position in the queue of the key.
     Discard { key: usize, place: usize },
     /// Deletes every dead letter of the key.
     DiscardDead { key: usize },
 }
 
-/// A world.
+/// The scenario of a world.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -51,29 +51,29 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<Fault>,
     pub(crate) crashes: Vec<Crash>,
     pub(crate) admin_actions: Vec<(Duration, AdminAction)>,
-    /// When the machine's clock is set, and by how many seconds it then jumps.
+    /// When the machine's clock is set, and by how many seconds.
     pub(crate) clock_steps: Vec<(Duration, i64)>,
-    /// The same after so many things happened in the world, which finds moments that no time does.
+    /// Admin actions after a number of steps, to hit moments that have no predictable time.
     pub(crate) admin_actions_between: Vec<(u64, AdminAction)>,
-    /// When nothing can be committed or read.
+    /// From when to when nothing can be committed or read.
     pub(crate) disk_trouble: Vec<(Duration, Duration)>,
-    /// Until then, so many of the page reads fail.
+    /// Until this time, this part of the page reads fails.
     pub(crate) bad_reads: (Duration, f64),
-    /// Alerts, by their numbers, that cannot be read from the queue until then.
+    /// Alerts, by their numbers, that cannot be read from the queue until this time.
     pub(crate) unreadable: HashMap<usize, Duration>,
-    /// How many announcements find the worker busy, so that their key has to be looked for.
+    /// The part of the announcements that is dropped, so that their keys have to be read.
     pub(crate) overflows: f64,
-    /// The longest a request or an answer travels while all is well.
+    /// The longest travel time of a request or a response without faults.
     pub(crate) travel: Duration,
-    /// How long a commit takes, in milliseconds.
+    /// The duration of a commit in milliseconds.
     pub(crate) commit: RangeInclusive<u64>,
 }
 
-/// The longest one attempt takes.
+/// The longest duration of an attempt.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Plan {
-    /// The same world with the events of one key only, and without the faults of others.
+    /// The same scenario with the events of one key only, and without the faults of others.
     pub(crate) fn only_key(&self, key: usize) -> Self {
         let mut plan = self.clone();
         plan.alerts.retain(|alert| alert.key == key);
@@ -81,7 +81,7 @@ impl Plan {
         plan
     }
 
-    /// What the machine's clock shows.
+    /// The time by the machine's clock.
     pub(crate) fn wall_clock(&self, now: Duration) -> DateTime<Utc> {
         let steps = self.clock_steps.iter().filter(|(at, _)| *at <= now);
         utc(now) + TimeDelta::seconds(steps.map(|(_, seconds)| seconds).sum())
@@ -92,7 +92,7 @@ impl Plan {
         !self.crashes.is_empty() && self.clock_steps.iter().any(|(_, seconds)| *seconds > 0)
     }
 
-    /// From then on nothing goes wrong and nothing new comes; the bridge may still be killed.
+    /// From this time on there are no faults and no new alerts; the bridge may still be killed.
     pub(crate) fn calm_at(&self) -> Duration {
         let alerts = self.alerts.iter().map(|alert| alert.at);
         let faults = self.faults.iter().map(|fault| fault.until);
@@ -105,11 +105,11 @@ impl Plan {
         let steps = self.clock_steps.iter().map(|(at, _)| *at);
         let damage = self.unreadable.values().copied().chain([self.bad_reads.0]);
         let last = alerts.chain(faults).chain(poison).chain(admin_actions).chain(disk).chain(steps).chain(damage).max();
-        // What came last has to be committed.
+        // The last alert has to be committed.
         last.unwrap_or_default() + Duration::from_secs(1)
     }
 
-    /// The longest wait that PagerDuty asks for.
+    /// The longest `Retry-After` of PagerDuty.
     pub(crate) fn longest_retry_after(&self) -> Duration {
         let asked = self.faults.iter().filter_map(|fault| match fault.kind {
             Kind::Errors { retry_after, .. } | Kind::Throttled { retry_after, .. } => retry_after,

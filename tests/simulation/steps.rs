@@ -1,4 +1,4 @@
-//! Everything that can happen in a world, and what it does.
+//! The steps of a world and their effects.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::runner::{incident_key, service_key};
 use crate::scenario::{AdminAction, Alert, TIMEOUT};
 use crate::world::World;
 
-/// As often as the worker looks again at what could not be read.
+/// The worker's interval for reading unreadable events again.
 const RECHECK_EVERY: Duration = Duration::from_mins(1);
 
-/// Something that happens. What belongs to a run of the bridge carries its number, and is nothing when that run ended.
+/// A step. A step of a run of the bridge carries the number of the run, and has no effect after its end.
 #[derive(Debug)]
 pub(crate) enum Step {
     Start,
     Comes(Alert),
-    /// A commit ends that this operation waited for.
+    /// The commit that this operation waited for ends.
     Commit {
         run: u32,
         number: u64,
@@ -40,7 +40,7 @@ pub(crate) enum Step {
         id: EventId,
         outcome: Outcome,
     },
-    /// `early`: the read saw the queue as it was when it began.
+    /// `early`: the result, if the read saw the queue as it was when it began.
     PageRead {
         run: u32,
         key: usize,
@@ -51,12 +51,12 @@ pub(crate) enum Step {
         run: u32,
         key: usize,
     },
-    /// The worker takes in that announcements for a key found no room.
+    /// The worker reads again a key for which an announcement was dropped.
     Missed {
         run: u32,
         key: usize,
     },
-    /// Some of what could not be read can be, perhaps.
+    /// Unreadable events may have become readable.
     Recheck {
         run: u32,
     },
@@ -82,7 +82,7 @@ pub(crate) struct OnTheWire {
 }
 
 impl World {
-    /// What happens, happens; then the bridge decides what to do, if it learned something.
+    /// Applies one step to the world, then lets the bridge act if the step told it anything.
     pub(crate) fn happen(&mut self, step: Step) {
         match step {
             Step::Start => {
@@ -137,7 +137,7 @@ impl World {
         self.bridge.as_mut().unwrap()
     }
 
-    /// Puts something on the agenda that this run of the bridge waits for.
+    /// Schedules a step that this run of the bridge waits for.
     pub(crate) fn expect(&mut self, wait: Duration, step: Step) {
         self.bridge().outstanding += 1;
         self.after(wait, step);
@@ -218,7 +218,7 @@ impl World {
             let chance = self.rng.random_range(0.0..1.0);
             let failures = &mut self.bridge().read_failures[key];
             *failures += 1;
-            // As the worker waits before it reads the events of a key again.
+            // The pause of the worker before it reads the events of a key again.
             let wait = Backoff::TRANSIENT.wait(*failures, chance);
             return self.expect(wait, Step::BackedOff { run, key });
         };
@@ -260,7 +260,7 @@ impl World {
     }
 }
 
-/// A number from 0 up to 1 that depends on nothing but the arguments.
+/// A number from 0 to 1 (exclusive) that depends only on the arguments.
 fn dice(seed: u64, number: u64, attempt: u64, throw: u64) -> f64 {
     let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (number << 40) ^ (attempt << 8) ^ throw;
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! A world: things happen in it, one after the other, each at its time.
+//! A world: executes its steps in the order of their times.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -14,15 +14,15 @@ use crate::queue::Queue;
 use crate::scenario::{AdminAction, Crash, Plan, TIMEOUT};
 use crate::steps::{OnTheWire, Step};
 
-/// What is left when all is over.
+/// The state at the end.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) plan: Plan,
     pub(crate) queue: Queue,
     pub(crate) pagerduty: PagerDuty,
-    /// From then on nothing went wrong.
+    /// From this time on there were no faults.
     pub(crate) calm_at: Duration,
-    /// How many events were waiting then, for each key.
+    /// The number of waiting events of each key at that time.
     pub(crate) backlog: Vec<usize>,
 }
 
@@ -34,24 +34,24 @@ pub(crate) struct World {
     pub(crate) pagerduty: PagerDuty,
     /// `None` while it is down.
     pub(crate) bridge: Option<Bridge>,
-    /// The number of this or the next run of the bridge.
+    /// The number of the current or the next run of the bridge.
     pub(crate) run: u32,
     pub(crate) attempts: u64,
-    /// How many operations were ever asked for.
+    /// The number of operations so far.
     pub(crate) operations: u64,
-    /// Those of the running bridge that have no answer yet, by their numbers.
+    /// The operations of the running bridge that are not answered yet, by their numbers.
     pub(crate) pending: BTreeMap<u64, Operation>,
     pub(crate) on_the_wire: BTreeMap<u64, OnTheWire>,
     crashes: VecDeque<Crash>,
     admin_actions: VecDeque<(u64, AdminAction)>,
     schedule: BinaryHeap<Reverse<(Duration, usize)>>,
-    /// Everything that was ever on the schedule; taken out when it happens.
+    /// All steps that were ever scheduled; a step is taken out when it is executed.
     steps: Vec<Option<Step>>,
     calm_at: Duration,
     backlog: Vec<usize>,
 }
 
-/// Lets everything in `plan` happen, and returns when nothing more does.
+/// Runs the scenario until no step is left.
 pub(crate) fn run(plan: Plan) -> End {
     let mut world = World::new(plan);
     world.live();
@@ -124,7 +124,7 @@ impl World {
         self.steps.push(Some(step));
     }
 
-    /// Killed: what was not committed is gone, and what is on the wire may still arrive.
+    /// Kills the bridge: operations that are not committed are lost, and requests in flight may still arrive.
     fn crash(&mut self, crash: Crash) {
         self.lose_answers();
         self.bridge = None;
@@ -137,7 +137,7 @@ impl World {
         self.after(crash.down, Step::Start);
     }
 
-    /// All trouble is over, or this was the last of it.
+    /// Records the backlog, if the faults are over: this step was the last of them.
     pub(crate) fn mark_calm(&mut self) {
         if self.now >= self.calm_at && self.bridge.is_some() {
             self.calm_at = self.now;
