@@ -134,8 +134,8 @@ impl Snapshot {
 
     /// When PagerDuty accepted the last event for a service key, in this run or an earlier one.
     pub(super) fn last_delivered_at(&self, service_key: &ServiceKey) -> Option<DateTime<Utc>> {
-        let lane = self.delivery.keys.iter().find(|lane| lane.service_key == *service_key);
-        lane.and_then(|lane| lane.last_delivered_at).max(self.metrics.delivered.get(service_key).copied())
+        let key = self.delivery.keys.iter().find(|key| key.service_key == *service_key);
+        key.and_then(|key| key.last_delivered_at).max(self.metrics.delivered.get(service_key).copied())
     }
 
     /// Corrects the times of the start, the last webhook and the oldest waiting events, so that their ages are right

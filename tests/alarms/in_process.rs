@@ -40,7 +40,7 @@ fn look_ups() -> ProofSchedule {
 }
 
 /// A bridge in the test process. Dropping it stops it.
-pub(crate) struct Inside {
+pub(crate) struct InProcessBridge {
     pub(crate) address: SocketAddr,
     running: Option<Running>,
     settings: Vec<(String, String)>,
@@ -53,7 +53,7 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
-impl Inside {
+impl InProcessBridge {
     /// Starts a bridge that delivers to `pagerduty`, with alarms on. `settings` override the default ones.
     #[track_caller]
     pub(crate) fn start(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
@@ -90,7 +90,7 @@ impl Inside {
     /// Posts a webhook as Sentry does.
     #[track_caller]
     pub(crate) fn post(&self, body: &[u8]) -> (u16, Value) {
-        post(self.address, &format!("/sentry/{TOKEN}"), &[("Content-Type", "application/json")], body).said()
+        post(self.address, &format!("/sentry/{TOKEN}"), &[("Content-Type", "application/json")], body).status_and_json()
     }
 
     /// Stops it gracefully.
@@ -110,7 +110,7 @@ impl Inside {
 
     /// Runs the command `queue` with these arguments on its database, whether the bridge runs or not.
     #[track_caller]
-    pub(crate) fn runs_queue(&self, args: &[&str]) {
+    pub(crate) fn run_queue(&self, args: &[&str]) {
         let settings = [
             ("BRIDGE_PAGERDUTY_SERVICE_KEY", KEY),
             ("BRIDGE_WEBHOOK_TOKEN", TOKEN),
@@ -121,7 +121,7 @@ impl Inside {
     }
 
     /// Executes a statement on its database.
-    pub(crate) fn meddles(&self, sql: &'static str) {
+    pub(crate) fn execute_sql(&self, sql: &'static str) {
         use sqlx::ConnectOptions;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -132,7 +132,7 @@ impl Inside {
     }
 
     /// Writes to its queue while the bridge is stopped.
-    pub(crate) fn fills(&self, what: impl AsyncFnOnce(&Queue)) {
+    pub(crate) fn write_queue(&self, what: impl AsyncFnOnce(&Queue)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let queue = Queue::open(self.home.path().join("bridge.db").as_path()).await.unwrap();
@@ -142,13 +142,13 @@ impl Inside {
     }
 
     /// Reads from its queue.
-    pub(crate) fn reads<T>(&self, what: impl AsyncFnOnce(Reader) -> T) -> T {
+    pub(crate) fn read_queue<T>(&self, what: impl AsyncFnOnce(Reader) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { what(Reader::open(&self.home.path().join("bridge.db")).await.unwrap()).await })
     }
 }
 
-impl Drop for Inside {
+impl Drop for InProcessBridge {
     fn drop(&mut self) {
         let Some(Running { stop, thread }) = self.running.take() else { return };
         drop(stop);

@@ -37,7 +37,7 @@ use self::support::{OTHER_KEY, PagerDuty, post};
 const ON: (&str, &str) = ("BRIDGE_ALARMS", "on");
 
 /// Sends alarms to another service key than alerts.
-const OTHER_WAY: (&str, &str) = ("BRIDGE_ALARM_SERVICE_KEY", OTHER_KEY);
+const ALARM_KEY: (&str, &str) = ("BRIDGE_ALARM_SERVICE_KEY", OTHER_KEY);
 
 /// The Client Secret of the integration.
 const SECRET: &str = "client-secret-of-the-integration";
@@ -48,14 +48,14 @@ fn incident_key(cause: &str) -> String {
 
 /// Waits until the incident of a cause is triggered, and returns it.
 #[track_caller]
-fn is_paged(pagerduty: &PagerDuty, service_key: &str, cause: &str) -> Incident {
-    is(pagerduty, service_key, cause, IncidentState::Triggered)
+fn wait_for_alarm(pagerduty: &PagerDuty, service_key: &str, cause: &str) -> Incident {
+    wait_for_state(pagerduty, service_key, cause, IncidentState::Triggered)
 }
 
 /// Waits until it is resolved, and asserts that it was opened once and that there is no other one of this cause.
 #[track_caller]
-fn is_over(pagerduty: &PagerDuty, service_key: &str, cause: &str) {
-    let incident = is(pagerduty, service_key, cause, IncidentState::Resolved);
+fn wait_until_resolved(pagerduty: &PagerDuty, service_key: &str, cause: &str) {
+    let incident = wait_for_state(pagerduty, service_key, cause, IncidentState::Resolved);
     assert_eq!((incident.opened, incident.events), (1, 2), "{incident:#?}");
     let incidents = pagerduty.incidents();
     let alarms: Vec<_> = incidents.iter().filter(|incident| incident.incident_key == incident_key(cause)).collect();
@@ -63,7 +63,7 @@ fn is_over(pagerduty: &PagerDuty, service_key: &str, cause: &str) {
 }
 
 #[track_caller]
-fn is(pagerduty: &PagerDuty, service_key: &str, cause: &str, state: IncidentState) -> Incident {
+fn wait_for_state(pagerduty: &PagerDuty, service_key: &str, cause: &str, state: IncidentState) -> Incident {
     let key = incident_key(cause);
     let mut found = None;
     pagerduty.wait_for(&format!("the incident {key} as {state:?}"), |records| {

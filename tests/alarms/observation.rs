@@ -12,28 +12,28 @@ pub(crate) const ADMIN_TOKEN: &str = "admin-token-for-tests-alone";
 
 /// The status and the metrics of a bridge at one moment.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Observation {
     /// The response of `GET /api/status`.
     pub(crate) status: Value,
     /// The response of `GET /metrics`.
     metrics: String,
 }
 
-impl Said {
+impl Observation {
     /// Queries the bridge at `address`.
     #[track_caller]
-    pub(crate) fn by(address: SocketAddr) -> Self {
+    pub(crate) fn of(address: SocketAddr) -> Self {
         let mut connection = Connection::open(address);
         let request = format!(
             "GET /api/status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
         );
         connection.send(request.as_bytes());
-        let (code, status) = connection.answer().said();
+        let (code, status) = connection.answer().status_and_json();
         assert_eq!(code, 200, "{status}");
         Self { status, metrics: metrics(address) }
     }
 
-    pub(crate) fn word(&self) -> &str {
+    pub(crate) fn health(&self) -> &str {
         self.status["status"].as_str().unwrap()
     }
 
@@ -63,14 +63,14 @@ impl Said {
 
 /// Queries the bridge until `condition` holds.
 #[track_caller]
-pub(crate) fn wait_for(address: SocketAddr, what: &str, condition: impl Fn(&Said) -> bool) -> Said {
+pub(crate) fn wait_for(address: SocketAddr, what: &str, condition: impl Fn(&Observation) -> bool) -> Observation {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let said = Said::by(address);
-        if condition(&said) {
-            return said;
+        let observed = Observation::of(address);
+        if condition(&observed) {
+            return observed;
         }
-        assert!(Instant::now() < deadline, "{what} did not come: {said:#?}");
+        assert!(Instant::now() < deadline, "{what} did not come: {observed:#?}");
         // No event announces the change, so it is polled.
         sleep(Duration::from_millis(20));
     }

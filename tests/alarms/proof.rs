@@ -13,10 +13,10 @@ use sentry_pagerduty_bridge::proof::sample::BUDGET;
 use sentry_pagerduty_bridge::queue::{Envelope, EventId, Proof};
 use serde_json::{Value, json};
 
-use crate::in_process::{GIVEN_UP, Inside};
+use crate::in_process::{GIVEN_UP, InProcessBridge};
 use crate::observation::{ADMIN_TOKEN, wait_for};
 use crate::support::{Connection, KEY, OTHER_KEY, PagerDuty, TOKEN, alert, post};
-use crate::{OTHER_WAY, causes, is_paged};
+use crate::{ALARM_KEY, causes, wait_for_alarm};
 
 const API_TOKEN: &str = "u+3rdPartyRestApiKey";
 
@@ -38,41 +38,41 @@ fn pagerduty(change: impl FnOnce(&mut ServiceOptions)) -> PagerDuty {
     pagerduty
 }
 
-fn start(pagerduty: &PagerDuty) -> Inside {
+fn start(pagerduty: &PagerDuty) -> InProcessBridge {
     let api = pagerduty.rest_url();
     let settings = [
-        OTHER_WAY,
+        ALARM_KEY,
         ("BRIDGE_PAGERDUTY_API_URL", api.as_str()),
         ("BRIDGE_PAGERDUTY_API_TOKEN", API_TOKEN),
         ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
     ];
-    Inside::start(&pagerduty.url(), &settings)
+    InProcessBridge::start(&pagerduty.url(), &settings)
 }
 
 /// The response of `GET {path}`.
 #[track_caller]
-fn api(bridge: &Inside, path: &str) -> Value {
+fn api(bridge: &InProcessBridge, path: &str) -> Value {
     let mut connection = Connection::open(bridge.address);
     let address = bridge.address;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
     );
     connection.send(request.as_bytes());
-    let (code, said) = connection.answer().said();
+    let (code, said) = connection.answer().status_and_json();
     assert_eq!(code, 200, "{said}");
     said
 }
 
 /// Waits until the metrics count `number` events with this proof state.
 #[track_caller]
-fn wait_for_proofs(bridge: &Inside, state: &str, number: u64) {
+fn wait_for_proofs(bridge: &InProcessBridge, state: &str, number: u64) {
     let series = format!("bridge_event_proofs_total{{state=\"{state}\"}}");
     wait_for(bridge.address, &format!("{number} {state}"), |said| said.sample(&series) >= number);
 }
 
 /// The stored proof of an event.
-fn proof(bridge: &Inside, event: i64) -> Option<Proof> {
-    bridge.reads(async |reader| reader.proofs(&[EventId::new(event)]).await.unwrap().pop())
+fn proof(bridge: &InProcessBridge, event: i64) -> Option<Proof> {
+    bridge.read_queue(async |reader| reader.proofs(&[EventId::new(event)]).await.unwrap().pop())
 }
 
 fn sentence(incident: &pagerduty_sandbox::Incident) -> &str {
@@ -81,7 +81,7 @@ fn sentence(incident: &pagerduty_sandbox::Incident) -> &str {
 
 /// Posts that issue 1 is resolved.
 #[track_caller]
-fn resolve(bridge: &Inside) {
+fn resolve(bridge: &InProcessBridge) {
     let body = json!({"action": "resolved", "data": {"issue": {"id": "1", "title": "Disk full"}}}).to_string();
     let headers = [("Content-Type", "application/json"), ("Sentry-Hook-Resource", "issue")];
     let answer = post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.as_bytes());
@@ -115,7 +115,7 @@ fn what_was_accepted_and_dropped_is_alarmed_at_the_end_of_its_schedule_and_no_so
     pagerduty.inject(drops.times(1)).unwrap();
     let bridge = start(&pagerduty);
     bridge.queue(&alert(1, "Disk full"));
-    let alarm = is_paged(&pagerduty, OTHER_KEY, "proof");
+    let alarm = wait_for_alarm(&pagerduty, OTHER_KEY, "proof");
     assert!(
         sentence(&alarm).contains("PagerDuty accepted event 1 for Payments (…00A1)")
             && sentence(&alarm).contains("no incident exists")
@@ -147,7 +147,7 @@ fn a_service_that_opens_nothing_is_named_with_the_reason() {
         let pagerduty = pagerduty(|service| service.status = status);
         let bridge = start(&pagerduty);
         bridge.queue(&alert(1, "Disk full"));
-        let alarm = is_paged(&pagerduty, OTHER_KEY, "proof");
+        let alarm = wait_for_alarm(&pagerduty, OTHER_KEY, "proof");
         assert!(sentence(&alarm).contains(expected), "{alarm:#?}");
         let reason = proof(&bridge, 1).unwrap().reason.unwrap();
         assert!(reason.starts_with(expected), "{reason}");
@@ -197,7 +197,7 @@ fn a_resolve_that_left_its_incident_open_twice_is_alarmed() {
     bridge.queue(&alert(1, "Disk full"));
     pagerduty.wait_for_accepted(1);
     resolve(&bridge);
-    let alarm = is_paged(&pagerduty, OTHER_KEY, "proof");
+    let alarm = wait_for_alarm(&pagerduty, OTHER_KEY, "proof");
     assert!(
         sentence(&alarm).contains("incident #1 for Payments (…00A1) is open although event 3 resolved it")
             && sentence(&alarm).contains("resolve it by hand at https://sandbox.invalid/incidents/Q"),
@@ -220,7 +220,7 @@ fn a_token_that_pagerduty_refuses_is_alarmed_and_not_tried_again_at_once() {
         let pagerduty = pagerduty(|_| {});
         answers(&pagerduty, status, None);
         let bridge = start(&pagerduty);
-        let alarm = is_paged(&pagerduty, OTHER_KEY, "proof");
+        let alarm = wait_for_alarm(&pagerduty, OTHER_KEY, "proof");
         assert!(sentence(&alarm).contains("whether PagerDuty does what it accepts is not known"), "{alarm:#?}");
         assert!(sentence(&alarm).contains(expected), "{alarm:#?}");
         bridge.queue(&alert(1, "Disk full"));
@@ -304,13 +304,13 @@ fn a_storm_of_20000_events_stays_within_the_budget() {
     let routes: Vec<_> = (0..KEYS).map(|number| format!("project,case-{number},{}", key(number))).collect();
     let (api, routes) = (pagerduty.rest_url(), routes.join("\n"));
     let settings = [
-        OTHER_WAY,
+        ALARM_KEY,
         ("BRIDGE_PAGERDUTY_API_URL", api.as_str()),
         ("BRIDGE_PAGERDUTY_API_TOKEN", API_TOKEN),
         ("BRIDGE_PAGERDUTY_ROUTES", routes.as_str()),
         ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN),
     ];
-    let mut bridge = Inside::start(&pagerduty.url(), &settings);
+    let mut bridge = InProcessBridge::start(&pagerduty.url(), &settings);
     bridge.end();
     let envelope = |number: usize| {
         let (service_key, incident_key) = (key(number % KEYS), number.to_string());
@@ -329,7 +329,7 @@ fn a_storm_of_20000_events_stays_within_the_budget() {
             received_at: Utc::now(),
         }
     };
-    bridge.fills(async |queue| {
+    bridge.write_queue(async |queue| {
         let committed =
             futures_util::future::join_all((0..20_000).map(|number| queue.enqueue_event(envelope(number)))).await;
         assert!(committed.iter().all(Result::is_ok));

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use pagerduty_sandbox::{Fault, FaultBody, FaultRule, IncidentState};
 
-use crate::in_process::Inside;
+use crate::in_process::InProcessBridge;
 use crate::observation::{ADMIN_TOKEN, wait_for};
 use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, alert};
-use crate::{ON, OTHER_WAY, SECRET, causes, incident_key, is, is_over, is_paged, post_wrong_signatures};
+use crate::{
+    ALARM_KEY, ON, SECRET, causes, incident_key, post_wrong_signatures, wait_for_alarm, wait_for_state,
+    wait_until_resolved,
+};
 
 /// PagerDuty rejects the events of this incident.
 fn refused(incident_key: &str) -> FaultRule {
@@ -19,7 +22,7 @@ fn an_alarm_that_was_refused_is_raised_again_once_its_key_has_taken_something_re
     for restarts in [false, true] {
         let pagerduty = PagerDuty::with_fault(refused("1"));
         pagerduty.inject(refused(&incident_key("dead_letters")).times(1)).unwrap();
-        let mut bridge = Inside::start(&pagerduty.url(), &[]);
+        let mut bridge = InProcessBridge::start(&pagerduty.url(), &[]);
         bridge.queue(&alert(1, "Disk full"));
         pagerduty.wait_for_requests(2);
         if restarts {
@@ -28,9 +31,9 @@ fn an_alarm_that_was_refused_is_raised_again_once_its_key_has_taken_something_re
         }
         assert_eq!(causes(&pagerduty), [""; 0]);
         bridge.queue(&alert(2, "Disk full"));
-        is_paged(&pagerduty, KEY, "dead_letters");
-        bridge.runs_queue(&["discard", "--state", "dead", "--all", "--yes"]);
-        is_over(&pagerduty, KEY, "dead_letters");
+        wait_for_alarm(&pagerduty, KEY, "dead_letters");
+        bridge.run_queue(&["discard", "--state", "dead", "--all", "--yes"]);
+        wait_until_resolved(&pagerduty, KEY, "dead_letters");
     }
 }
 
@@ -39,18 +42,18 @@ fn an_alarm_that_its_own_key_refuses_is_raised_on_the_default_key() {
     let refuses = FaultRule { service_key: Some(OTHER_KEY.to_owned()), ..FaultRule::new(Fault::status(400)) };
     let pagerduty = PagerDuty::with_fault(refuses);
     pagerduty.inject(refused("1")).unwrap();
-    let bridge = Inside::start(&pagerduty.url(), &[OTHER_WAY]);
+    let bridge = InProcessBridge::start(&pagerduty.url(), &[ALARM_KEY]);
     bridge.queue(&alert(1, "Disk full"));
-    is_paged(&pagerduty, KEY, "dead_letters");
-    bridge.runs_queue(&["discard", "--state", "dead", "--all", "--yes"]);
-    is_over(&pagerduty, KEY, "dead_letters");
+    wait_for_alarm(&pagerduty, KEY, "dead_letters");
+    bridge.run_queue(&["discard", "--state", "dead", "--all", "--yes"]);
+    wait_until_resolved(&pagerduty, KEY, "dead_letters");
 }
 
 #[test]
 fn an_alarm_that_is_refused_whenever_it_is_raised_is_raised_ever_more_seldom() {
     let pagerduty = PagerDuty::with_fault(refused("1"));
     pagerduty.inject(refused(&incident_key("dead_letters"))).unwrap();
-    let bridge = Inside::start(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);
+    let bridge = InProcessBridge::start(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);
     bridge.queue(&alert(1, "Disk full"));
     pagerduty.wait_for_requests(2);
     for (issue, requests) in [(2, 4), (3, 5), (4, 6)] {
@@ -59,7 +62,7 @@ fn an_alarm_that_is_refused_whenever_it_is_raised_is_raised_ever_more_seldom() {
     }
     // This alarm shows that the bridge has checked since.
     post_wrong_signatures(bridge.address);
-    is_paged(&pagerduty, KEY, "signatures");
+    wait_for_alarm(&pagerduty, KEY, "signatures");
     let journal = pagerduty.journal();
     let raised = journal.iter().filter(|entry| entry.text("incident_key") == Some(&incident_key("dead_letters")));
     assert_eq!(raised.count(), 2);
@@ -74,19 +77,19 @@ fn a_middlebox_that_answers_404_buries_neither_alerts_nor_the_alarm_about_them()
     for issue in 1..=20 {
         bridge.queue(&alert(issue, "Disk full"));
     }
-    let said = wait_for(bridge.address, "the trouble", |said| said.troubles() == ["waiting"]);
-    let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
+    let observed = wait_for(bridge.address, "the trouble", |observed| observed.troubles() == ["waiting"]);
+    let sentence = observed.status["troubles"][0]["sentence"].as_str().unwrap();
     let named =
         "answered 404, a status that PagerDuty does not send for events: something between the bridge and PagerDuty";
     assert!(sentence.contains(named), "{sentence}");
-    wait_for(bridge.address, "the alarm in line", |said| said.status["queue"]["waiting"] == 21);
+    wait_for(bridge.address, "the alarm in line", |observed| observed.status["queue"]["waiting"] == 21);
     bridge.terminate("KILL");
     bridge.restart();
-    let said = wait_for(bridge.address, "the trouble", |said| said.troubles() == ["waiting"]);
-    assert_eq!(said.status["queue"]["dead"], 0, "{said:#?}");
+    let observed = wait_for(bridge.address, "the trouble", |observed| observed.troubles() == ["waiting"]);
+    assert_eq!(observed.status["queue"]["dead"], 0, "{observed:#?}");
 
     pagerduty.clear_faults();
-    is(&pagerduty, KEY, "waiting", IncidentState::Resolved);
-    let said = wait_for(bridge.address, "all deliveries", |said| said.status["queue"]["delivered"] == 22);
-    assert_eq!(said.status["queue"]["dead"], 0, "{said:#?}");
+    wait_for_state(&pagerduty, KEY, "waiting", IncidentState::Resolved);
+    let observed = wait_for(bridge.address, "all deliveries", |observed| observed.status["queue"]["delivered"] == 22);
+    assert_eq!(observed.status["queue"]["dead"], 0, "{observed:#?}");
 }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use pagerduty_sandbox::{Fault, FaultRule};
 use serde_json::{Value, json};
 
-use crate::observation::{ADMIN_TOKEN, Said, wait_for};
+use crate::observation::{ADMIN_TOKEN, Observation, wait_for};
 use crate::support::{Bridge, ClosedPort, OTHER_KEY, PagerDuty, ROUTES, alert};
 
 const ADMIN: (&str, &str) = ("BRIDGE_ADMIN_TOKEN", ADMIN_TOKEN);
@@ -19,9 +19,9 @@ fn fatal(issue: u64) -> Vec<u8> {
 }
 
 #[track_caller]
-fn is_failing_for_dead_letters(said: &Said) {
-    assert_eq!((said.word(), said.troubles()), ("failing", vec!["dead_letters"]), "{said:#?}");
-    let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
+fn is_failing_for_dead_letters(observed: &Observation) {
+    assert_eq!((observed.health(), observed.troubles()), ("failing", vec!["dead_letters"]), "{observed:#?}");
+    let sentence = observed.status["troubles"][0]["sentence"].as_str().unwrap();
     assert!(sentence.contains("PagerDuty has accepted no event for that key since"), "{sentence}");
 }
 
@@ -32,16 +32,16 @@ fn a_key_that_delivers_nothing_is_failing_after_a_restart_too() {
         let pagerduty = PagerDuty::with_fault(refuses);
         let mut bridge = Bridge::start_with(&pagerduty.url(), &[ADMIN, ROUTES]);
         bridge.queue(&fatal(1));
-        wait_for(bridge.address, "the dead letter", |said| said.status["queue"]["dead"] == 1);
+        wait_for(bridge.address, "the dead letter", |observed| observed.status["queue"]["dead"] == 1);
         // Meanwhile another key delivers, which says nothing about this one.
         bridge.queue(&alert(2, "Disk full"));
-        wait_for(bridge.address, "the delivery", |said| said.status["queue"]["delivered"] == 1);
-        is_failing_for_dead_letters(&Said::by(bridge.address));
+        wait_for(bridge.address, "the delivery", |observed| observed.status["queue"]["delivered"] == 1);
+        is_failing_for_dead_letters(&Observation::of(bridge.address));
 
         pagerduty.inject(FaultRule::new(Fault::status(503))).unwrap();
         bridge.terminate(signal);
         bridge.restart();
-        is_failing_for_dead_letters(&Said::by(bridge.address));
+        is_failing_for_dead_letters(&Observation::of(bridge.address));
     }
 }
 
@@ -52,24 +52,25 @@ fn a_key_that_delivered_after_a_dead_letter_is_degraded_after_a_restart_too() {
         let pagerduty = PagerDuty::with_fault(refused);
         let mut bridge = Bridge::start_with(&pagerduty.url(), &[ADMIN]);
         bridge.queue(&alert(1, "Disk full"));
-        wait_for(bridge.address, "the dead letter", |said| said.status["queue"]["dead"] == 1);
+        wait_for(bridge.address, "the dead letter", |observed| observed.status["queue"]["dead"] == 1);
         bridge.queue(&alert(2, "Disk full"));
-        let is_degraded = |said: &Said| said.status["queue"]["delivered"] == 1 && said.word() == "degraded";
+        let is_degraded =
+            |observed: &Observation| observed.status["queue"]["delivered"] == 1 && observed.health() == "degraded";
         wait_for(bridge.address, "the delivery", is_degraded);
         bridge.terminate(signal);
         bridge.restart();
-        let said = Said::by(bridge.address);
-        assert_eq!((said.word(), said.troubles()), ("degraded", vec!["dead_letters"]), "{said:#?}");
+        let observed = Observation::of(bridge.address);
+        assert_eq!((observed.health(), observed.troubles()), ("degraded", vec!["dead_letters"]), "{observed:#?}");
     }
 }
 
 #[track_caller]
-fn names(said: &Said, reason: &str) {
+fn names(observed: &Observation, reason: &str) {
     assert_eq!(
-        (said.word(), said.troubles(), said.trouble_metrics()),
+        (observed.health(), observed.troubles(), observed.trouble_metrics()),
         ("degraded", vec!["delivery"], vec!["delivery"])
     );
-    let sentence = said.status["troubles"][0]["sentence"].as_str().unwrap();
+    let sentence = observed.status["troubles"][0]["sentence"].as_str().unwrap();
     assert!(sentence.contains(reason) && sentence.contains("…00A1"), "{sentence}");
 }
 
@@ -79,16 +80,16 @@ fn with_pagerduty_down_the_status_names_the_trouble() {
     let bridge = Bridge::start_with(&port.url(), &[ADMIN]);
     bridge.queue(&alert(1, "Disk full"));
     bridge.wait_for_log("not delivered yet: no connection");
-    names(&wait_for(bridge.address, "the trouble", |said| said.word() == "degraded"), "no connection");
-    let headline = Said::by(bridge.address).status["headline"].clone();
+    names(&wait_for(bridge.address, "the trouble", |observed| observed.health() == "degraded"), "no connection");
+    let headline = Observation::of(bridge.address).status["headline"].clone();
     let sentence = headline["sentence"].as_str().unwrap();
     assert!(
         sentence.starts_with("PagerDuty has not answered since ") && sentence.contains("; 1 alert waits"),
         "{sentence}"
     );
     let pagerduty = port.open();
-    let said = wait_for(bridge.address, "the delivery", |said| said.word() == "healthy");
-    assert_eq!(said.troubles(), [""; 0]);
+    let observed = wait_for(bridge.address, "the delivery", |observed| observed.health() == "healthy");
+    assert_eq!(observed.troubles(), [""; 0]);
     drop(pagerduty);
 }
 
@@ -100,8 +101,8 @@ fn with_pagerduty_still_down_after_a_restart_the_status_names_the_trouble_before
     let mut bridge = Bridge::start_with(&url, &[ADMIN, ("BRIDGE_PAGERDUTY_TIMEOUT", "3s")]);
     bridge.queue(&alert(1, "Disk full"));
     bridge.wait_for_log("not delivered yet: no answer within 3s");
-    names(&wait_for(bridge.address, "the trouble", |said| said.word() == "degraded"), "no answer within 3s");
+    names(&wait_for(bridge.address, "the trouble", |observed| observed.health() == "degraded"), "no answer within 3s");
     bridge.terminate("KILL");
     bridge.restart();
-    names(&Said::by(bridge.address), "no answer within 3s");
+    names(&Observation::of(bridge.address), "no answer within 3s");
 }

@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{Disposition, Envelope, Queue};
 
-use crate::observation::{ADMIN_TOKEN, Said, wait_for};
+use crate::observation::{ADMIN_TOKEN, Observation, wait_for};
 use crate::support::{Bridge, KEY, PagerDuty, run};
 
 /// Writes dead letters of yesterday to the queue.
@@ -54,8 +54,8 @@ fn reviving_many_dead_letters_of_yesterday_is_no_trouble_while_they_take_their_t
     let done = run(&["queue", "retry", "--all"], &settings);
     assert_eq!(done.code, Some(0), "{done:?}");
     // One is sent, and the others wait for the rate limiter.
-    wait_for(bridge.address, "the first delivery", |said| said.status["queue"]["delivered"] == 1);
-    let said = Said::by(bridge.address);
-    assert_eq!(said.status["queue"]["waiting"], 4, "{said:#?}");
-    assert_eq!((said.word(), said.troubles()), ("healthy", vec![]), "{said:#?}");
+    wait_for(bridge.address, "the first delivery", |observed| observed.status["queue"]["delivered"] == 1);
+    let observed = Observation::of(bridge.address);
+    assert_eq!(observed.status["queue"]["waiting"], 4, "{observed:#?}");
+    assert_eq!((observed.health(), observed.troubles()), ("healthy", vec![]), "{observed:#?}");
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use pagerduty_sandbox::IncidentState;
 use temporary_postgres::PostgresCluster;
 
-use crate::in_process::Inside;
+use crate::in_process::InProcessBridge;
 use crate::support::{KEY, PATIENCE, PagerDuty, get};
 use crate::{SECRET, incident_key, post_signed};
 
 #[track_caller]
-fn wait_until_it_leads(bridge: &Inside) {
+fn wait_until_it_leads(bridge: &InProcessBridge) {
     let deadline = Instant::now() + PATIENCE;
     let leads = |line: &str| line.starts_with("bridge_cluster_leader{") && line.ends_with(" 1");
     while !String::from_utf8(get(bridge.address, "/metrics").body).unwrap().lines().any(leads) {
@@ -34,9 +34,9 @@ fn wait_for_alarm(pagerduty: &PagerDuty, opened: u64, state: IncidentState) {
 fn signatures_count_for_the_alarm_at_whichever_bridge_they_come() {
     let (pagerduty, database) = (PagerDuty::start(), PostgresCluster::shared().database().unwrap());
     let settings = [("BRIDGE_DATABASE_URL", database.as_str()), ("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)];
-    let leader = Inside::start(&pagerduty.url(), &settings);
+    let leader = InProcessBridge::start(&pagerduty.url(), &settings);
     wait_until_it_leads(&leader);
-    let other = Inside::start(&pagerduty.url(), &settings);
+    let other = InProcessBridge::start(&pagerduty.url(), &settings);
     assert_eq!(post_signed(leader.address, SECRET), 202);
     for (opened, wrong, right) in [(1, &other, &leader), (2, &leader, &other), (3, &other, &other)] {
         assert_eq!(post_signed(wrong.address, "the-secret-that-sentry-has-since-today"), 401);

@@ -83,9 +83,9 @@ fn post_large(address: SocketAddr, body: &[u8]) -> Answer {
         body.len()
     );
     let mut connection = Connection::open(address);
-    connection.be_patient(4 * PATIENCE);
+    connection.set_timeout(4 * PATIENCE);
     // If the request is refused, it need not be sent completely.
-    connection.send_what_is_taken(&[head.as_bytes(), body].concat());
+    connection.try_send(&[head.as_bytes(), body].concat());
     connection.answer()
 }
 
@@ -137,7 +137,7 @@ fn a_large_signed_webhook_takes_the_place_of_the_oldest_stranger() {
     let bridge = bridge(&pagerduty);
     let strangers: Vec<_> = (0..12).map(|_| stranger(bridge.address)).collect();
     let strangers: Vec<_> = strangers.into_iter().map(|stranger| stranger.join().unwrap()).collect();
-    assert_eq!(post_signed(bridge.address, &event_alert(7, 8 * MIB)).said().0, 202);
+    assert_eq!(post_signed(bridge.address, &event_alert(7, 8 * MIB)).status_and_json().0, 202);
     // There are more unauthenticated requests than fit: some were answered 503, and the bridge reads no more of them.
     let answers = strangers.into_iter().filter_map(|mut stranger| {
         let _ = stranger.shutdown(Shutdown::Write);
@@ -157,7 +157,7 @@ fn a_token_finds_room_for_its_large_body_while_strangers_hold_all_of_it() {
     let strangers: Vec<_> = strangers.into_iter().map(|stranger| stranger.join().unwrap()).collect();
     let mut body = alert(7, "Disk full");
     body.resize(LARGEST, b' ');
-    assert_eq!(bridge.post(&body).said().0, 202);
+    assert_eq!(bridge.post(&body).status_and_json().0, 202);
     drop(strangers);
 }
 
@@ -178,8 +178,8 @@ fn a_proven_body_without_room_is_told_when_to_come_again_and_small_ones_still_ge
             let holder = thread::spawn(move || {
                 // If there is no memory, the bridge answers before the body has come or while it comes. Otherwise it waits
                 // for the body.
-                if connection.is_silent_until(&released) {
-                    connection.send_what_is_taken(&body[1..]);
+                if connection.has_no_response_until(&released) {
+                    connection.try_send(&body[1..]);
                 }
                 told.send((number, connection.answer())).unwrap();
             });
@@ -187,7 +187,7 @@ fn a_proven_body_without_room_is_told_when_to_come_again_and_small_ones_still_ge
         })
         .collect();
     let (_, refused) = tells.recv_timeout(PATIENCE).unwrap();
-    let (status, said) = refused.said();
+    let (status, said) = refused.status_and_json();
     assert_eq!((status, &said["status"]), (503, &Value::from("error")));
     assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1, "{refused:?}");
     assert!(said["reason"].as_str().unwrap().contains("memory"), "{said}");

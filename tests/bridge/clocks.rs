@@ -9,7 +9,7 @@ use pagerduty_sandbox::{EventType, Fault, FaultBody, FaultRule, IncidentState, R
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{Answer, Bridge, KEY, PagerDuty, TOKEN, meddle, post, run_with_input};
+use crate::support::{Answer, Bridge, KEY, PagerDuty, TOKEN, execute_sql, post, run_with_input};
 
 const SECRET: &str = "client-secret-of-the-integration";
 
@@ -46,7 +46,7 @@ impl Sent {
     #[track_caller]
     fn queue(&self, bridge: &Bridge, event_type: &str) {
         let queued = json!({"status": "queued", "incident_key": "42", "event_type": event_type});
-        assert_eq!(self.post(bridge).said(), (202, queued));
+        assert_eq!(self.post(bridge).status_and_json(), (202, queued));
     }
 }
 
@@ -128,7 +128,7 @@ fn a_regression_recorded_from_sentry_23_stays_open_although_its_client_is_behind
         ("event_alert", after, now, "trigger"),
     ] {
         let queued = json!({"status": "queued", "incident_key": "256", "event_type": event_type});
-        assert_eq!(Sent { resource, body, at }.post(&bridge).said(), (202, queued));
+        assert_eq!(Sent { resource, body, at }.post(&bridge).status_and_json(), (202, queued));
     }
     pagerduty.wait_for_accepted(3);
     let records = bridge.end();
@@ -141,8 +141,8 @@ fn an_alert_that_its_resolve_overtook_is_answered_logged_and_shown_as_what_it_is
     let pagerduty = PagerDuty::start();
     let bridge = start(&pagerduty);
     let now = Utc::now();
-    assert_eq!(resolved(1, now).post(&bridge).said().1["status"], "ignored");
-    let (status, answer) = alert(1, now - TimeDelta::seconds(5)).post(&bridge).said();
+    assert_eq!(resolved(1, now).post(&bridge).status_and_json().1["status"], "ignored");
+    let (status, answer) = alert(1, now - TimeDelta::seconds(5)).post(&bridge).status_and_json();
     let queued = json!({"status": "queued", "incident_key": "42", "event_type": "trigger", "followed_by": "resolve"});
     assert_eq!((status, answer), (202, queued));
     pagerduty.wait_for_accepted(2);
@@ -164,7 +164,7 @@ fn a_resolve_that_was_on_its_way_for_longer_than_a_newer_alert_closes_nothing() 
     alert(1, now - TimeDelta::seconds(60)).queue(&bridge, "trigger");
     alert(2, now).queue(&bridge, "trigger");
     pagerduty.wait_for_accepted(1);
-    let (status, answer) = resolved(1, now - TimeDelta::seconds(2)).post(&bridge).said();
+    let (status, answer) = resolved(1, now - TimeDelta::seconds(2)).post(&bridge).status_and_json();
     assert_eq!((status, &answer["status"]), (202, &json!("ignored")));
     assert!(answer["reason"].as_str().unwrap().contains("open again"), "{answer}");
     let records = bridge.end();
@@ -189,7 +189,7 @@ fn a_clock_that_was_set_back_by_an_hour_closes_no_new_alert() {
         "UPDATE events SET received_at = received_at + 3600000, first_seen = first_seen + 3600000, \
          finished_at = finished_at + 3600000 WHERE ? IS NOT NULL",
     ] {
-        meddle(&bridge, sql, b"");
+        execute_sql(&bridge, sql, b"");
     }
     bridge.restart();
     alert(2, Utc::now()).queue(&bridge, "trigger");
@@ -210,7 +210,7 @@ fn a_clock_that_steps_over_half_a_year_forgets_no_open_incident() {
         "UPDATE incidents SET changed_at = changed_at - 15638400000 WHERE ? IS NOT NULL",
         "UPDATE events SET finished_at = finished_at - 15638400000 WHERE ? IS NOT NULL",
     ] {
-        meddle(&bridge, sql, b"");
+        execute_sql(&bridge, sql, b"");
     }
     bridge.restart();
     bridge.wait_for_log("1 delivered events were forgotten");
@@ -232,7 +232,7 @@ fn a_captured_resolve_closes_nothing_when_it_is_sent_again() {
     // Whoever replays it can choose the headers, which are not signed.
     captured.at = Utc::now();
     for key in ["6a7b", "8c9d"] {
-        let (status, answer) = captured.post_with(&bridge, &[("Idempotency-Key", key)]).said();
+        let (status, answer) = captured.post_with(&bridge, &[("Idempotency-Key", key)]).status_and_json();
         assert_eq!((status, &answer["status"]), (202, &json!("ignored")), "{answer}");
         assert!(answer["reason"].as_str().unwrap().contains("duplicate of an earlier resolve"), "{answer}");
         assert_eq!(bridge.terminate("TERM").code(), Some(0));
@@ -257,10 +257,10 @@ fn a_resolve_that_is_the_same_because_nothing_but_people_touched_the_issue_close
     resolved(1, ago(30)).queue(&bridge, "resolve");
     // A regression adds an event, so a copy of the earlier resolve is recognised.
     issue("unresolved", Some("regressed"), 2, ago(20)).queue(&bridge, "trigger");
-    assert_eq!(resolved(1, ago(10)).post(&bridge).said().1["status"], "ignored");
+    assert_eq!(resolved(1, ago(10)).post(&bridge).status_and_json().1["status"], "ignored");
     // A copy of a change that a person made does not reopen it, either.
     issue("unresolved", Some("ongoing"), 1, ago(5)).queue(&bridge, "trigger");
-    assert_eq!(resolved(1, ago(4)).post(&bridge).said().1["status"], "ignored");
+    assert_eq!(resolved(1, ago(4)).post(&bridge).status_and_json().1["status"], "ignored");
     pagerduty.wait_for("the last trigger", |records| records.counters().opened >= 3);
     assert_eq!(state(&pagerduty), IncidentState::Triggered);
 }
@@ -303,7 +303,7 @@ fn a_dead_trigger_whose_issue_was_resolved_is_sent_only_for_who_insists() {
     pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
     alert(1, Utc::now()).queue(&bridge, "trigger");
     bridge.wait_for_log("dead letter");
-    assert_eq!(resolved(1, Utc::now()).post(&bridge).said().1["status"], "ignored", "nothing is open");
+    assert_eq!(resolved(1, Utc::now()).post(&bridge).status_and_json().1["status"], "ignored", "nothing is open");
 
     for args in [&["retry", "1"][..], &["retry", "--all"]] {
         let run = queue(&bridge, args);
@@ -312,7 +312,7 @@ fn a_dead_trigger_whose_issue_was_resolved_is_sent_only_for_who_insists() {
     }
     let api = |path: &str| {
         let headers = [("Authorization", "Bearer admin-token-for-tests-alone-0001")];
-        post(bridge.address, path, &headers, b"").said()
+        post(bridge.address, path, &headers, b"").status_and_json()
     };
     let (status, answer) = api("/api/events/1/retry");
     assert!(status == 409 && answer["reason"].as_str().unwrap().contains("resolved since"), "{answer}");
@@ -346,9 +346,9 @@ fn a_webhook_that_is_mapped_again_has_the_headers_it_came_with() {
     bridge.wait_for_log("delivered");
     // Metric alerts and issues have no id that distinguishes the first two from new ones: only the header does.
     let change = issue("unresolved", Some("regressed"), 1, ago(60));
-    meddle(&bridge, "UPDATE rejected SET resource = 'issue', body = ? WHERE id IN (1, 2)", &change.body);
-    meddle(&bridge, "UPDATE rejected SET body = ? WHERE id = 3", &resolved(1, ago(40)).body);
-    meddle(&bridge, "UPDATE rejected SET body = ? WHERE id = 4", &alert(2, ago(20)).body);
+    execute_sql(&bridge, "UPDATE rejected SET resource = 'issue', body = ? WHERE id IN (1, 2)", &change.body);
+    execute_sql(&bridge, "UPDATE rejected SET body = ? WHERE id = 3", &resolved(1, ago(40)).body);
+    execute_sql(&bridge, "UPDATE rejected SET body = ? WHERE id = 4", &alert(2, ago(20)).body);
 
     let run = queue(&bridge, &["retry", "r1", "r2", "r3", "r4"]);
     assert_eq!(run.code, Some(0), "{run:?}");

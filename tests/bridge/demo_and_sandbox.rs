@@ -92,9 +92,9 @@ fn the_sandbox_prints_a_line_for_each_request_and_keeps_a_journal() {
         assert!(line.contains(part), "{line}");
     }
     assert!(!line.contains(KEY) && !line.contains('\u{1b}'), "{line}");
-    let (status, journal) = get(control, "/journal").said();
+    let (status, journal) = get(control, "/journal").status_and_json();
     assert_eq!((status, &journal[0]["event"]["incident_key"]), (200, &Value::from("7")));
-    assert_eq!(get(control, "/incidents").said().1[0]["opened"], 1);
+    assert_eq!(get(control, "/incidents").status_and_json().1[0]["opened"], 1);
     sandbox.signal("TERM");
     assert_eq!(sandbox.exit().code(), Some(0));
 }
@@ -108,7 +108,7 @@ fn the_sandbox_fails_as_often_as_it_is_told_and_the_bridge_gets_through() {
     let lines = sandbox.stdout.all();
     assert_eq!(lines.len(), 3, "{lines:#?}");
     assert!(lines[..2].iter().all(|line| line.contains(" 503 trigger ")), "{lines:#?}");
-    let (_, counters) = get(control, "/counters").said();
+    let (_, counters) = get(control, "/counters").status_and_json();
     assert_eq!((&counters["faulted"], &counters["accepted"]), (&Value::from(2), &Value::from(1)));
 }
 

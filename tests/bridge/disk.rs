@@ -21,7 +21,7 @@ fn large(issue: u64) -> Vec<u8> {
 /// Posts large alerts until the disk is full, and returns how many were accepted.
 fn post_until_full(bridge: &Bridge) -> u64 {
     for issue in 1..1000 {
-        let (status, said) = bridge.post(&large(issue)).said();
+        let (status, said) = bridge.post(&large(issue)).status_and_json();
         if status == 202 {
             continue;
         }

@@ -17,7 +17,7 @@ fn change(bridge: &Bridge, issue: u64, action: &str) {
     let headers =
         [("Content-Type", "application/json"), ("Sentry-Hook-Resource", "issue"), ("Sentry-Hook-Timestamp", &sent_at)];
     let (status, said) =
-        post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes()).said();
+        post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes()).status_and_json();
     assert_eq!((status, &said["status"]), (202, &Value::from("queued")), "{said}");
 }
 

@@ -13,7 +13,7 @@ fn change(bridge: &Bridge, issue: u64, action: &str) -> Value {
     let headers =
         [("Content-Type", "application/json"), ("Sentry-Hook-Resource", "issue"), ("Sentry-Hook-Timestamp", &sent_at)];
     let (status, said) =
-        post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes()).said();
+        post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes()).status_and_json();
     assert_eq!(status, 202, "{said}");
     said
 }
@@ -38,7 +38,7 @@ fn fire(bridge: &Bridge, issue: u64, rule: &str) -> Value {
     let body = json!({ "action": "triggered", "data": { "event": event, "triggered_rule": rule } });
     let headers = [("Content-Type", "application/json"), ("Sentry-Hook-Resource", "event_alert")];
     let (status, said) =
-        post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes()).said();
+        post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.to_string().as_bytes()).status_and_json();
     assert_eq!(status, 202, "{said}");
     said
 }

@@ -19,7 +19,7 @@ use crate::support::{
 const TEXT: &str = "card number of Erika Mustermann";
 
 /// Returns the log lines of a bridge on which everything is done that it logs, with all secrets in use.
-fn everything_at(filter: &str) -> Vec<String> {
+fn log_lines_at(filter: &str) -> Vec<String> {
     // A proxy that repeats the request in its response.
     let echo = FaultBody::Text(format!("bad key {KEY}, try another"));
     let answer = |status| Fault::Answer { status, body: echo.clone(), headers: BTreeMap::new(), apply: false };
@@ -65,7 +65,7 @@ fn everything_at(filter: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn nowhere(lines: &[String], secrets: &[&str]) {
+fn assert_not_logged(lines: &[String], secrets: &[&str]) {
     for secret in secrets {
         let telling: Vec<_> = lines.iter().filter(|line| line.contains(secret)).collect();
         assert!(telling.is_empty(), "{secret} is in {telling:#?}");
@@ -74,9 +74,9 @@ fn nowhere(lines: &[String], secrets: &[&str]) {
 
 #[test]
 fn no_secret_is_logged_at_any_level() {
-    let lines = everything_at("trace");
+    let lines = log_lines_at("trace");
     let password = STANDARD.encode(format!("sentry:{TOKEN}"));
-    nowhere(&lines, &[TOKEN, KEY, OTHER_KEY, &password]);
+    assert_not_logged(&lines, &[TOKEN, KEY, OTHER_KEY, &password]);
     // The search works: masked keys are found, and lines of libraries are present at this level.
     assert!(lines.iter().any(|line| line.contains("bad key …00A1, try another")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("\"level\":\"trace\"")));
@@ -84,13 +84,13 @@ fn no_secret_is_logged_at_any_level() {
 
 #[test]
 fn no_text_of_a_payload_is_logged_unless_one_asks_for_more_than_info() {
-    let lines = everything_at("info");
-    nowhere(&lines, &[TEXT, "Erika", TOKEN, KEY, OTHER_KEY]);
+    let lines = log_lines_at("info");
+    assert_not_logged(&lines, &[TEXT, "Erika", TOKEN, KEY, OTHER_KEY]);
 }
 
 #[test]
 fn the_log_follows_an_alert_from_the_webhook_to_pagerduty() {
-    let lines = everything_at("info");
+    let lines = log_lines_at("info");
     let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let about = |key: &str| -> Vec<_> {
         let event = lines.iter().find(|line| line["incident_key"] == key).map(|line| &line["event"]).unwrap();

@@ -3,7 +3,7 @@
 
 use sentry_pagerduty_bridge::queue::State;
 
-use crate::support::{Bridge, ClosedPort, IS_POSTGRES, KEY, PagerDuty, alert, meddle};
+use crate::support::{Bridge, ClosedPort, IS_POSTGRES, KEY, PagerDuty, alert, execute_sql};
 
 /// Issues and their messages.
 const ALERTS: [(u64, &str); 3] = [(7, "one"), (8, "two"), (9, "three")];
@@ -65,7 +65,7 @@ fn after_the_clock_was_set_back_by_two_hours_an_alert_leaves_at_once() {
             last_attempt_at, finished_at, description)
         SELECT 'delivered', CAST(?1 AS TEXT), second, 'trigger', at, at, 1, at, at, ''
         FROM (SELECT second, 1000 * (unixepoch() + second) AS at FROM clock)";
-    meddle(&bridge, if IS_POSTGRES { made_by_postgresql } else { made_by_sqlite }, KEY.as_bytes());
+    execute_sql(&bridge, if IS_POSTGRES { made_by_postgresql } else { made_by_sqlite }, KEY.as_bytes());
     bridge.restart();
     bridge.queue(&alert(7, "Disk full"));
     // If all of those attempts counted as just made, the rate limit would be used up.

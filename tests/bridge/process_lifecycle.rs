@@ -15,11 +15,11 @@ const DRAIN: (&str, &str) = ("BRIDGE_SHUTDOWN_DRAIN", "6s");
 fn ends_in_order_after(signal: &str) {
     let pagerduty = PagerDuty::start();
     let mut bridge = Bridge::start_with(&pagerduty.url(), &[DRAIN]);
-    assert_eq!(bridge.get("/readyz").said(), (200, json!({"status": "ready"})));
+    assert_eq!(bridge.get("/readyz").status_and_json(), (200, json!({"status": "ready"})));
     bridge.process.signal(signal);
     bridge.wait_for_log("stopping");
-    assert_eq!(bridge.get("/readyz").said(), (503, json!({"status": "stopping"})));
-    assert_eq!(bridge.get("/healthz").said(), (200, json!({"status": "ok"})));
+    assert_eq!(bridge.get("/readyz").status_and_json(), (503, json!({"status": "stopping"})));
+    assert_eq!(bridge.get("/healthz").status_and_json(), (200, json!({"status": "ok"})));
     bridge.queue(&alert(7, "Disk full"));
     pagerduty.wait_for_accepted(1);
     assert_eq!(bridge.process.exit().code(), Some(0), "{:#?}", bridge.process.stderr.all());
@@ -101,7 +101,7 @@ fn is_answered_while_it_stops(settings: &[(&str, &str)], after: Duration) {
     bridge.wait_for_log("finishing 1 connections");
     thread::sleep(after);
     connection.send(&body);
-    assert_eq!(connection.answer().said().0, 202);
+    assert_eq!(connection.answer().status_and_json().0, 202);
     assert_eq!(bridge.process.exit().code(), Some(0));
     bridge.restart();
     pagerduty.wait_for_accepted(1);

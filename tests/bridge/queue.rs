@@ -9,7 +9,8 @@ use sentry_pagerduty_bridge::queue::State;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, have_one_refused, hold_up, meddle, run_with_input,
+    Bridge, ClosedPort, KEY, PagerDuty, Run, TOKEN, alert, execute_sql, make_dead_letter, make_events_wait,
+    run_with_input,
 };
 
 /// The queue of a bridge, accessed by the command.
@@ -52,17 +53,17 @@ fn pair(id: &str, state: &str) -> (String, String) {
 }
 
 /// A bridge with a dead letter (1), a waiting trigger that stands for two alerts (2) and a rejected webhook (r1).
-fn troubled(pagerduty: &PagerDuty) -> Bridge {
+fn bridge_with_entries(pagerduty: &PagerDuty) -> Bridge {
     let bridge = Bridge::start(&pagerduty.url());
-    have_one_refused(&bridge, pagerduty);
-    hold_up(&bridge, pagerduty);
+    make_dead_letter(&bridge, pagerduty);
+    make_events_wait(&bridge, pagerduty);
     bridge
 }
 
 #[test]
 fn the_list_tells_what_stands_where() {
     let pagerduty = PagerDuty::start();
-    let bridge = troubled(&pagerduty);
+    let bridge = bridge_with_entries(&pagerduty);
     let queue = Queue::of(&bridge);
     let rows = queue.list(&[]);
     let masked = format!("…{}", &KEY[28..]);
@@ -102,7 +103,7 @@ fn the_list_tells_what_stands_where() {
 #[test]
 fn everything_about_an_entry_is_shown_and_keys_only_on_demand() {
     let pagerduty = PagerDuty::start();
-    let bridge = troubled(&pagerduty);
+    let bridge = bridge_with_entries(&pagerduty);
     let queue = Queue::of(&bridge);
     for args in [&["show", "3"][..], &["show", "3", "--json"]] {
         let hidden = queue.done(args);
@@ -159,7 +160,7 @@ fn a_rejected_webhook_that_is_understood_now_becomes_an_event() {
     assert_eq!(bridge.post(nameless).status, 422);
     assert_eq!(bridge.post(b"not kept, because nobody knows who sent it").status, 400);
     // A webhook that an earlier version rejected and this version understands.
-    meddle(&bridge, "UPDATE rejected SET body = ?, reason = 'an old reason' WHERE id = 1", &alert(7, "Disk full"));
+    execute_sql(&bridge, "UPDATE rejected SET body = ?, reason = 'an old reason' WHERE id = 1", &alert(7, "Disk full"));
     let queue = Queue::of(&bridge);
 
     let keyless = queue.run(&["retry", "r1"]);
@@ -195,7 +196,7 @@ fn what_a_stranger_posts_and_what_is_too_large_is_not_kept() {
 #[test]
 fn discarding_asks_unless_told_not_to() {
     let pagerduty = PagerDuty::start();
-    let mut bridge = troubled(&pagerduty);
+    let mut bridge = bridge_with_entries(&pagerduty);
     let queue = Queue::of(&bridge);
     let unasked = queue.run(&["discard", "--all"]);
     assert_eq!(unasked.code, Some(2), "standard input is no terminal: {unasked:?}");
@@ -220,7 +221,7 @@ fn discarding_asks_unless_told_not_to() {
 #[test]
 fn an_export_holds_everything_and_is_for_its_owner_alone() {
     let pagerduty = PagerDuty::start();
-    let bridge = troubled(&pagerduty);
+    let bridge = bridge_with_entries(&pagerduty);
     let queue = Queue::of(&bridge);
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("queue.ndjson");

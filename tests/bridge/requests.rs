@@ -16,7 +16,7 @@ fn basic(user: &str, password: &str) -> String {
 /// Asserts the status and the JSON of an error.
 #[track_caller]
 fn is_error(answer: &Answer, status: u16, part: &str) {
-    let (found, said) = answer.said();
+    let (found, said) = answer.status_and_json();
     let reason = said["reason"].as_str().unwrap_or_default();
     assert_eq!((found, &said["status"]), (status, &Value::from("error")), "{said}");
     assert!(reason.contains(part), "{reason}");
@@ -89,7 +89,7 @@ fn the_body_of_a_stranger_is_not_waited_for() {
         let mut connection = Connection::open(bridge.address);
         connection.send(format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n").as_bytes());
         is_error(&connection.answer(), 401, "token");
-        assert!(connection.is_ended());
+        assert!(connection.is_closed());
     }
     still_takes_alerts(&bridge, &pagerduty);
 }
@@ -205,7 +205,7 @@ fn what_is_no_json_is_400_and_what_is_no_webhook_is_422() {
     }
     is_error(&bridge.post(br#"{"project":"shop","event":{},"message":"x"}"#), 422, "neither an issue");
     let deep = "[".repeat(100_000);
-    assert_eq!(bridge.post(deep.as_bytes()).said().0, 400);
+    assert_eq!(bridge.post(deep.as_bytes()).status_and_json().0, 400);
     still_takes_alerts(&bridge, &pagerduty);
 }
 
@@ -224,7 +224,7 @@ fn what_is_no_http_is_400_and_the_end_of_the_connection() {
         let mut connection = Connection::open(bridge.address);
         connection.send(request);
         assert_eq!(connection.answer().status, 400, "{}", String::from_utf8_lossy(request));
-        assert!(connection.is_ended(), "{}", String::from_utf8_lossy(request));
+        assert!(connection.is_closed(), "{}", String::from_utf8_lossy(request));
     }
     still_takes_alerts(&bridge, &pagerduty);
 }
@@ -263,7 +263,7 @@ fn a_chunked_body_without_a_content_type_is_an_alert_like_any_other() {
         connection.send(&[format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
     }
     let queued = json!({"status": "queued", "incident_key": "7", "event_type": "trigger"});
-    assert_eq!(connection.answer().said(), (202, queued));
+    assert_eq!(connection.answer().status_and_json(), (202, queued));
     pagerduty.wait_for_accepted(1);
 }
 
@@ -271,7 +271,7 @@ fn a_chunked_body_without_a_content_type_is_an_alert_like_any_other() {
 fn an_alert_below_the_least_level_is_ignored_and_says_why() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_MIN_LEVEL", "error")]);
-    let (status, said) = bridge.post(&alert_of_level("warning", 7, "Disk fills")).said();
+    let (status, said) = bridge.post(&alert_of_level("warning", 7, "Disk fills")).status_and_json();
     assert_eq!((status, &said["status"]), (202, &Value::from("ignored")));
     let reason = said["reason"].as_str().unwrap();
     assert!(reason.contains("warning") && reason.contains("BRIDGE_MIN_LEVEL"), "{reason}");

@@ -32,7 +32,7 @@ fn by_api(bridge: &Bridge, id: &str) -> Answer {
 fn resolve(bridge: &Bridge) {
     let body = include_bytes!("../../fixtures/platform/issue-resolved-26.json");
     let headers = [("Sentry-Hook-Resource", "issue"), ("Content-Type", "application/json")];
-    let (status, said) = post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body).said();
+    let (status, said) = post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body).status_and_json();
     assert_eq!((status, &said["event_type"]), (202, &Value::from("resolve")), "{said}");
 }
 
@@ -83,7 +83,7 @@ fn a_dead_resolve_is_not_sent_on_retry_once_its_incident_was_triggered_anew() {
     let refused = by_command(&bridge, "2");
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("2: not retried, because its incident was triggered again since"), "{refused:?}");
-    let (status, said) = by_api(&bridge, "2").said();
+    let (status, said) = by_api(&bridge, "2").status_and_json();
     assert_eq!(status, 409, "{said}");
     assert!(said["reason"].as_str().unwrap().contains("triggered again since"), "{said}");
 

@@ -15,7 +15,9 @@ use sha2::Sha256;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use crate::support::{Answer, Bridge, PATIENCE, PagerDuty, TOKEN, alert, alert_of_level, get, get_with, meddle, post};
+use crate::support::{
+    Answer, Bridge, PATIENCE, PagerDuty, TOKEN, alert, alert_of_level, execute_sql, get, get_with, post,
+};
 
 const OLD: &str = "the-client-secret-of-the-beginning";
 const NEW: &str = "the-client-secret-after-the-rotation";
@@ -216,7 +218,7 @@ fn what_was_held_for_a_day_is_gone_also_where_the_right_secret_comes_then() {
     let mut bridge = Bridge::start_with(&pagerduty.url(), &[client_secret_file(&file)]);
     assert_eq!(send(bridge.address, NEW, trigger(1)).status, 401);
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
-    meddle(&bridge, "UPDATE held SET received_at = received_at - 24 * 3600 * 1000 WHERE body <> ?", b"");
+    execute_sql(&bridge, "UPDATE held SET received_at = received_at - 24 * 3600 * 1000 WHERE body <> ?", b"");
     bridge.restart();
     bridge.wait_for_log("1 held webhooks were deleted: no secret verified them for 24 hours");
     assert_eq!(send(bridge.address, NEW, trigger(2)).status, 401);
@@ -287,7 +289,7 @@ fn the_tokens_of_webhooks_and_of_the_page_change_on_a_signal_and_the_old_ones_op
     bridge.wait_for_log("BRIDGE_ADMIN_TOKEN, BRIDGE_WEBHOOK_TOKEN changed and is in use from now on");
     assert_eq!(bridge.post(&alert(2, "by the old token")).status, 401);
     let by_new = post(bridge.address, "/sentry/the-next-token-of-webhooks", &[], &alert(3, "by the new token"));
-    assert_eq!(by_new.said().1["status"], Value::from("queued"));
+    assert_eq!(by_new.status_and_json().1["status"], Value::from("queued"));
     assert_eq!((status(ADMIN), status("another-admin-token")), (401, 200));
 }
 

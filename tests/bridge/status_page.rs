@@ -93,15 +93,15 @@ fn log_in(address: SocketAddr) -> String {
 fn without_an_admin_token_there_is_no_page_at_all() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
-    let nothing = bridge.get("/no/such/page").said();
+    let nothing = bridge.get("/no/such/page").status_and_json();
     let other = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
     let assets = assets(&text(&other.get("/")));
     for path in PAGES.into_iter().chain(["/login"]).chain(assets.iter().map(String::as_str)) {
-        assert_eq!(bridge.get(path).said(), nothing, "{path}");
+        assert_eq!(bridge.get(path).status_and_json(), nothing, "{path}");
     }
     for path in ACTIONS.into_iter().chain(["/login", "/logout"]) {
-        assert_eq!(form(bridge.address, path, &[], "token=x").said(), nothing, "{path}");
-        assert_eq!(post(bridge.address, path, &[], b"no form").said(), nothing, "{path}");
+        assert_eq!(form(bridge.address, path, &[], "token=x").status_and_json(), nothing, "{path}");
+        assert_eq!(post(bridge.address, path, &[], b"no form").status_and_json(), nothing, "{path}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Bridge, KEY, PagerDuty, Run, TOKEN, alert, have_one_refused, run_with_input};
+use crate::support::{Bridge, KEY, PagerDuty, Run, TOKEN, alert, make_dead_letter, run_with_input};
 
 /// ESC, NUL, the C1 CSI, DEL, a carriage return, characters that change the writing direction, and a line separator.
 const COMMANDS: [char; 9] = ['\u{1b}', '\0', '\u{9b}', '\u{7f}', '\r', '\u{202e}', '\u{2066}', '\u{200f}', '\u{2028}'];
@@ -60,7 +60,7 @@ fn explain_prints_what_a_stranger_wrote_without_its_commands() {
 fn the_queue_is_printed_without_the_commands_of_strangers() {
     let pagerduty = PagerDuty::start();
     let bridge = Bridge::start(&pagerduty.url());
-    have_one_refused(&bridge, &pagerduty);
+    make_dead_letter(&bridge, &pagerduty);
     bridge.queue(&evil_alert(&format!("8{}", evil())));
     bridge.wait_for_log("delivered");
     let rejected = format!("{{\"hello\": \"{}\"", evil());

@@ -13,7 +13,7 @@ fn every_body_of(folder: &str) {
         let name = fixture.name;
         pagerduty.reset();
         for (accepted, effect) in [(1, Effect::Opened), (2, Effect::Logged)] {
-            let answer = bridge.post(&fixture.body).said();
+            let answer = bridge.post(&fixture.body).status_and_json();
             pagerduty.wait_for_accepted(accepted);
             let entry = pagerduty.journal().pop().unwrap();
             assert_eq!((&entry.verdict, entry.status), (&Verdict::Accepted { effect }, Some(200)), "{name}: {entry:?}");
@@ -49,7 +49,7 @@ fn no_webhook_recorded_from_later_sentrys_is_refused() {
     let bridge = Bridge::start(&pagerduty.url());
     for folder in ["recorded-23.7", "recorded-9.1-platform", "composed-2026"] {
         for fixture in fixtures(folder) {
-            let (status, said) = bridge.post(&fixture.body).said();
+            let (status, said) = bridge.post(&fixture.body).status_and_json();
             assert_eq!(status, 202, "{folder}/{}: {said}", fixture.name);
         }
     }
@@ -100,7 +100,7 @@ fn one_connection_carries_any_number_of_webhooks() {
         let body = alert(issue, "Disk full");
         let head = format!("POST /sentry/{TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
         connection.send(&[head.as_bytes(), &body].concat());
-        assert_eq!(connection.answer().said().1["incident_key"], issue.to_string());
+        assert_eq!(connection.answer().status_and_json().1["incident_key"], issue.to_string());
     }
     pagerduty.wait_for_accepted(3);
     assert_eq!(pagerduty.counters().opened, 3);

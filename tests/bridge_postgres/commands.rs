@@ -22,7 +22,7 @@ fn run_on(command: &str, pagerduty: &str, database: &str) -> Run {
 }
 
 /// The URL of a database at which nothing listens.
-fn nowhere() -> String {
+fn unreachable_database() -> String {
     ClosedPort::new().url().replace("http://", &format!("postgres://bridge:{PASSWORD}@")) + "/bridge"
 }
 
@@ -41,7 +41,7 @@ fn check_times_a_commit_also_while_bridges_run_and_says_what_an_alert_survives()
 
 #[test]
 fn check_tells_that_the_server_cannot_be_reached() {
-    let checked = run_on("check", &PagerDuty::start().url(), &nowhere());
+    let checked = run_on("check", &PagerDuty::start().url(), &unreachable_database());
     assert_eq!(checked.code, Some(1), "{checked:?}");
     let line = checked.stdout.lines().find(|line| line.contains(" queue: ")).unwrap();
     assert!(line.starts_with("FAILED ") && line.contains("check that PostgreSQL runs there"), "{line}");
@@ -49,7 +49,7 @@ fn check_tells_that_the_server_cannot_be_reached() {
 
 #[test]
 fn a_bridge_that_cannot_reach_the_server_at_its_start_says_so_in_a_sentence_and_ends() {
-    let refused = run_on("serve", &PagerDuty::start().url(), &nowhere());
+    let refused = run_on("serve", &PagerDuty::start().url(), &unreachable_database());
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("check that PostgreSQL runs there"), "{refused:?}");
 }

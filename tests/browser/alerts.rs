@@ -21,16 +21,16 @@ fn each_alert_is_shown_with_where_it_came_from_and_found_by_what_is_known_of_it(
     }
     pagerduty.wait_for_accepted(7);
     let browser = Browser::start();
-    browser.become_local("Asia/Tokyo");
+    browser.set_time_zone("Asia/Tokyo");
     log_in(&browser, &bridge);
 
     // The five newest, newest first; a phone shows the whole page in a few screens.
     browser.wait_for_text("#recent .title", "Disk 6 is 100% full");
     assert_eq!(browser.texts("#recent .title").len(), 5);
-    browser.become_device(390, 844, true, "light");
+    browser.emulate_device(390, 844, true, "light");
     let height = browser.script("return document.scrollingElement.scrollHeight").as_u64().unwrap();
     assert!(height < 3_000, "{height} px");
-    browser.become_device(1280, 900, false, "light");
+    browser.emulate_device(1280, 900, false, "light");
 
     browser.click("#recent .more a");
     browser.wait_for_text("h1", "Recent alerts");

@@ -16,7 +16,7 @@ use crate::driver::Driver;
 use crate::support::PATIENCE;
 
 /// How often a page is polled during a wait.
-const GLANCES: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Chromium makes no other connections than to the bridge, and needs nothing that a container does not have.
 const FLAGS: [&str; 9] = [
@@ -132,13 +132,13 @@ impl Browser {
         while !holds() {
             let is_late = Instant::now() > deadline;
             assert!(!is_late, "{what} did not come; the page is {}", self.run("the source", self.client().source()));
-            self.runtime.block_on(async { sleep(GLANCES).await });
+            self.runtime.block_on(async { sleep(POLL_INTERVAL).await });
         }
     }
 
     #[track_caller]
     fn find(&self, locator: Locator<'_>, what: &str) -> Element {
-        let waiting = self.client().wait().at_most(PATIENCE).every(GLANCES).for_element(locator);
+        let waiting = self.client().wait().at_most(PATIENCE).every(POLL_INTERVAL).for_element(locator);
         match self.runtime.block_on(waiting) {
             Ok(element) => element,
             Err(error) => panic!("{what}: {error}; the page is {}", self.run("the source", self.client().source())),
@@ -195,7 +195,7 @@ impl Browser {
 
     /// Gives the window the size and the colour scheme of a device.
     #[track_caller]
-    pub(crate) fn become_device(&self, width: u32, height: u32, is_phone: bool, scheme: &str) {
+    pub(crate) fn emulate_device(&self, width: u32, height: u32, is_phone: bool, scheme: &str) {
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
             &json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone}),
@@ -208,13 +208,13 @@ impl Browser {
 
     /// Sets the time zone of the browser.
     #[track_caller]
-    pub(crate) fn become_local(&self, time_zone: &str) {
+    pub(crate) fn set_time_zone(&self, time_zone: &str) {
         self.devtools("Emulation.setTimezoneOverride", &json!({"timezoneId": time_zone}));
     }
 
     /// A screenshot of the window, or of the whole page, as PNG in Base64.
     #[track_caller]
-    pub(crate) fn picture(&self, whole: bool) -> String {
+    pub(crate) fn screenshot(&self, whole: bool) -> String {
         // Right after it was opened, a page may have no size yet.
         let has_size = || self.devtools("Page.getLayoutMetrics", &json!({}))["cssContentSize"]["width"] != 0;
         assert!((0..1000).any(|_| has_size()), "the page is never laid out");

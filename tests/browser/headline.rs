@@ -5,14 +5,15 @@ use pagerduty_sandbox::{Fault, FaultRule, RetryAfter, ThrottleStatus};
 use serde_json::Value;
 
 use crate::browser::Browser;
-use crate::support::{Bridge, ClosedPort, PagerDuty, alert, get_with, meddle};
+use crate::support::{Bridge, ClosedPort, PagerDuty, alert, execute_sql, get_with};
 use crate::{ADMIN, bridge, log_in};
 
 /// The response of `/api/status`.
 #[track_caller]
 fn status(bridge: &Bridge) -> Value {
     let authorization = format!("Bearer {ADMIN}");
-    let (status, said) = get_with(bridge.address, "/api/status", &[("Authorization", &authorization)]).said();
+    let (status, said) =
+        get_with(bridge.address, "/api/status", &[("Authorization", &authorization)]).status_and_json();
     assert_eq!(status, 200, "{said}");
     said
 }
@@ -20,7 +21,7 @@ fn status(bridge: &Bridge) -> Value {
 /// Waits for a headline that begins with `begins`, restarts the bridge, and asserts that the health, the sentence and its
 /// time are the same. Returns the headline after the restart.
 #[track_caller]
-fn says_before_and_after_a_restart(browser: &Browser, bridge: &mut Bridge, word: &str, begins: &str) -> Value {
+fn assert_same_after_restart(browser: &Browser, bridge: &mut Bridge, word: &str, begins: &str) -> Value {
     log_in(browser, bridge);
     browser.wait_for_text("#headline", begins);
     assert_eq!(browser.texts(".word"), [word]);
@@ -46,15 +47,15 @@ fn with_pagerduty_down_the_first_line_names_the_outage_and_what_waits() {
     bridge.queue(&alert(8, "Queue stuck"));
     let browser = Browser::start();
     let begins = "PagerDuty has not answered since ";
-    let said = says_before_and_after_a_restart(&browser, &mut bridge, "Degraded", begins);
+    let said = assert_same_after_restart(&browser, &mut bridge, "Degraded", begins);
     assert_eq!(said["waiting_alerts"], 2);
     browser.wait_for_text("#headline", "; 2 alerts wait, the oldest ");
     browser.wait_for_text("#destinations .reason", "no connection");
 
     // As if the outage had begun an hour earlier.
     assert!(bridge.terminate("TERM").success());
-    meddle(&bridge, "UPDATE failing_keys SET since = since - 3600000 WHERE service_key <> ?", b"");
-    meddle(&bridge, "UPDATE events SET first_seen = first_seen - 3600000 WHERE incident_key <> ?", b"");
+    execute_sql(&bridge, "UPDATE failing_keys SET since = since - 3600000 WHERE service_key <> ?", b"");
+    execute_sql(&bridge, "UPDATE events SET first_seen = first_seen - 3600000 WHERE incident_key <> ?", b"");
     bridge.restart();
     log_in(&browser, &bridge);
     browser.wait_for_text(".word", "Not delivering");
@@ -78,7 +79,7 @@ fn with_pagerduty_throttling_or_refusing_the_first_line_names_the_key_or_the_dea
     throttled.queue(&alert(7, "Disk full"));
     throttled.wait_for_log("not delivered yet");
     let begins = "PagerDuty has throttled the service key …00A1 since ";
-    let said = says_before_and_after_a_restart(&browser, &mut throttled, "Degraded", begins);
+    let said = assert_same_after_restart(&browser, &mut throttled, "Degraded", begins);
     assert_eq!(said["waiting_alerts"], 1);
 
     let pagerduty = PagerDuty::with_fault(Fault::status(400));
@@ -86,7 +87,7 @@ fn with_pagerduty_throttling_or_refusing_the_first_line_names_the_key_or_the_dea
     refused.queue(&alert(7, "Disk full"));
     refused.wait_for_log("dead letter");
     let begins = "1 event could not be delivered and is a dead letter; it was given up at ";
-    let said = says_before_and_after_a_restart(&browser, &mut refused, "Not delivering", begins);
+    let said = assert_same_after_restart(&browser, &mut refused, "Not delivering", begins);
     assert_eq!((&said["dead"], &said["waiting_alerts"]), (&Value::from(1), &Value::from(0)));
 
     // It is retried, and becomes a dead letter again.

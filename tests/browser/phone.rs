@@ -20,7 +20,7 @@ fn no_page_is_wider_than_a_phone_in_light_and_in_dark() {
     let at = |path: &str| format!("http://{}{path}", bridge.address);
     let fits = |path: &str| {
         for (width, scheme) in [(390, "light"), (390, "dark"), (320, "light")] {
-            browser.become_device(width, 844, true, scheme);
+            browser.emulate_device(width, 844, true, scheme);
             browser.open(&at(path));
             let sizes = "return [document.scrollingElement.scrollWidth, innerWidth]";
             assert_eq!(browser.script(sizes), serde_json::json!([width, width]), "{path} at {width}");

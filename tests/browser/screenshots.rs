@@ -12,7 +12,7 @@ use sqlx::{Connection, SqliteConnection};
 use tokio::runtime::Builder;
 
 use crate::browser::Browser;
-use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, meddle};
+use crate::support::{Bridge, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, execute_sql};
 use crate::{ADMIN, log_in};
 
 const TITLES: [&str; 5] = [
@@ -32,7 +32,7 @@ fn in_trouble(pagerduty: &PagerDuty) -> Bridge {
     let settings = [ROUTES, ("BRIDGE_ADMIN_TOKEN", ADMIN), ("BRIDGE_PAGERDUTY_RATE", "120")];
     let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
     assert!(bridge.terminate("TERM").success());
-    remember_a_day(&bridge.database());
+    write_activity(&bridge.database());
     bridge.restart();
     bridge.queue(&alert(4102, "OperationalError: could not connect to server: Connection refused"));
     bridge.wait_for_log("dead letter");
@@ -56,7 +56,7 @@ fn in_an_outage(pagerduty: &PagerDuty) -> Bridge {
     let settings = [ROUTES, names, ("BRIDGE_ADMIN_TOKEN", ADMIN), ("BRIDGE_PAGERDUTY_RATE", "120")];
     let mut bridge = Bridge::start_with(&pagerduty.url(), &settings);
     assert!(bridge.terminate("TERM").success());
-    remember_a_day(&bridge.database());
+    write_activity(&bridge.database());
     bridge.restart();
     for (issue, title) in (4103..).zip(TITLES) {
         bridge.queue(&alert(issue, title));
@@ -69,7 +69,7 @@ fn in_an_outage(pagerduty: &PagerDuty) -> Bridge {
     }
     bridge.wait_for_log("not delivered yet");
     assert!(bridge.terminate("TERM").success());
-    meddle(&bridge, "UPDATE failing_keys SET since = since - 750000 WHERE service_key <> ?", b"");
+    execute_sql(&bridge, "UPDATE failing_keys SET since = since - 750000 WHERE service_key <> ?", b"");
     for earlier in [
         "UPDATE events SET first_seen = first_seen - 740000, received_at = received_at - 740000 WHERE incident_key <> ?",
         "UPDATE events SET finished_at = finished_at - 800000 WHERE incident_key <> ?",
@@ -77,7 +77,7 @@ fn in_an_outage(pagerduty: &PagerDuty) -> Bridge {
         "UPDATE lately SET last_webhook_at = last_webhook_at - 740000, last_delivered_at = last_delivered_at - 800000
             WHERE id <> ?",
     ] {
-        meddle(&bridge, earlier, b"");
+        execute_sql(&bridge, earlier, b"");
     }
     bridge.restart();
     bridge
@@ -85,7 +85,7 @@ fn in_an_outage(pagerduty: &PagerDuty) -> Bridge {
 
 /// Writes the activity of a day into the database of a stopped bridge: low at night, an hour of throttling and failures at
 /// noon.
-fn remember_a_day(database: &Path) {
+fn write_activity(database: &Path) {
     let step = TimeDelta::minutes(10);
     let newest = Utc::now().duration_trunc(step).unwrap();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -125,15 +125,15 @@ fn the_status_page_can_be_pictured_on_a_phone_and_on_a_desk_by_day_and_by_night(
     let bridge = in_trouble(&pagerduty);
     let pagerduty = PagerDuty::start();
     let outage = in_an_outage(&pagerduty);
-    browser.become_device(1280, 1400, false, "light");
+    browser.emulate_device(1280, 1400, false, "light");
     log_in(&browser, &outage);
     browser.wait_for("#destinations .backoff");
-    save(&folder, "readme", &browser.picture(false));
+    save(&folder, "readme", &browser.screenshot(false));
     for scheme in ["light", "dark"] {
         for (device, width, height, is_phone) in devices {
-            browser.become_device(width, height, is_phone, scheme);
+            browser.emulate_device(width, height, is_phone, scheme);
             let take = |page: &str, whole: bool| {
-                let size = save(&folder, &format!("{page}-{device}-{scheme}"), &browser.picture(whole));
+                let size = save(&folder, &format!("{page}-{device}-{scheme}"), &browser.screenshot(whole));
                 assert!(size.0 == width && if whole { size.1 > 0 } else { size.1 == height }, "{page}: {size:?}");
             };
             browser.forget_cookies();

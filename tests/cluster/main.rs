@@ -32,7 +32,7 @@ const RATE: usize = 12;
 const DELIVERS: &str = "this bridge delivers for the service key from now on";
 
 /// On a machine that is busy with other tests, PostgreSQL may be slow.
-const PATIENT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
+const DATABASE_TIMEOUT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
 
 fn database() -> String {
     PostgresCluster::shared().database().unwrap()
@@ -45,7 +45,7 @@ fn start(pagerduty: &PagerDuty, database: &str) -> Bridge {
         ("BRIDGE_PAGERDUTY_RATE", "12"),
         // This makes a lease last 15 s.
         ("BRIDGE_PAGERDUTY_TIMEOUT", "2s"),
-        PATIENT,
+        DATABASE_TIMEOUT,
     ];
     Bridge::start_with(&pagerduty.url(), &settings)
 }

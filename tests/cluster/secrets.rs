@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::Sha256;
 
 use crate::support::{Bridge, PATIENCE, PagerDuty, get, post};
-use crate::{PATIENT, database, wait_until};
+use crate::{DATABASE_TIMEOUT, database, wait_until};
 
 const OLD: &str = "the-client-secret-of-the-beginning";
 const NEW: &str = "the-client-secret-after-the-rotation";
@@ -18,7 +18,7 @@ const NEW: &str = "the-client-secret-after-the-rotation";
 fn start(pagerduty: &PagerDuty, database: &str, secret: &Path) -> Bridge {
     fs::write(secret, OLD).unwrap();
     let file = ("BRIDGE_SENTRY_CLIENT_SECRET_FILE", secret.to_str().unwrap());
-    Bridge::start_with(&pagerduty.url(), &[("BRIDGE_DATABASE_URL", database), PATIENT, file])
+    Bridge::start_with(&pagerduty.url(), &[("BRIDGE_DATABASE_URL", database), DATABASE_TIMEOUT, file])
 }
 
 fn send(bridge: &Bridge, issue: u32) -> u16 {

@@ -8,7 +8,7 @@ use pagerduty_sandbox::{Effect, JournalEntry, Verdict};
 use super::load::Post;
 
 /// The posted alerts and the accepted events of each incident.
-pub(crate) struct Account(BTreeMap<String, Incident>);
+pub(crate) struct Accounting(BTreeMap<String, Incident>);
 
 #[derive(Default)]
 struct Incident {
@@ -21,7 +21,7 @@ struct Incident {
     stood_for: u64,
 }
 
-impl Account {
+impl Accounting {
     pub(crate) fn of(journal: &[JournalEntry], posts: &[Vec<Post>]) -> Self {
         let mut incidents: BTreeMap<String, Incident> = BTreeMap::new();
         for post in posts.iter().flatten() {
@@ -86,7 +86,7 @@ impl fmt::Display for Incident {
     }
 }
 
-impl fmt::Display for Account {
+impl fmt::Display for Accounting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let posts = self.0.values().flat_map(|incident| &incident.posted);
         let (all, answered) = posts.fold((0, 0), |(all, answered), (_, taken)| (all + 1, answered + u32::from(*taken)));

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::support::{PATIENCE, TOKEN, alert};
 
 /// Number of clients.
-const POSTERS: u64 = 4;
+const CLIENTS: u64 = 4;
 
 /// One in this many alerts is about the same issue as the alert before it.
 const REPEATED: u64 = 5;
@@ -25,7 +25,7 @@ pub(crate) struct Post {
 }
 
 /// The running clients.
-pub(crate) struct Posters {
+pub(crate) struct Clients {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Vec<Post>>>,
 }
@@ -44,13 +44,13 @@ struct State {
     ended: bool,
 }
 
-impl Posters {
+impl Clients {
     pub(crate) fn start(address: SocketAddr) -> Self {
         let state = Mutex::new(State { address, permits: 0, answered: 0, ended: false });
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
-        let threads = (0..POSTERS).map(|poster| {
+        let threads = (0..CLIENTS).map(|client| {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.work(poster))
+            thread::spawn(move || shared.work(client))
         });
         Self { threads: threads.collect(), shared }
     }
@@ -111,15 +111,15 @@ impl Shared {
     }
 
     /// Posts alerts about issues that no other client posts about, so that their order is known.
-    fn work(&self, poster: u64) -> Vec<Post> {
+    fn work(&self, client: u64) -> Vec<Post> {
         let mut posts: Vec<Post> = Vec::new();
         while let Some(address) = self.permit() {
             let number = posts.len() as u64;
             let issue = match posts.last() {
                 Some(last) if number.is_multiple_of(REPEATED) => last.issue,
-                _ => number * POSTERS + poster,
+                _ => number * CLIENTS + client,
             };
-            let message = format!("alert {number} of poster {poster}");
+            let message = format!("alert {number} of client {client}");
             let taken = post(address, &alert(issue, &message)) == Some(202);
             posts.push(Post { issue, message, taken });
             self.change(|state| state.answered += 1);

@@ -22,8 +22,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sentry_pagerduty_bridge::queue::{Overview, Reader};
 
-use self::accounting::Account;
-use self::load::Posters;
+use self::accounting::Accounting;
+use self::load::Clients;
 use self::support::{Bridge, PATIENCE, PagerDuty};
 
 /// The number of kills if `CRASH_KILLS` is not set.
@@ -51,16 +51,16 @@ fn killed_at_any_moment_the_bridge_delivers_all_it_had_answered_202_for() {
     let pagerduty = PagerDuty::start();
     pagerduty.set_options(Options { journal_entries: usize::MAX, journal_bytes: usize::MAX, ..pagerduty.options() });
     let mut bridge = Bridge::start(&pagerduty.url());
-    let posters = Posters::start(bridge.address);
+    let clients = Clients::start(bridge.address);
     for _ in 0..kills {
         pagerduty.clear_faults();
         for rule in random_faults::rules(&mut random) {
             pagerduty.inject(rule).unwrap();
         }
         let posts = random.random_range(1..=POSTS);
-        let answered = posters.answered() + random.random_range(1..=posts);
-        posters.post(posts);
-        posters.wait_for_answers(answered);
+        let answered = clients.answered() + random.random_range(1..=posts);
+        clients.post(posts);
+        clients.wait_for_answers(answered);
         if random.random() {
             // Kills during a delivery rather than during a webhook. There may be no delivery while all keys back off.
             let requests = pagerduty.counters().requests + random.random_range(1..=5);
@@ -69,18 +69,18 @@ fn killed_at_any_moment_the_bridge_delivers_all_it_had_answered_202_for() {
         }
         bridge.process.kill();
         bridge.restart();
-        posters.move_to(bridge.address);
+        clients.move_to(bridge.address);
     }
-    let posts = posters.end();
+    let posts = clients.end();
     pagerduty.clear_faults();
     // Restarted once more, because a restart ends all backoffs.
     bridge.process.kill();
     bridge.restart();
     let counts = drained(&bridge.database());
 
-    let account = Account::of(&pagerduty.journal(), &posts);
-    println!("{account} {counts:?} {:?}", pagerduty.counters());
-    account.assert_balanced();
+    let accounting = Accounting::of(&pagerduty.journal(), &posts);
+    println!("{accounting} {counts:?} {:?}", pagerduty.counters());
+    accounting.assert_balanced();
     assert_eq!((counts.waiting, counts.dead), (0, 0));
     assert_eq!((pagerduty.counters().violations, pagerduty.counters().refused), (0, 0));
     assert_eq!(bridge.terminate("TERM").code(), Some(0));

@@ -12,7 +12,7 @@ const PROGRAM: &str = "sentry-pagerduty-bridge";
 
 /// Standard output of a command that must succeed.
 #[track_caller]
-fn said(command: &mut Command) -> String {
+fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -27,16 +27,16 @@ fn release(binary: &Path, dest: &TempDir) -> Command {
 #[test]
 fn the_archive_holds_the_program_and_all_that_belongs_to_it() {
     let dest = tempfile::tempdir().unwrap();
-    let archive = said(&mut release(Path::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge")), &dest));
+    let archive = output_of(&mut release(Path::new(env!("CARGO_BIN_EXE_sentry-pagerduty-bridge")), &dest));
     let archive = Path::new(archive.trim_end());
     let top = archive.file_name().unwrap().to_str().unwrap().strip_suffix(".tar.gz").unwrap();
     assert!(top.starts_with(&format!("{PROGRAM}-{VERSION}-")), "{top}");
-    said(Command::new("sha256sum").arg("--check").arg(format!("{top}.tar.gz.sha256")).current_dir(dest.path()));
+    output_of(Command::new("sha256sum").arg("--check").arg(format!("{top}.tar.gz.sha256")).current_dir(dest.path()));
 
     let prefix = tempfile::tempdir().unwrap();
-    said(Command::new("tar").arg("-xzf").arg(archive).arg("--strip-components=1").arg("-C").arg(prefix.path()));
+    output_of(Command::new("tar").arg("-xzf").arg(archive).arg("--strip-components=1").arg("-C").arg(prefix.path()));
     let mut files: Vec<_> =
-        said(Command::new("find").args([".", "-type", "f", "-printf", "%m %P\n"]).current_dir(&prefix))
+        output_of(Command::new("find").args([".", "-type", "f", "-printf", "%m %P\n"]).current_dir(&prefix))
             .lines()
             .map(str::to_owned)
             .collect();
@@ -84,7 +84,7 @@ fn the_archive_holds_the_program_and_all_that_belongs_to_it() {
     // The unit starts the program from the path in the archive.
     let unit = held(&format!("lib/systemd/system/{PROGRAM}.service"));
     assert!(unit.contains(&format!("ExecStart=/usr/local/bin/{PROGRAM} serve")));
-    let version = said(Command::new(prefix.path().join("bin").join(PROGRAM)).arg("--version"));
+    let version = output_of(Command::new(prefix.path().join("bin").join(PROGRAM)).arg("--version"));
     assert!(version.starts_with(&format!("{PROGRAM} {VERSION}")), "{version}");
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sentry_pagerduty_bridge::queue::State;
 
 use super::support::{Bridge, PATIENCE, alert};
-use super::tls_proxy::{Authority, Front};
+use super::tls_proxy::{Authority, TlsProxy};
 use super::{logged, raw_server, wait_for_logs};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -28,10 +28,11 @@ fn answer(stream: &mut TcpStream, before: &[&[u8]]) {
 #[track_caller]
 fn takes_only_the_last_answer(listener: &TcpListener, bridge: Bridge) {
     let (first, rest) = EARLY_HINTS.split_at(9);
-    let befores: [&[&[u8]]; 3] = [&[&[CONTINUE, EARLY_HINTS].concat()], &[CONTINUE, first, rest, CONTINUE], &[]];
+    let interim_responses: [&[&[u8]]; 3] =
+        [&[&[CONTINUE, EARLY_HINTS].concat()], &[CONTINUE, first, rest, CONTINUE], &[]];
     bridge.queue(&alert(1, "Disk full"));
     let (mut stream, mut request) = raw_server::take_request(listener);
-    for (issue, before) in (1..).zip(befores) {
+    for (issue, before) in (1..).zip(interim_responses) {
         assert!(request.contains(&format!(r#""incident_key":"{issue}""#)), "{request}");
         answer(&mut stream, before);
         wait_for_logs(&bridge, usize::try_from(issue).unwrap(), "\"delivered\"");
@@ -55,9 +56,9 @@ fn an_interim_answer_is_skipped_and_the_one_behind_it_counts() {
 fn an_interim_answer_is_skipped_behind_tls_too() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let authority = Authority::named("The authority that is trusted");
-    let front = Front::before(listener.local_addr().unwrap(), authority.issue("127.0.0.1", 2999));
+    let proxy = TlsProxy::start(listener.local_addr().unwrap(), authority.issue("127.0.0.1", 2999));
     let ca_file = authority.file();
-    let bridge = Bridge::start_with(&front.url(), &[("BRIDGE_PAGERDUTY_CA_FILE", ca_file.to_str().unwrap())]);
+    let bridge = Bridge::start_with(&proxy.url(), &[("BRIDGE_PAGERDUTY_CA_FILE", ca_file.to_str().unwrap())]);
     takes_only_the_last_answer(&listener, bridge);
 }
 

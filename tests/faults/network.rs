@@ -16,7 +16,7 @@ const TIMEOUT: (&str, &str) = ("BRIDGE_PAGERDUTY_TIMEOUT", "1s");
 /// Waits for a second failed attempt after another alert was queued, lets PagerDuty recover, and asserts that both are
 /// delivered.
 #[track_caller]
-fn goes_on(bridge: Bridge, failure: &str, recover: impl FnOnce() -> PagerDuty) {
+fn assert_recovers(bridge: Bridge, failure: &str, recover: impl FnOnce() -> PagerDuty) {
     bridge.queue(&alert(1, "first"));
     wait_for_logs(&bridge, 1, failure);
     bridge.queue(&alert(2, "second"));
@@ -35,7 +35,7 @@ fn goes_on(bridge: Bridge, failure: &str, recover: impl FnOnce() -> PagerDuty) {
 fn refused_connections_are_tried_again_until_somebody_listens() {
     let port = ClosedPort::new();
     let bridge = Bridge::start(&port.url());
-    goes_on(bridge, "not delivered yet: no connection", || port.open());
+    assert_recovers(bridge, "not delivered yet: no connection", || port.open());
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn connections_that_nobody_takes_end_by_the_timeout_and_are_tried_again() {
         .collect();
     let url = format!("http://{}", address.as_socket().unwrap());
     let bridge = Bridge::start_with(&url, &[TIMEOUT]);
-    goes_on(bridge, "not delivered yet: no connection within", || {
+    assert_recovers(bridge, "not delivered yet: no connection within", || {
         drop(crowd);
         PagerDuty::listen(listener.into())
     });
@@ -67,7 +67,7 @@ fn a_server_that_takes_the_request_and_falls_silent_is_left_after_the_timeout() 
     // Nothing calls `accept`: the kernel accepts the connection and the request, and there is never an answer.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let bridge = Bridge::start_with(&format!("http://{}", listener.local_addr().unwrap()), &[TIMEOUT]);
-    goes_on(bridge, "not delivered yet: no answer within 1s", || PagerDuty::listen(listener));
+    assert_recovers(bridge, "not delivered yet: no answer within 1s", || PagerDuty::listen(listener));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn an_answer_whose_head_drips_is_left_after_the_timeout() {
             }
         }
     });
-    goes_on(bridge, "not delivered yet: no answer within 1s", || {
+    assert_recovers(bridge, "not delivered yet: no answer within 1s", || {
         drip.join().unwrap();
         PagerDuty::listen(listener)
     });

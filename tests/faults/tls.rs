@@ -5,7 +5,7 @@ use std::fs;
 use sentry_pagerduty_bridge::queue::State;
 
 use super::support::{Bridge, KEY, PagerDuty, TOKEN, alert, run};
-use super::tls_proxy::{Authority, Face, Front};
+use super::tls_proxy::{Authority, TlsBehaviour, TlsProxy};
 use super::{logged, wait_for_logs};
 
 /// The host of the proxy.
@@ -20,13 +20,13 @@ const EARLIER: i32 = 2020;
 /// Starts a bridge with a PagerDuty that behaves as `wrong` says, and asserts that nothing is sent and nothing is lost, and
 /// that everything is delivered after that is corrected.
 #[track_caller]
-fn sends_nothing_to(wrong: impl FnOnce(&Authority) -> Face, complaint: &str) {
+fn sends_nothing_to(wrong: impl FnOnce(&Authority) -> TlsBehaviour, complaint: &str) {
     let pagerduty = PagerDuty::start();
     let authority = Authority::named("The authority that is trusted");
     let behind = pagerduty.url().trim_start_matches("http://").parse().unwrap();
-    let front = Front::before(behind, wrong(&authority));
+    let proxy = TlsProxy::start(behind, wrong(&authority));
     let ca_file = authority.file();
-    let bridge = Bridge::start_with(&front.url(), &[("BRIDGE_PAGERDUTY_CA_FILE", ca_file.to_str().unwrap())]);
+    let bridge = Bridge::start_with(&proxy.url(), &[("BRIDGE_PAGERDUTY_CA_FILE", ca_file.to_str().unwrap())]);
     bridge.queue(&alert(1, "first"));
     wait_for_logs(&bridge, 1, "nothing is sent, PagerDuty cannot be trusted");
     bridge.queue(&alert(2, "second"));
@@ -34,7 +34,7 @@ fn sends_nothing_to(wrong: impl FnOnce(&Authority) -> Face, complaint: &str) {
     let alarms = logged(&bridge, "error");
     assert!(alarms.len() >= 2 && alarms.iter().all(|alarm| alarm.contains(complaint)), "{alarms:#?}");
     assert_eq!(pagerduty.counters().requests, 0);
-    front.show(authority.issue(HOST, LATER));
+    proxy.set_behaviour(authority.issue(HOST, LATER));
     wait_for_logs(&bridge, 2, "\"delivered\"");
     assert_eq!((pagerduty.counters().requests, pagerduty.counters().opened), (2, 2));
     assert!(bridge.end().iter().all(|record| record.summary.state == State::Delivered));
@@ -57,12 +57,12 @@ fn nothing_is_sent_to_a_certificate_for_another_host_until_it_is_replaced() {
 
 #[test]
 fn nothing_is_sent_by_tls_1_1_until_the_server_speaks_a_newer_one() {
-    sends_nothing_to(|_| Face::OldTls, "TLS");
+    sends_nothing_to(|_| TlsBehaviour::OldTls, "TLS");
 }
 
 #[test]
 fn nothing_is_sent_to_a_server_that_speaks_no_tls_until_it_does() {
-    sends_nothing_to(|_| Face::Plain, "TLS");
+    sends_nothing_to(|_| TlsBehaviour::Plain, "TLS");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 /// How it answers new connections.
 #[derive(Clone)]
-pub(crate) enum Face {
+pub(crate) enum TlsBehaviour {
     /// With this certificate.
     Certificate(Arc<ServerConfig>),
     /// It supports TLS 1.1 at most.
@@ -28,32 +28,32 @@ pub(crate) enum Face {
 }
 
 /// A server that terminates TLS and forwards connections; dropping it stops it.
-pub(crate) struct Front {
+pub(crate) struct TlsProxy {
     address: SocketAddr,
-    face: Arc<Mutex<Face>>,
+    behaviour: Arc<Mutex<TlsBehaviour>>,
     _end: oneshot::Sender<()>,
 }
 
-impl Front {
+impl TlsProxy {
     /// Starts a proxy in front of `behind`.
-    pub(crate) fn before(behind: SocketAddr, face: Face) -> Self {
+    pub(crate) fn start(behind: SocketAddr, behaviour: TlsBehaviour) -> Self {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let face = Arc::new(Mutex::new(face));
+        let behaviour = Arc::new(Mutex::new(behaviour));
         let (end, ended) = oneshot::channel();
-        let faces = Arc::clone(&face);
+        let current = Arc::clone(&behaviour);
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
-                let serve = serve(TcpListener::from_std(listener).unwrap(), faces, behind);
+                let serve = serve(TcpListener::from_std(listener).unwrap(), current, behind);
                 tokio::select! {
                     () = serve => {}
                     _ = ended => {}
                 }
             });
         });
-        Self { address, face, _end: end }
+        Self { address, behaviour, _end: end }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -61,34 +61,34 @@ impl Front {
     }
 
     /// Changes how it answers, from the next connection on.
-    pub(crate) fn show(&self, face: Face) {
-        *self.face.lock().unwrap() = face;
+    pub(crate) fn set_behaviour(&self, behaviour: TlsBehaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
     }
 }
 
-async fn serve(listener: TcpListener, faces: Arc<Mutex<Face>>, behind: SocketAddr) {
+async fn serve(listener: TcpListener, current: Arc<Mutex<TlsBehaviour>>, behind: SocketAddr) {
     while let Ok((stream, _)) = listener.accept().await {
-        let face = faces.lock().unwrap().clone();
+        let behaviour = current.lock().unwrap().clone();
         tokio::spawn(async move {
             // This fails only if the client closes the connection, which is what the tests provoke.
-            let _ = pass_on(stream, face, behind).await;
+            let _ = pass_on(stream, behaviour, behind).await;
         });
     }
 }
 
-async fn pass_on(mut stream: TcpStream, face: Face, behind: SocketAddr) -> std::io::Result<()> {
-    match face {
-        Face::Certificate(config) => {
+async fn pass_on(mut stream: TcpStream, behaviour: TlsBehaviour, behind: SocketAddr) -> std::io::Result<()> {
+    match behaviour {
+        TlsBehaviour::Certificate(config) => {
             let mut stream = TlsAcceptor::from(config).accept(stream).await?;
             let mut behind = TcpStream::connect(behind).await?;
             copy_bidirectional(&mut stream, &mut behind).await?;
         }
-        Face::OldTls => {
+        TlsBehaviour::OldTls => {
             stream.read_exact(&mut [0; 5]).await?;
             stream.write_all(&server_hello_of_tls_1_1()).await?;
             stream.read_to_end(&mut Vec::new()).await?;
         }
-        Face::Plain => {
+        TlsBehaviour::Plain => {
             let mut behind = TcpStream::connect(behind).await?;
             copy_bidirectional(&mut stream, &mut behind).await?;
         }
@@ -133,7 +133,7 @@ impl Authority {
     }
 
     /// A certificate for `host` that is valid until the end of `year`.
-    pub(crate) fn issue(&self, host: &str, year: i32) -> Face {
+    pub(crate) fn issue(&self, host: &str, year: i32) -> TlsBehaviour {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2015, 1, 1);
@@ -145,6 +145,6 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
             .unwrap();
-        Face::Certificate(Arc::new(config))
+        TlsBehaviour::Certificate(Arc::new(config))
     }
 }

@@ -7,15 +7,17 @@ use temporary_postgres::PostgresCluster;
 use crate::load::is_ready;
 use crate::proxy::Proxy;
 use crate::support::alert_of_level;
-use crate::{LEVELS, PATIENT, by_way_of, loopback, pagerduty, start, wait_until};
+use crate::{DATABASE_TIMEOUT, LEVELS, by_way_of, loopback, pagerduty, start, wait_until};
 
 #[test]
 fn a_bridge_that_loses_postgresql_is_red_and_refuses_while_the_others_go_on() {
     let cluster = PostgresCluster::shared();
     let (pagerduty, database) = (pagerduty(), cluster.database().unwrap());
     let proxy = Proxy::start(vec![loopback(cluster.port())]);
-    let (cut, other) =
-        (start(&pagerduty, &by_way_of(&proxy, cluster, &database), &[]), start(&pagerduty, &database, &[PATIENT]));
+    let (cut, other) = (
+        start(&pagerduty, &by_way_of(&proxy, cluster, &database), &[]),
+        start(&pagerduty, &database, &[DATABASE_TIMEOUT]),
+    );
     for (issue, level) in (0..).zip(LEVELS) {
         assert_eq!(other.post(&alert_of_level(level, issue, "before")).status, 202);
     }

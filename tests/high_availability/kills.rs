@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use temporary_postgres::PostgresCluster;
 
-use crate::load::Posters;
+use crate::load::Clients;
 use crate::support::Bridge;
 use crate::{LEVELS, assert_delivered, deliveries, drain, number, pagerduty, start, wait_until};
 
@@ -41,7 +41,7 @@ fn what_three_bridges_answered_202_for_is_delivered_in_order_and_within_the_rate
     let rate = RATE.to_string();
     let settings = [("BRIDGE_PAGERDUTY_RATE", rate.as_str()), ("BRIDGE_DATABASE_TIMEOUT", "2s")];
     let mut bridges = [(); 3].map(|()| start(&pagerduty, &url, &settings));
-    let posters = Posters::start(bridges.iter().map(|bridge| bridge.address).collect(), Duration::from_millis(100));
+    let clients = Clients::start(bridges.iter().map(|bridge| bridge.address).collect(), Duration::from_millis(100));
     pagerduty.wait_for_accepted(5);
 
     for kill in 0..KILLS {
@@ -57,7 +57,7 @@ fn what_three_bridges_answered_202_for_is_delivered_in_order_and_within_the_rate
         let place = random.random_range(0..bridges.len());
         bridges[place].process.kill();
         bridges[place].restart();
-        posters.move_to(place, bridges[place].address);
+        clients.move_to(place, bridges[place].address);
     }
 
     let every_key_has_a_bridge = || {
@@ -75,9 +75,9 @@ fn what_three_bridges_answered_202_for_is_delivered_in_order_and_within_the_rate
     wait_until("the takeover of the keys", || cluster.psql(database, HELD).unwrap() == (LEVELS.len() + 1).to_string());
     println!("all keys of the frozen bridge were taken over after {:?}", since.elapsed());
     frozen.process.signal("CONT");
-    let taken = posters.taken();
-    wait_until("more alerts", || posters.taken() >= taken + 50);
-    let posts = posters.end();
+    let taken = clients.taken();
+    wait_until("more alerts", || clients.taken() >= taken + 50);
+    let posts = clients.end();
     drain(&url);
     assert_delivered(&pagerduty, &posts);
     deliveries::assert_rate(&pagerduty.journal(), RATE);

@@ -31,7 +31,7 @@ pub(crate) struct Post {
 }
 
 /// The running clients, one for each service key.
-pub(crate) struct Posters {
+pub(crate) struct Clients {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Vec<Post>>>,
 }
@@ -45,7 +45,7 @@ struct Shared {
     ended: AtomicBool,
 }
 
-impl Posters {
+impl Clients {
     pub(crate) fn start(addresses: Vec<SocketAddr>, pace: Duration) -> Self {
         let shared = Arc::new(Shared {
             addresses: Mutex::new(addresses),
@@ -54,9 +54,9 @@ impl Posters {
             taken: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
         });
-        let threads = (0..).zip(LEVELS).map(|(poster, level)| {
+        let threads = (0..).zip(LEVELS).map(|(client, level)| {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || shared.work(poster, level))
+            thread::spawn(move || shared.work(client, level))
         });
         Self { threads: threads.collect(), shared }
     }
@@ -86,11 +86,11 @@ impl Shared {
 
     /// Posts alerts about issues that no other client posts about, so that their order is known. An alert that was not
     /// answered may be committed at any later time, so nothing more is posted about its issue.
-    fn work(&self, poster: u64, level: &str) -> Vec<Post> {
+    fn work(&self, client: u64, level: &str) -> Vec<Post> {
         let mut posts: Vec<Post> = Vec::new();
-        let (mut issue, mut alerts) = (poster, 0);
+        let (mut issue, mut alerts) = (client, 0);
         while !self.ended.load(Ordering::SeqCst) {
-            let message = format!("alert {} of poster {poster}", posts.len());
+            let message = format!("alert {} of client {client}", posts.len());
             let begun = Instant::now();
             let status = post(self.address(), &alert_of_level(level, issue, &message));
             let taken = status == Some(202);

@@ -29,7 +29,7 @@ use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sentry_pagerduty_bridge::queue::Reader;
 use temporary_postgres::PostgresCluster;
 
-use accounting::Account;
+use accounting::Accounting;
 use load::Post;
 use support::{Bridge, PagerDuty};
 
@@ -50,7 +50,7 @@ fn pagerduty() -> PagerDuty {
 }
 
 /// On a machine that is busy with other tests, PostgreSQL may be slow.
-const PATIENT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
+const DATABASE_TIMEOUT: (&str, &str) = ("BRIDGE_DATABASE_TIMEOUT", "10s");
 
 #[track_caller]
 fn start(pagerduty: &PagerDuty, database: &str, settings: &[(&str, &str)]) -> Bridge {
@@ -110,13 +110,13 @@ fn drain(database: &str) {
 /// Asserts that everything that was answered 202 was delivered in order; returns how many alerts were not answered 202.
 #[track_caller]
 fn assert_delivered(pagerduty: &PagerDuty, posts: &[Vec<Post>]) -> usize {
-    let account = Account::of(&pagerduty.journal(), posts);
+    let accounting = Accounting::of(&pagerduty.journal(), posts);
     let refused = posts.iter().flatten().filter(|post| post.status.is_some_and(|status| status != 202)).count();
     let unanswered = posts.iter().flatten().filter(|post| post.status.is_none()).count();
     let slowest = posts.iter().flatten().filter(|post| post.taken).map(|post| post.took).max();
     println!("the slowest 202 took {slowest:?}");
-    println!("{account} {refused} refused, {unanswered} without an answer; {:?}", pagerduty.counters());
-    account.assert_balanced();
+    println!("{accounting} {refused} refused, {unanswered} without an answer; {:?}", pagerduty.counters());
+    accounting.assert_balanced();
     let counters = pagerduty.counters();
     assert_eq!((counters.violations, counters.refused), (0, 0));
     refused + unanswered

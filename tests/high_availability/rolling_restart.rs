@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use temporary_postgres::PostgresCluster;
 
-use crate::load::{Posters, is_ready};
+use crate::load::{Clients, is_ready};
 use crate::proxy::Proxy;
-use crate::{PATIENT, assert_delivered, drain, number, pagerduty, start, wait_until};
+use crate::{DATABASE_TIMEOUT, assert_delivered, drain, number, pagerduty, start, wait_until};
 
 /// Duration in seconds if `HA_SECONDS` is not set.
 const SECONDS: u64 = 20;
@@ -65,10 +65,10 @@ fn a_rolling_restart_refuses_and_loses_no_webhook() {
     let seconds = number("HA_SECONDS").unwrap_or(SECONDS);
     let (pagerduty, database) = (pagerduty(), PostgresCluster::shared().database().unwrap());
     // The default drain; other tests do not drain.
-    let settings = [PATIENT, ("BRIDGE_SHUTDOWN_DRAIN", "2s")];
+    let settings = [DATABASE_TIMEOUT, ("BRIDGE_SHUTDOWN_DRAIN", "2s")];
     let mut bridges = [(); 2].map(|()| start(&pagerduty, &database, &settings));
     let balancer = Balancer::start(bridges.iter().map(|bridge| bridge.address).collect());
-    let posters = Posters::start(vec![balancer.proxy.address], Duration::from_millis(20));
+    let clients = Clients::start(vec![balancer.proxy.address], Duration::from_millis(20));
     let begun = Instant::now();
     let mut restarts = 0;
     while begun.elapsed() < Duration::from_secs(seconds) || restarts < 2 {
@@ -81,7 +81,7 @@ fn a_rolling_restart_refuses_and_loses_no_webhook() {
         wait_until("the readiness", || balancer.uses(bridge.address));
         restarts += 1;
     }
-    let posts = posters.end();
+    let posts = clients.end();
     println!("{restarts} restarts in {:?}", begun.elapsed());
     drain(&database);
     assert_eq!(assert_delivered(&pagerduty, &posts), 0, "some webhooks were refused");

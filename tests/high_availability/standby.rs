@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use temporary_postgres::PostgresCluster;
 
-use crate::accounting::Account;
-use crate::load::Posters;
+use crate::accounting::Accounting;
+use crate::load::Clients;
 use crate::proxy::Proxy;
-use crate::{PATIENT, assert_delivered, by_way_of, drain, load, loopback, pagerduty, start, support, wait_until};
+use crate::{
+    DATABASE_TIMEOUT, assert_delivered, by_way_of, drain, load, loopback, pagerduty, start, support, wait_until,
+};
 
 /// Stops the primary while alerts come, and promotes its standby. Returns PagerDuty and the posted alerts.
 fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<load::Post>>) {
@@ -27,20 +29,20 @@ fn lose_the_primary(is_synchronous: bool) -> (support::PagerDuty, Vec<Vec<load::
     // The address of the proxy follows the primary, as with a cluster manager.
     let proxy = Proxy::start(vec![loopback(primary.port())]);
     let url = by_way_of(&proxy, &primary, &database);
-    let bridges = [(); 2].map(|()| start(&pagerduty, &url, &[PATIENT]));
-    let posters = Posters::start(bridges.iter().map(|bridge| bridge.address).collect(), Duration::from_millis(2));
-    wait_until("the load", || posters.taken() >= 500);
+    let bridges = [(); 2].map(|()| start(&pagerduty, &url, &[DATABASE_TIMEOUT]));
+    let clients = Clients::start(bridges.iter().map(|bridge| bridge.address).collect(), Duration::from_millis(2));
+    wait_until("the load", || clients.taken() >= 500);
 
     primary.stop().unwrap();
     let lost = Instant::now();
     standby.promote().unwrap();
     proxy.forward_to(vec![loopback(standby.port())]);
-    let taken = posters.taken();
-    wait_until("alerts that the new primary takes", || posters.taken() > taken);
+    let taken = clients.taken();
+    wait_until("alerts that the new primary takes", || clients.taken() > taken);
     println!("{wanted}: alerts were taken again {:?} after the primary was gone", lost.elapsed());
     // The load continues for a while.
     sleep(Duration::from_secs(1));
-    let posts = posters.end();
+    let posts = clients.end();
     drain(&url);
     (pagerduty, posts)
 }
@@ -55,6 +57,6 @@ fn what_was_answered_202_survives_the_primary_where_the_standby_is_synchronous()
 fn bridges_go_on_with_an_asynchronous_standby_whatever_it_missed() {
     let (pagerduty, posts) = lose_the_primary(false);
     // The number of lost alerts is printed, not asserted: an asynchronous standby may lose some.
-    println!("{}", Account::of(&pagerduty.journal(), &posts));
+    println!("{}", Accounting::of(&pagerduty.journal(), &posts));
     assert_eq!(pagerduty.counters().violations, 0);
 }

@@ -41,7 +41,7 @@ fn description(event: &Event) -> &str {
     event.description().unwrap().as_str()
 }
 
-fn said(cuts: &[Cut]) -> Vec<String> {
+fn cut_texts(cuts: &[Cut]) -> Vec<String> {
     cuts.iter().map(ToString::to_string).collect()
 }
 
@@ -66,7 +66,7 @@ fn the_outermost_frames_go_first() {
     let frames = json["details"]["frames"].as_array().unwrap();
     assert_eq!(frames.iter().map(|frame| &frame.as_str().unwrap()[..1]).collect::<String>(), "01234");
     let why = "details.frames: only the innermost 5 of 10 kept, for a body of at most 512000 bytes";
-    assert_eq!(said(&cuts), [why]);
+    assert_eq!(cut_texts(&cuts), [why]);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn then_the_longest_texts_are_cut() {
     assert_eq!(json["details"]["tags"]["short"], "kept");
     assert_eq!(json["details"]["release"], "kept");
     assert_eq!(
-        said(&cuts),
+        cut_texts(&cuts),
         [
             "details.frames: all 1 left out, for a body of at most 512000 bytes",
             "details.tags: 1 text cut to 32768 characters, for a body of at most 512000 bytes",
@@ -95,7 +95,7 @@ fn then_the_last_tags_and_rules_go() {
     assert_eq!(json["details"]["tags"].as_object().unwrap().len(), 4_096);
     assert_eq!(json["details"]["tags"]["tag0"], "v");
     let why = "details.tags: only the first 4096 of 200000 kept, for a body of at most 512000 bytes";
-    assert_eq!(said(&cuts), [why]);
+    assert_eq!(cut_texts(&cuts), [why]);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn the_worst_of_alerts_fits_and_keeps_its_link() {
     assert_eq!(json["contexts"][0]["href"], href);
     assert_eq!(json["client_url"], href);
     assert!(json["incident_key"].as_str().unwrap().len() <= 255);
-    let cuts = said(&cuts);
+    let cuts = cut_texts(&cuts);
     assert!(
         cuts.contains(&"details.tags: only the first 64 of 200 kept, for a body of at most 512000 bytes".to_owned())
     );
@@ -147,7 +147,7 @@ fn long_names_of_tags_are_cut_like_their_values() {
     let (_, cuts, json) = fit(&Alert { tags, ..small("1") });
     let (name, value) = json["details"]["tags"].as_object().unwrap().iter().next().unwrap();
     assert_eq!((name.chars().count(), value), (32_768, &Value::from("v")));
-    assert_eq!(said(&cuts), ["details.tags: 1 text cut to 32768 characters, for a body of at most 512000 bytes"]);
+    assert_eq!(cut_texts(&cuts), ["details.tags: 1 text cut to 32768 characters, for a body of at most 512000 bytes"]);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn an_alert_that_is_long_everywhere_fits_all_the_same() {
     for detail in ["tags", "evidence"] {
         assert_eq!(json["details"][detail].as_object().unwrap().len(), 32);
     }
-    assert!(said(&cuts).iter().any(|cut| cut.starts_with("details.evidence: only the first 32 of 200 kept")));
+    assert!(cut_texts(&cuts).iter().any(|cut| cut.starts_with("details.evidence: only the first 32 of 200 kept")));
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn an_address_too_long_to_lead_anywhere_is_left_out() {
     assert_eq!(json.get("contexts"), None);
     assert_eq!(json["details"]["url"], Value::Null);
     assert_eq!(
-        said(&cuts),
+        cut_texts(&cuts),
         [
             "contexts: left out, because it has 2001 bytes and an address may have 2000",
             "details.url: left out, because it has 2001 bytes and an address may have 2000",
@@ -223,7 +223,7 @@ fn an_address_too_long_to_lead_anywhere_is_left_out() {
 #[test]
 fn a_description_that_was_cut_is_told_as_well() {
     let (_, cuts, _) = fit(&Alert { message: Some("x".repeat(8_192)), ..small("1") });
-    assert_eq!(said(&cuts), ["description: cut from 8192 to 1024 characters, which is all PagerDuty takes"]);
+    assert_eq!(cut_texts(&cuts), ["description: cut from 8192 to 1024 characters, which is all PagerDuty takes"]);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_cut_tells_the_characters_that_are_left_and_which_way_of_counting_them_bound
     assert_eq!((description(&event).chars().count(), description(&event).encode_utf16().count()), (822, 1024));
     let why = "description: cut from 1024 to 822 characters, which are 1024 in UTF-16: PagerDuty takes 1024 and does not \
                say how it counts them";
-    assert_eq!(said(&cuts), [why]);
+    assert_eq!(cut_texts(&cuts), [why]);
 
     // Texts that are within the limit by both ways of counting are not cut.
     for whole in ["🚨".repeat(512), "é".repeat(1024), format!("{}{}", "x".repeat(620), "🚨".repeat(202))] {
@@ -249,7 +249,7 @@ fn the_line_of_a_resolve_is_cut_once_and_tells_how_long_it_was() {
     let alert = Alert { action: IncidentAction::Resolve, message: Some("x".repeat(8_192)), ..small("1") };
     let (event, cuts, _) = fit(&alert);
     assert_eq!(description(&event), format!("Resolved in Sentry: {}…", "x".repeat(1003)));
-    assert_eq!(said(&cuts), ["description: cut from 8212 to 1024 characters, which is all PagerDuty takes"]);
+    assert_eq!(cut_texts(&cuts), ["description: cut from 8212 to 1024 characters, which is all PagerDuty takes"]);
 }
 
 /// Texts from empty to longer than an event may be, of characters that take more bytes in JSON.
@@ -333,7 +333,7 @@ proptest! {
         prop_assert_eq!(&json["event_type"], "trigger");
         prop_assert_eq!(&json["service_key"], DEFAULT_KEY);
         prop_assert!(json["details"].is_object());
-        for cut in said(&cuts) {
+        for cut in cut_texts(&cuts) {
             prop_assert!(cut.contains(": "));
         }
     }
@@ -364,7 +364,7 @@ proptest! {
         for link in json["links"].as_array().into_iter().flatten() {
             prop_assert!(link["href"].as_str().is_some_and(|href| !href.trim().is_empty()));
         }
-        for cut in said(&cuts) {
+        for cut in cut_texts(&cuts) {
             prop_assert!(cut.contains(": "));
         }
     }

@@ -189,8 +189,8 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-fn damaged(mut body: Value, wounds: &[(usize, Damage)]) -> Value {
-    for (at, damage) in wounds {
+fn damaged(mut body: Value, damages: &[(usize, Damage)]) -> Value {
+    for (at, damage) in damages {
         let mut found = Vec::new();
         places(&body, "", &mut found);
         let Some(place) = found.get(at % found.len().max(1)) else { break };
@@ -232,13 +232,13 @@ proptest! {
     #[test]
     fn whatever_is_missing_or_of_another_type_the_decision_is_a_valid_event_ignored_or_a_refusal(
         which in any::<prop::sample::Index>(),
-        wounds in prop::collection::vec((any::<usize>(), damage()), 1..6),
+        damages in prop::collection::vec((any::<usize>(), damage()), 1..6),
         has_header in any::<bool>(),
     ) {
         let fixtures: Vec<_> =
             fixtures::platform().into_iter().filter(|fixture| serde_json::from_slice::<Value>(&fixture.webhook).is_ok()).collect();
         let fixture = which.get(&fixtures);
-        let body = damaged(serde_json::from_slice(&fixture.webhook).unwrap(), &wounds).to_string();
+        let body = damaged(serde_json::from_slice(&fixture.webhook).unwrap(), &damages).to_string();
         let resource = has_header.then_some(fixture.resource.as_str());
         let webhook = Webhook { resource, ..Webhook::of_body(body.as_bytes(), received_at()) };
         let ingest = ingest_of("", everything());

@@ -52,7 +52,7 @@ const EXPECTED_OF_DATA: &[(&str, &str)] = &[
 ];
 const DATA: &str = "sentry_tests_data_payloads_2026.json";
 
-fn said(decision: &Decision) -> String {
+fn decision_text(decision: &Decision) -> String {
     match decision {
         Decision::Enqueue(enqueue) => {
             let follows = if matches!(**enqueue, EnqueueRequest::FollowUp(_)) { "follow " } else { "" };
@@ -82,7 +82,7 @@ fn every_published_body_gets_the_decision_it_should() {
                 let body = serde_json::json!({ "action": action, "data": data }).to_string();
                 let webhook = Webhook::of_body(body.as_bytes(), received_at());
                 let by_header = ingest.decide(&Webhook { resource: Some(resource), ..webhook });
-                assert_eq!(said(&by_header), hooks[hook.as_str()], "{hook}");
+                assert_eq!(decision_text(&by_header), hooks[hook.as_str()], "{hook}");
                 assert_eq!(ingest.decide(&webhook), by_header, "{hook} by shape");
             }
             continue;
@@ -91,7 +91,7 @@ fn every_published_body_gets_the_decision_it_should() {
         let legacy = format!("trigger {}", parsed["id"].as_str().unwrap_or_default());
         let expected =
             expected.remove(name.as_str()).unwrap_or_else(|| panic!("nobody said what {name} should become"));
-        assert_eq!(said(&decision), expected.replace("trigger legacy", &legacy), "{name}");
+        assert_eq!(decision_text(&decision), expected.replace("trigger legacy", &legacy), "{name}");
         if opened(decision).is_ok() {
             let event = ingest.trigger_of(&Webhook::of_body(&body, received_at())).unwrap();
             assert_eq!(render(&event).cuts, [], "{name}");

@@ -12,7 +12,7 @@ use crate::support::{Bridge, PagerDuty, alert};
 use crate::{promtool, scrape, wait_for};
 
 /// The names of metrics in any text, without the suffixes of histograms.
-fn spoken_of(text: &str) -> BTreeSet<String> {
+fn metrics_named_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let names = words.filter(|word| word.starts_with("bridge_"));
     names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
@@ -74,16 +74,16 @@ fn the_dashboard_the_alert_rules_and_the_docs_speak_of_metrics_that_exist_and_le
     let mut shown = BTreeSet::new();
     for panel in panels(&dashboard) {
         for target in panel["targets"].as_array().unwrap() {
-            shown.append(&mut spoken_of(target["expr"].as_str().unwrap()));
+            shown.append(&mut metrics_named_in(target["expr"].as_str().unwrap()));
         }
     }
     assert_eq!(shown, existing, "the dashboard shows what there is, and nothing else");
-    let in_rules = spoken_of(&file("deploy/prometheus-alerts.yaml"));
+    let in_rules = metrics_named_in(&file("deploy/prometheus-alerts.yaml"));
     assert!(in_rules.len() > 8 && in_rules.is_subset(&existing), "{in_rules:#?}");
     let in_table: BTreeSet<_> = file("docs/metrics.md")
         .lines()
         .filter_map(|line| line.strip_prefix("| `bridge_"))
-        .flat_map(|rest| spoken_of(&format!("bridge_{}", rest.split('|').next().unwrap())))
+        .flat_map(|rest| metrics_named_in(&format!("bridge_{}", rest.split('|').next().unwrap())))
         // These exist only if several bridges share a queue; tests/cluster checks them.
         .filter(|metric| !metric.starts_with("bridge_cluster_"))
         .collect();

@@ -7,7 +7,7 @@ use crate::support::{Bridge, PagerDuty, alert};
 use crate::{samples, wait_for};
 
 /// The persisted metrics of a stopped bridge.
-fn memory(bridge: &Bridge) -> PersistedMetrics {
+fn persisted_metrics(bridge: &Bridge) -> PersistedMetrics {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let queue = Queue::open(&bridge.database()).await.unwrap();
@@ -33,7 +33,7 @@ fn the_last_webhook_and_delivery_and_the_last_day_outlive_a_restart_and_counters
     bridge.queue(&alert(2, "Disk full"));
     let before = wait_for(&bridge, "two deliveries", |samples| samples.get("bridge_events_delivered_total") == 2.0);
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
-    assert_eq!(sums(&memory(&bridge)), [2, 2, 0, 0]);
+    assert_eq!(sums(&persisted_metrics(&bridge)), [2, 2, 0, 0]);
 
     bridge.restart();
     let after = samples(&bridge);
@@ -46,7 +46,7 @@ fn the_last_webhook_and_delivery_and_the_last_day_outlive_a_restart_and_counters
     bridge.queue(&alert(3, "Disk full"));
     wait_for(&bridge, "another delivery", |samples| samples.get("bridge_events_delivered_total") == 1.0);
     assert_eq!(bridge.terminate("INT").code(), Some(0));
-    let memory = memory(&bridge);
+    let memory = persisted_metrics(&bridge);
     assert_eq!(sums(&memory), [3, 3, 0, 0], "what the first run counted is not counted again or lost");
     assert!(
         memory.last_webhook_at > Some(chrono::DateTime::UNIX_EPOCH)

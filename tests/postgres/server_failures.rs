@@ -26,7 +26,7 @@ fn config(url: &str) -> DatabaseConfig {
 }
 
 /// Retries until an event is committed, at most for [`SOON`].
-async fn goes_on(queue: &Queue, incident: &str) {
+async fn wait_until_enqueued(queue: &Queue, incident: &str) {
     let begun = Instant::now();
     while let Err(error) = queue.enqueue_event(trigger(incident)).await {
         assert!(begun.elapsed() < SOON, "it does not go on: {error}");
@@ -54,7 +54,7 @@ async fn a_server_that_stops_refuses_alerts_and_one_that_is_back_takes_them() {
     let port = cluster.port().to_string();
     assert!(error.to_string().contains(&port) && error.to_string().contains("check that PostgreSQL runs"), "{error}");
     cluster.start_again().unwrap();
-    goes_on(&queue, "2").await;
+    wait_until_enqueued(&queue, "2").await;
     assert!(queue.can_commit());
     // The connections of readers are new as well.
     assert_eq!(queue.reader().get(first).await.unwrap().unwrap().summary.id, first);
@@ -73,7 +73,7 @@ async fn a_server_that_hangs_is_found_out_by_the_clock() {
     cluster.signal("CONT").unwrap();
     assert!(matches!(error, QueueError::TimedOut { .. }), "{error:?}");
     assert!(read.is_err() && reading.elapsed() < SOON, "{read:?}");
-    goes_on(&queue, "2").await;
+    wait_until_enqueued(&queue, "2").await;
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 2);
 }
 
@@ -83,7 +83,7 @@ async fn connections_that_the_server_ends_cost_no_alert() {
     let queue = Queue::open(&database).await.unwrap();
     for number in 0..20 {
         database
-            .meddle(
+            .execute_sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()",
             )
@@ -138,7 +138,7 @@ async fn a_commit_waits_for_the_disk_whatever_the_database_says() {
     let database = TestDatabase::new();
     let queue = Queue::open(&database).await.unwrap();
     database
-        .meddle(
+        .execute_sql(
             "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$;
              CREATE TABLE heard (setting text);
              CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS
@@ -177,7 +177,7 @@ async fn a_standby_that_is_away_refuses_alerts_and_is_never_waited_for_without_e
     assert!(!queue.can_commit());
     cluster.psql("postgres", "ALTER SYSTEM RESET synchronous_standby_names").unwrap();
     cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
-    goes_on(&queue, "3").await;
+    wait_until_enqueued(&queue, "3").await;
 }
 
 /// Where the proxy cuts the connection, once.

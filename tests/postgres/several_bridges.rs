@@ -58,7 +58,7 @@ async fn tables_of_a_newer_version_are_refused_with_what_to_do() {
     let database = TestDatabase::new();
     Queue::open(&database).await.unwrap().close().await.unwrap();
     database
-        .meddle(
+        .execute_sql(
             "UPDATE _sqlx_migrations SET version = 9999 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)",
         )
         .await;
@@ -171,7 +171,7 @@ async fn leases_of_service_keys_that_are_no_longer_in_use_are_deleted_and_made_a
         delivered.expose(),
         now.timestamp_millis()
     );
-    database.meddle(&remember).await;
+    database.execute_sql(&remember).await;
 
     let names = [&unused, &waiting, &delivered, &discarded].map(|key| LeaseName::Key(key.clone()));
     let create = names.iter().cloned().chain([LeaseName::Leader]).collect();
@@ -186,7 +186,7 @@ async fn leases_of_service_keys_that_are_no_longer_in_use_are_deleted_and_made_a
     assert_eq!(kept().await, in_use);
 
     for table in ["lately_delivered SET at = at", "discarded SET last_attempt_at = last_attempt_at"] {
-        database.meddle(&format!("UPDATE {table} - 86500000")).await;
+        database.execute_sql(&format!("UPDATE {table} - 86500000")).await;
     }
     in_use.drain(1..3);
     assert_eq!(kept().await, in_use);
@@ -260,7 +260,7 @@ async fn times_of_a_clock_that_was_ahead_keep_no_alarm_from_being_raised() {
     assert_eq!(later.delivered, kept.delivered);
 
     // An earlier version stored such a time: it ends with the next that is stored.
-    database.meddle(&format!("UPDATE lately SET last_webhook_at = {}", ahead.timestamp_millis())).await;
+    database.execute_sql(&format!("UPDATE lately SET last_webhook_at = {}", ahead.timestamp_millis())).await;
     metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
     queue.persist_metrics(&metrics).await.unwrap();
     assert!(stored().await.last_webhook_at < Some(ahead));

@@ -33,7 +33,7 @@ async fn exported(database: &DatabaseConfig) -> Vec<u8> {
 }
 
 /// Moves a queue to PostgreSQL and from there to another SQLite file, and compares their contents.
-async fn moves(from: &Path) -> String {
+async fn move_and_compare(from: &Path) -> String {
     let first = exported(&from.into()).await;
     let postgres = postgres();
     let rows = import(&postgres, &mut first.as_slice()).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_queue_is_the_same_on_either_engine() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bridge.db");
     fill(&path).await;
-    let file = moves(&path).await;
+    let file = move_and_compare(&path).await;
     for table in ["events", "bodies", "incidents", "rejected", "held", "discarded", "lately"] {
         assert!(file.contains(&format!("[\"{table}\",")), "{table} is not among it: {file}");
     }
@@ -143,7 +143,7 @@ async fn a_queue_of_an_older_version_is_brought_up_to_date_and_moved() {
     let path = directory.path().join("bridge.db");
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/queue/version-7.db");
     std::fs::copy(fixture, &path).unwrap();
-    let file = moves(&path).await;
+    let file = move_and_compare(&path).await;
     assert!(file.matches("[\"events\",").count() > 2, "{file}");
 }
 
@@ -181,7 +181,7 @@ async fn a_database_that_bridges_of_an_older_version_use_is_neither_exported_nor
              INSERT INTO bridges (id, name, version, fingerprint, is_leaving, reaches_pagerduty, last_seen)
              VALUES (gen_random_uuid(), 'old', '0.0.1', '', {is_leaving}, true, now())"
         );
-        database.meddle(&meddle).await;
+        database.execute_sql(&meddle).await;
         let error = export(&(&database).into(), &mut Vec::new()).await.expect_err("a bridge runs on it");
         assert!(matches!(error, TransferError::Queue(QueueError::InUse { .. })), "{error:?}");
         assert_eq!(database.number(newest).await, before);

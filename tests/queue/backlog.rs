@@ -72,7 +72,7 @@ async fn deliver(queue: &Queue, id: EventId, seconds: i64) {
     attempt(queue, id, Disposition::Delivered { note: None }, seconds).await;
 }
 
-async fn kill(queue: &Queue, id: EventId, reason: &str, seconds: i64) {
+async fn make_dead(queue: &Queue, id: EventId, reason: &str, seconds: i64) {
     attempt(queue, id, Disposition::Dead { reason: reason.to_owned() }, seconds).await;
 }
 
@@ -113,7 +113,7 @@ async fn the_oldest_of_all_service_keys_is_told_without_the_incidents_left_out()
     assert_eq!(oldest(&[]).await.unwrap().since, at(0));
 
     deliver(&queue, first, 40).await;
-    kill(&queue, EventId::new(5), "refused", 41).await;
+    make_dead(&queue, EventId::new(5), "refused", 41).await;
     assert_eq!(oldest(&without).await.unwrap().id, second);
     deliver(&queue, second, 42).await;
     assert_eq!(oldest(&without).await, None);
@@ -126,9 +126,9 @@ async fn dead_letters_are_told_by_service_key_with_the_one_that_died_last() {
     for (number, service_key) in (0..).zip([A, A, B]) {
         ids.push(trigger(&queue, service_key, &number.to_string(), number).await);
     }
-    kill(&queue, ids[1], "early", 100).await;
-    kill(&queue, ids[0], "late", 200).await;
-    kill(&queue, ids[2], "other", 150).await;
+    make_dead(&queue, ids[1], "early", 100).await;
+    make_dead(&queue, ids[0], "late", 200).await;
+    make_dead(&queue, ids[2], "other", 150).await;
     let letters = |service_key, number, newest, died_at, reason: &str| DeadLetters {
         service_key: key(service_key),
         number,
@@ -165,7 +165,7 @@ async fn an_incident_is_open_from_its_trigger_in_line_to_its_resolve_in_line() {
 async fn the_dead_letter_of_an_incident_is_known_for_its_integration_alone() {
     let (_database, queue) = open().await;
     let id = trigger(&queue, A, "42", 0).await;
-    kill(&queue, id, "refused", 7).await;
+    make_dead(&queue, id, "refused", 7).await;
     for (service_key, name, died_at, dead) in [(A, "42", Some(at(7)), 1), (B, "42", None, 0), (A, "43", None, 0)] {
         let known = queue.reader().incident(&incident(name), &key(service_key)).await.unwrap();
         assert_eq!((known.is_open, known.died_at, known.dead), (false, died_at, dead), "{service_key} {name}");

@@ -84,7 +84,7 @@ impl TestDatabase {
     }
 
     /// Executes a statement on the database.
-    pub(crate) async fn meddle(&self, sql: &str) {
+    pub(crate) async fn execute_sql(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
         match self.connect().await {
             // Closed, so that all of it is in the file.
@@ -127,12 +127,12 @@ impl TestDatabase {
         } else {
             format!("CREATE TRIGGER refuse BEFORE INSERT ON bodies BEGIN SELECT RAISE(ABORT, '{reason}'); END")
         };
-        self.meddle(&sql).await;
+        self.execute_sql(&sql).await;
     }
 
     /// Makes inserts succeed again.
     pub(crate) async fn allow(&self) {
-        self.meddle(if IS_POSTGRES { "DROP FUNCTION refuse() CASCADE" } else { "DROP TRIGGER refuse" }).await;
+        self.execute_sql(if IS_POSTGRES { "DROP FUNCTION refuse() CASCADE" } else { "DROP TRIGGER refuse" }).await;
     }
 }
 
@@ -141,7 +141,7 @@ impl TestDatabase {
 ///
 /// SQLite's writer has its own thread and would begin with the first request: an empty commit keeps it busy until all are
 /// sent.
-pub(crate) async fn at_once<T>(queue: &Queue, operations: impl Future<Output = T>) -> (T, u64) {
+pub(crate) async fn send_together<T>(queue: &Queue, operations: impl Future<Output = T>) -> (T, u64) {
     let before = queue.commits();
     if IS_POSTGRES {
         let answers = operations.await;

@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
 
-use crate::database::at_once;
+use crate::database::send_together;
 
 /// An event of the incident named `body`.
 fn event(body: &str) -> Envelope {
@@ -36,7 +36,7 @@ fn database() -> (TempDir, PathBuf) {
 }
 
 /// Executes a statement on the file.
-async fn meddle(path: &Path, sql: &str) {
+async fn execute_sql(path: &Path, sql: &str) {
     let mut connection = SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
 }
@@ -148,7 +148,7 @@ async fn a_damaged_page_is_an_answer_and_no_panic() {
 async fn tables_of_a_newer_program_are_refused() {
     let (_directory, path) = database();
     Queue::open(&path).await.unwrap().close().await.unwrap();
-    meddle(
+    execute_sql(
         &path,
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'of the future', TRUE, x'00', 0)",
@@ -168,7 +168,7 @@ async fn a_reader_creates_and_changes_nothing() {
     assert!(matches!(error, QueueError::Missing { .. }), "{error:?}");
     assert!(!path.exists());
 
-    meddle(&path, "CREATE TABLE something_else (id INTEGER)").await;
+    execute_sql(&path, "CREATE TABLE something_else (id INTEGER)").await;
     let error = Reader::open(&path).await.expect_err("it was opened");
     assert!(matches!(error, QueueError::Unprepared { .. }), "{error:?}");
 }
@@ -178,7 +178,7 @@ async fn a_row_that_the_bridge_did_not_write_is_named() {
     let (_directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
     let id = queue.enqueue_event(event("{}")).await.unwrap().id;
-    meddle(&path, "UPDATE events SET service_key = 'short'").await;
+    execute_sql(&path, "UPDATE events SET service_key = 'short'").await;
     let error = queue.reader().get(id).await.expect_err("it was read");
     assert!(
         matches!(error, QueueError::Unreadable { id: found, column: "service_key", .. } if found == id),
@@ -216,7 +216,7 @@ async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_c
         join_all((10..60).map(|number| queue.enqueue_event(event(&number.to_string())))),
         queue.enqueue_event(event("3")),
     );
-    let ((begun, accepted, folded), _) = at_once(&queue, together).await;
+    let ((begun, accepted, folded), _) = send_together(&queue, together).await;
     let failed: Vec<_> = begun.iter().zip(&ids).filter(|(begun, _)| begun.is_err()).map(|(_, id)| id.get()).collect();
     assert_eq!(failed, [3], "{begun:?}");
     assert!(matches!(&begun[2], Err(error) if error.is_damage()), "{begun:?}");
@@ -235,7 +235,7 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     let mut arrivals = queue.arrivals();
     let kept = queue.enqueue_event(event("kept")).await.unwrap().id;
     arrivals.recv().await.unwrap();
-    meddle(
+    execute_sql(
         &path,
         "CREATE TRIGGER refuse BEFORE INSERT ON bodies WHEN NEW.body = CAST('bad' AS BLOB) \
          BEGIN SELECT RAISE(ABORT, 'a body too bad'); END",
@@ -245,7 +245,7 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
         queue.begin(kept, DateTime::from_timestamp(1_800_000_001, 0).unwrap()),
         join_all(["good", "good", "good", "bad"].map(|body| queue.enqueue_event(event(body)))),
     );
-    let ((begun, accepted), commits) = at_once(&queue, together).await;
+    let ((begun, accepted), commits) = send_together(&queue, together).await;
     let before = queue.commits();
     for answer in accepted {
         let error = answer.expect_err("part of a failed commit was answered with success");
@@ -271,7 +271,8 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
 async fn a_probe_is_a_real_commit() {
     let (_directory, path) = database();
     let queue = Queue::open(&path).await.unwrap();
-    meddle(&path, "CREATE TRIGGER refuse BEFORE UPDATE ON heartbeat BEGIN SELECT RAISE(ABORT, 'no heart'); END").await;
+    execute_sql(&path, "CREATE TRIGGER refuse BEFORE UPDATE ON heartbeat BEGIN SELECT RAISE(ABORT, 'no heart'); END")
+        .await;
     let error = queue.probe().await.expect_err("nothing was written");
     assert!(error.to_string().contains("no heart"), "{error}");
     assert!(!queue.can_commit());
@@ -371,7 +372,7 @@ async fn after_a_flood_that_was_delivered_and_forgotten_the_file_is_small_again(
 async fn a_file_of_an_earlier_version_shrinks_from_its_next_start_on() {
     let (_directory, path) = database();
     Queue::open(&path).await.unwrap().close().await.unwrap();
-    meddle(&path, "PRAGMA auto_vacuum = NONE; VACUUM").await;
+    execute_sql(&path, "PRAGMA auto_vacuum = NONE; VACUUM").await;
     let queue = Queue::open(&path).await.unwrap();
     delivered(&queue, 1..=5_000, 4_000).await;
     let full = size_of(&path).await;

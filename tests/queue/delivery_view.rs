@@ -36,7 +36,11 @@ fn event(key: usize, incident: &str) -> Envelope {
 }
 
 /// Waits until the view satisfies `so`.
-async fn looks(view: &mut watch::Receiver<DeliveryView>, what: &str, so: impl Fn(&[KeyView]) -> bool) -> Vec<KeyView> {
+async fn wait_for_view(
+    view: &mut watch::Receiver<DeliveryView>,
+    what: &str,
+    so: impl Fn(&[KeyView]) -> bool,
+) -> Vec<KeyView> {
     let shown = timeout(PATIENCE, view.wait_for(|view| so(&view.keys))).await;
     let Ok(view) = shown else { panic!("it never shows {what}") };
     view.unwrap().keys.clone()
@@ -60,24 +64,24 @@ async fn the_deliveries_are_shown_while_they_are_under_way_fail_and_end() {
     let began = Utc::now();
     queue.enqueue_event(event(0, "1")).await.unwrap();
     queue.enqueue_event(event(1, "1")).await.unwrap();
-    let lanes = looks(&mut view, "that one key fails and the other waits for an answer", |lanes| {
-        lanes.len() == 2 && lanes[0].backs_off_until.is_some() && lanes[1].in_flight == 1
+    let keys = wait_for_view(&mut view, "that one key fails and the other waits for an answer", |keys| {
+        keys.len() == 2 && keys[0].backs_off_until.is_some() && keys[1].in_flight == 1
     })
     .await;
-    assert_eq!(lanes.iter().map(|lane| lane.service_key.expose()).collect::<Vec<_>>(), KEYS);
-    assert!(lanes[0].last_failure.as_ref().unwrap().starts_with("answered 503"), "{lanes:?}");
-    let backs_off_until = lanes[0].backs_off_until.unwrap();
-    assert!(began < backs_off_until && backs_off_until < Utc::now() + Duration::from_mins(1), "{lanes:?}");
-    assert_eq!((&lanes[1].last_failure, lanes[1].backs_off_until), (&None, None));
+    assert_eq!(keys.iter().map(|key| key.service_key.expose()).collect::<Vec<_>>(), KEYS);
+    assert!(keys[0].last_failure.as_ref().unwrap().starts_with("answered 503"), "{keys:?}");
+    let backs_off_until = keys[0].backs_off_until.unwrap();
+    assert!(began < backs_off_until && backs_off_until < Utc::now() + Duration::from_mins(1), "{keys:?}");
+    assert_eq!((&keys[1].last_failure, keys[1].backs_off_until), (&None, None));
 
     sandbox.clear_faults();
     // Nothing happens after the delivery, and it is published nevertheless.
-    let lanes = looks(&mut view, "that the event is delivered", |lanes| {
-        lanes[0].last_delivered_at.is_some() && lanes[0].in_flight == 0
+    let keys = wait_for_view(&mut view, "that the event is delivered", |keys| {
+        keys[0].last_delivered_at.is_some() && keys[0].in_flight == 0
     })
     .await;
-    assert_eq!((&lanes[0].last_failure, lanes[0].backs_off_until), (&None, None));
-    assert!(began < lanes[0].last_delivered_at.unwrap() && lanes[0].last_delivered_at.unwrap() < Utc::now());
+    assert_eq!((&keys[0].last_failure, keys[0].backs_off_until), (&None, None));
+    assert!(began < keys[0].last_delivered_at.unwrap() && keys[0].last_delivered_at.unwrap() < Utc::now());
 
     stop.send(Duration::ZERO).unwrap();
     worker.await.unwrap();

@@ -64,11 +64,13 @@ async fn without_a_bridge_the_editor_leaves_one_file() {
 async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let (database, queue) = open().await;
     let id = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id;
-    database.meddle("CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END").await;
+    database
+        .execute_sql("CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END")
+        .await;
     let sent = queue.begin(id, at(1)).await.unwrap();
     let error = queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.expect_err("it was committed");
     assert!(error.to_string().contains("no space"), "{error}");
-    database.meddle("DROP TRIGGER full").await;
+    database.execute_sql("DROP TRIGGER full").await;
 
     let next = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap();
     assert_eq!((next.count, next.id > id), (1, true));
@@ -89,7 +91,7 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     }
     queue.close().await.unwrap();
     database
-        .meddle(
+        .execute_sql(
             "DROP TABLE tallies; DROP TRIGGER events_added; DROP TRIGGER events_removed; DROP TRIGGER events_moved;
          DROP INDEX events_dead; DELETE FROM _sqlx_migrations WHERE version = 4;",
         )
@@ -99,7 +101,9 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     assert_eq!((overview.waiting, overview.delivered, overview.service_keys.len()), (5, 4, 3));
 
     database
-        .meddle("DELETE FROM events WHERE service_key LIKE '%1'; UPDATE events SET service_key = printf('%032d', 7);")
+        .execute_sql(
+            "DELETE FROM events WHERE service_key LIKE '%1'; UPDATE events SET service_key = printf('%032d', 7);",
+        )
         .await;
     let overview = queue.reader().overview().await.unwrap();
     let [left] = overview.service_keys.as_slice() else { panic!("{overview:?}") };
@@ -131,7 +135,7 @@ async fn replaced(damage: &str) -> (TestDatabase, Queue) {
     queue.enqueue_event(event(&key(1), "42", b"old")).await.unwrap();
     let other = TestDatabase::new();
     Queue::open(&other).await.unwrap().close().await.unwrap();
-    other.meddle(damage).await;
+    other.execute_sql(damage).await;
     std::fs::copy(other.path(), database.folder().join("other.db")).unwrap();
     std::fs::rename(database.folder().join("other.db"), database.path()).unwrap();
     (database, queue)
@@ -145,7 +149,7 @@ async fn what_is_kept_of_a_replaced_database_is_taken_over_once_the_other_one_ca
     let (database, queue) = replaced(NEWER).await;
     let error = queue.enqueue_event(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
     assert!(matches!(error, QueueError::Newer { .. }), "{error:?}");
-    database.meddle("DELETE FROM _sqlx_migrations WHERE version = 999999").await;
+    database.execute_sql("DELETE FROM _sqlx_migrations WHERE version = 999999").await;
     accept_in_time(&queue, "44").await;
     assert_eq!(incidents_that_wait(&queue).await, ["42", "44"]);
 }
@@ -166,7 +170,7 @@ async fn a_take_over_that_fails_is_tried_again() {
     let (database, queue) = replaced(refuse).await;
     let error = queue.enqueue_event(event(&key(1), "43", b"refused")).await.expect_err("it was accepted");
     assert!(error.to_string().contains("no space"), "{error}");
-    database.meddle("DROP TRIGGER refuse").await;
+    database.execute_sql("DROP TRIGGER refuse").await;
     accept_in_time(&queue, "44").await;
     assert_eq!(incidents_that_wait(&queue).await, ["42", "44"]);
 }
@@ -180,7 +184,7 @@ async fn an_older_backup_does_not_bring_back_what_an_incident_was() {
     let backup = TestDatabase::new();
     Queue::open(&backup).await.unwrap().close().await.unwrap();
     let closed = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at) VALUES ('42', '%', 0, 1)";
-    backup.meddle(&closed.replace('%', key(1).expose())).await;
+    backup.execute_sql(&closed.replace('%', key(1).expose())).await;
     std::fs::copy(backup.path(), database.folder().join("backup.db")).unwrap();
     std::fs::rename(database.folder().join("backup.db"), database.path()).unwrap();
     accept_in_time(&queue, "44").await;
@@ -228,7 +232,7 @@ async fn what_only_a_database_had_that_was_replaced_is_taken_over_whole() {
     assert!(queue.record_issue_update(IssueUpdateChange::Received(update.clone())).await.unwrap());
 
     database
-        .meddle(
+        .execute_sql(
             "INSERT INTO incident_issues VALUES ('45', 'shared', '1', 1, 0, NULL);
              INSERT INTO resolves VALUES ('46', 0, 0);
              INSERT INTO seen_webhooks (digest, incident_key, event_type) VALUES (x'07', '47', 'resolve');",

@@ -8,7 +8,7 @@ use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, Ser
 use sentry_pagerduty_bridge::queue::{Disposition, EnqueuedEvent, Envelope, EventId, EventRecord, Queue};
 use serde_json::Value;
 
-use crate::database::{TestDatabase, at_once};
+use crate::database::{TestDatabase, send_together};
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
@@ -84,7 +84,7 @@ async fn a_storm_of_one_incident_is_one_waiting_event() {
 async fn alerts_that_come_together_fold_together() {
     let (_database, queue) = open().await;
     let alerts = (0..3000).map(|number| queue.enqueue_event(trigger(&(number % 3).to_string(), number)));
-    let (accepted, commits) = at_once(&queue, join_all(alerts)).await;
+    let (accepted, commits) = send_together(&queue, join_all(alerts)).await;
     let accepted: Vec<EnqueuedEvent> = accepted.into_iter().map(Result::unwrap).collect();
     assert!(commits <= 60, "3000 accepts took {commits} commits");
     assert_eq!(queue.reader().overview().await.unwrap().waiting, 3);
@@ -150,7 +150,7 @@ async fn what_was_attempted_keeps_its_bytes() {
 
     // Its bytes are known to PagerDuty, even if its number of attempts was reset.
     queue.begin(next.id, at(13)).await.unwrap();
-    database.meddle("UPDATE events SET attempts = 0").await;
+    database.execute_sql("UPDATE events SET attempts = 0").await;
     assert_eq!(queue.enqueue_event(trigger("42", 14)).await.unwrap().count, 1);
 }
 
@@ -159,7 +159,7 @@ async fn what_left_the_line_is_not_folded_into() {
     let (database, queue) = open().await;
     for leave in ["UPDATE events SET state = 'dead', finished_at = 1", "DELETE FROM events"] {
         queue.enqueue_event(trigger("42", 0)).await.unwrap();
-        database.meddle(leave).await;
+        database.execute_sql(leave).await;
         assert_eq!(queue.enqueue_event(trigger("42", 1)).await.unwrap().count, 1, "{leave}");
     }
 }

@@ -14,7 +14,7 @@ use sentry_pagerduty_bridge::queue::{
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
 
-use crate::database::{IS_POSTGRES, TestDatabase, at_once};
+use crate::database::{IS_POSTGRES, TestDatabase, send_together};
 
 const DEFAULT: &str = "0123456789abcdef0123456789abcdef";
 const A: &str = "0000000000000000000000000000000a";
@@ -205,7 +205,7 @@ async fn what_comes_together_is_done_in_its_order() {
         alert("a", 6, 10),
         alert("a", 7, 10),
     ];
-    let (receptions, commits) = at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
+    let (receptions, commits) = send_together(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
     assert_eq!(commits, 1, "they were not in one commit");
     let counts: Vec<Vec<u32>> = receptions
         .into_iter()
@@ -224,7 +224,7 @@ async fn everything_new_in_line_is_announced_and_what_was_folded_is_not() {
     let mut arrivals = queue.arrivals();
     let all =
         [alert("a", 0, 10), issue_sent("resolved", 5, 10), alert("b", 2, 10), alert("a", 6, 10), alert("a", 7, 10)];
-    at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
+    send_together(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
     let mut announced = Vec::new();
     while let Some(arrival) = arrivals.try_recv() {
         announced.push(arrival.id.get());
@@ -310,7 +310,7 @@ async fn an_old_webhook_that_is_read_again_takes_nothing_from_a_newer_resolve() 
 async fn what_was_told_is_repeated_within_a_commit_and_after_it_and_not_for_ever() {
     let (_database, queue) = open().await;
     let all = [event_alert("a", 0, 0), event_alert("a", 0, 0), alert("a", 0, 0), event_alert("b", 0, 0)];
-    let (receptions, _) = at_once(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
+    let (receptions, _) = send_together(&queue, join_all(all.map(|incoming| queue.enqueue(incoming)))).await;
     let repeated: Vec<_> = receptions
         .into_iter()
         .map(|reception| reception.unwrap() == Enqueued::Ignored(IgnoreReason::Repeated))
@@ -326,7 +326,7 @@ async fn what_could_not_be_committed_may_come_again() {
     let (database, queue) = open().await;
     database.refuse_bodies("no body").await;
     let twice = [event_alert("a", 0, 0), event_alert("a", 0, 0)].map(|incoming| queue.enqueue(incoming));
-    for answer in at_once(&queue, join_all(twice)).await.0 {
+    for answer in send_together(&queue, join_all(twice)).await.0 {
         answer.expect_err("it was answered as if it were committed");
     }
     database.allow().await;
@@ -576,7 +576,7 @@ async fn a_signed_resolve_is_taken_once_until_many_others_came_whatever_the_cloc
              SELECT {digest}, '7', 'resolve' FROM others"
         )
     };
-    database.meddle(&others(1, 199_998)).await;
+    database.execute_sql(&others(1, 199_998)).await;
     receive(&queue, signed_resolve(2, 2)).await;
     assert_eq!(
         queue.enqueue(signed_resolve(1, 3)).await.unwrap(),

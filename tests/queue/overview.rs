@@ -95,12 +95,12 @@ async fn counted(database: &TestDatabase) -> Overview {
 
 /// An action on the queue. Its numbers are taken modulo the number of existing rows.
 #[derive(Clone, Debug)]
-enum Deed {
+enum Action {
     /// Alerts that come at the same time, each by its key and incident. Alerts of a waiting incident are folded.
     Accept(Vec<(usize, u8)>),
     Begin(usize),
     Deliver(usize),
-    Bury(usize),
+    MakeDead(usize),
     Delay(usize),
     Reject,
     Readmit(usize),
@@ -113,24 +113,24 @@ enum Deed {
     Reopen,
 }
 
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+fn actions() -> impl Strategy<Value = Vec<Action>> {
     let number = || 0..40_usize;
     let state = prop_oneof![Just(State::Waiting), Just(State::Dead), Just(State::Delivered)];
-    let deed = prop_oneof![
-        6 => prop::collection::vec((0..3_usize, 0..6_u8), 1..6).prop_map(Deed::Accept),
-        2 => number().prop_map(Deed::Begin),
-        3 => number().prop_map(Deed::Deliver),
-        3 => number().prop_map(Deed::Bury),
-        1 => number().prop_map(Deed::Delay),
-        1 => Just(Deed::Reject),
-        1 => number().prop_map(Deed::Readmit),
-        1 => number().prop_map(Deed::DiscardRejected),
-        2 => prop::collection::vec(number(), 1..4).prop_map(Deed::Revive),
-        2 => (state, prop::collection::vec(number(), 1..4)).prop_map(|(state, ids)| Deed::Discard(state, ids)),
-        1 => (0..4_u64).prop_map(|rows| Deed::Prune { rows }),
-        1 => Just(Deed::Reopen),
+    let action = prop_oneof![
+        6 => prop::collection::vec((0..3_usize, 0..6_u8), 1..6).prop_map(Action::Accept),
+        2 => number().prop_map(Action::Begin),
+        3 => number().prop_map(Action::Deliver),
+        3 => number().prop_map(Action::MakeDead),
+        1 => number().prop_map(Action::Delay),
+        1 => Just(Action::Reject),
+        1 => number().prop_map(Action::Readmit),
+        1 => number().prop_map(Action::DiscardRejected),
+        2 => prop::collection::vec(number(), 1..4).prop_map(Action::Revive),
+        2 => (state, prop::collection::vec(number(), 1..4)).prop_map(|(state, ids)| Action::Discard(state, ids)),
+        1 => (0..4_u64).prop_map(|rows| Action::Prune { rows }),
+        1 => Just(Action::Reopen),
     ];
-    prop::collection::vec(deed, 1..30)
+    prop::collection::vec(action, 1..30)
 }
 
 /// A queue on which actions are executed.
@@ -164,10 +164,10 @@ impl Bench {
         let _ = self.queue.settle(self.id(number), settlement, at(self.clock)).await;
     }
 
-    async fn act(&mut self, deed: Deed) {
+    async fn act(&mut self, action: Action) {
         self.clock += 1;
-        match deed {
-            Deed::Accept(alerts) => {
+        match action {
+            Action::Accept(alerts) => {
                 let events = alerts.into_iter().map(|(number, incident)| {
                     self.queue.enqueue_event(event(&key(number), &incident.to_string(), self.clock))
                 });
@@ -175,35 +175,35 @@ impl Bench {
                     self.last = self.last.max(accepted.unwrap().id.get());
                 }
             }
-            Deed::Begin(number) => drop(self.queue.begin(self.id(number), at(self.clock)).await),
-            Deed::Deliver(number) => self.settle(number, Disposition::Delivered { note: None }).await,
-            Deed::Bury(number) => self.settle(number, Disposition::Dead { reason: "400".to_owned() }).await,
-            Deed::Delay(number) => {
+            Action::Begin(number) => drop(self.queue.begin(self.id(number), at(self.clock)).await),
+            Action::Deliver(number) => self.settle(number, Disposition::Delivered { note: None }).await,
+            Action::MakeDead(number) => self.settle(number, Disposition::Dead { reason: "400".to_owned() }).await,
+            Action::Delay(number) => {
                 let (reason, next_attempt_at) = ("500".to_owned(), at(self.clock + 9));
                 self.settle(number, Disposition::Retry { reason, next_attempt_at, blamed: Duration::ZERO }).await;
             }
-            Deed::Reject => self.last_rejected = self.queue.reject(rejected(self.clock)).await.unwrap().get(),
-            Deed::Readmit(number) => {
+            Action::Reject => self.last_rejected = self.queue.reject(rejected(self.clock)).await.unwrap().get(),
+            Action::Readmit(number) => {
                 let incoming = EnqueueRequest::event(event(&key(number % 3), "readmitted", self.clock));
                 let id = self.rejected_id(number);
                 self.editor.readmit(id, incoming).await.unwrap();
             }
-            Deed::DiscardRejected(number) => {
+            Action::DiscardRejected(number) => {
                 let id = self.rejected_id(number);
                 self.editor.discard_rejected(id).await.unwrap();
             }
-            Deed::Revive(numbers) => {
+            Action::Revive(numbers) => {
                 let ids: Vec<_> = numbers.into_iter().map(|number| self.id(number)).collect();
                 self.editor.requeue(&ids, ResolvedTriggers::Skip).await.unwrap();
             }
-            Deed::Discard(state, numbers) => {
+            Action::Discard(state, numbers) => {
                 let ids: Vec<_> = numbers.into_iter().map(|number| self.id(number)).collect();
                 self.editor.discard(state, &ids).await.unwrap();
             }
-            Deed::Prune { rows } => {
+            Action::Prune { rows } => {
                 self.queue.prune(Retention { age: Duration::from_secs(20), rows }, at(self.clock)).await.unwrap();
             }
-            Deed::Reopen => {
+            Action::Reopen => {
                 self.queue.close().await.unwrap();
                 self.queue = Queue::open(&self.database).await.unwrap();
             }
@@ -211,11 +211,11 @@ impl Bench {
     }
 }
 
-async fn tallies_after(deeds: Vec<Deed>) -> TestCaseResult {
+async fn check_overview_after(actions: Vec<Action>) -> TestCaseResult {
     let mut bench = Bench::new().await;
-    for deed in deeds {
-        let told = format!("{deed:?}");
-        bench.act(deed).await;
+    for action in actions {
+        let told = format!("{action:?}");
+        bench.act(action).await;
         let overview = bench.queue.reader().overview().await.unwrap();
         prop_assert_eq!(overview, counted(&bench.database).await, "after {}", told);
     }
@@ -226,9 +226,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if crate::database::IS_POSTGRES { 16 } else { 48 }))]
 
     #[test]
-    fn whatever_is_done_with_the_queue_the_overview_is_what_counting_finds(deeds in deeds()) {
+    fn whatever_is_done_with_the_queue_the_overview_is_what_counting_finds(actions in actions()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(tallies_after(deeds))?;
+        runtime.block_on(check_overview_after(actions))?;
     }
 }
 

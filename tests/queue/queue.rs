@@ -10,7 +10,7 @@ use sentry_pagerduty_bridge::queue::{
     Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
 };
 
-use crate::database::{TestDatabase, at_once};
+use crate::database::{TestDatabase, send_together};
 
 pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).unwrap()
@@ -52,7 +52,7 @@ async fn accept_all(queue: &Queue, keys: impl Iterator<Item = ServiceKey>) -> Ve
     accepted.into_iter().map(|accepted| accepted.unwrap().id).collect()
 }
 
-async fn line(queue: &Queue, key: &ServiceKey) -> Vec<WaitingEvent> {
+async fn waiting(queue: &Queue, key: &ServiceKey) -> Vec<WaitingEvent> {
     queue.reader().waiting(key, None, 1_000_000).await.unwrap()
 }
 
@@ -84,10 +84,10 @@ async fn what_was_accepted_is_there_for_another_connection_at_once() {
 #[tokio::test]
 async fn many_at_once_share_commits_and_none_is_lost() {
     let (_database, queue) = open().await;
-    let (ids, commits) = at_once(&queue, accept_all(&queue, (0..3000).map(|_| key(1)))).await;
+    let (ids, commits) = send_together(&queue, accept_all(&queue, (0..3000).map(|_| key(1)))).await;
 
     assert!((6..=60).contains(&commits), "3000 accepts took {commits} commits");
-    let waiting: Vec<_> = line(&queue, &key(1)).await.iter().map(|event| event.id).collect();
+    let waiting: Vec<_> = waiting(&queue, &key(1)).await.iter().map(|event| event.id).collect();
     assert_eq!(waiting, ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>());
     assert_eq!(waiting.len(), 3000);
     for (number, id) in ids.iter().enumerate().step_by(97) {
@@ -103,7 +103,7 @@ async fn beginning_and_settling_share_commits_too() {
         join_all(ids.iter().map(|&id| queue.begin(id, at(1)))).await;
         join_all(ids.iter().map(|&id| queue.settle(id, Disposition::Delivered { note: None }, at(2)))).await;
     };
-    let ((), commits) = at_once(&queue, changes).await;
+    let ((), commits) = send_together(&queue, changes).await;
     assert!(commits <= 20, "400 changes took {commits} commits");
     let overview = queue.reader().overview().await.unwrap();
     assert_eq!((overview.waiting, overview.delivered), (0, 200));
@@ -176,7 +176,7 @@ async fn a_retry_stays_in_line_and_remembers_why() {
     let record = queue.reader().get(id).await.unwrap().unwrap();
     assert_eq!((record.summary.state, record.summary.reason.as_deref()), (State::Waiting, Some("500")));
     assert_eq!((record.summary.next_attempt_at, record.summary.finished_at), (Some(at(30)), None));
-    let waiting = line(&queue, &key(1)).await;
+    let waiting = waiting(&queue, &key(1)).await;
     let expected = WaitingEvent {
         id,
         service_key: key(1),
@@ -236,7 +236,7 @@ async fn the_keys_in_line_are_found_among_many_events() {
     assert_eq!(queue.reader().waiting_keys().await.unwrap().keys, []);
     assert_eq!(queue.reader().overview().await.unwrap(), Overview::default());
     accept_all(&queue, (0..2000).map(|number| key(number % 200))).await;
-    for gone in line(&queue, &key(7)).await {
+    for gone in waiting(&queue, &key(7)).await {
         queue.settle(gone.id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
     }
     let expected: Vec<_> = (0..200).filter(|&number| number != 7).map(key).collect();
@@ -274,7 +274,7 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
 }
 
 /// Inserts delivered events of a key, attempted `apart` milliseconds from each other, the last one at `last`.
-async fn meddle_attempts(database: &TestDatabase, key: &ServiceKey, attempts: u32, apart: u32, last: DateTime<Utc>) {
+async fn insert_attempts(database: &TestDatabase, key: &ServiceKey, attempts: u32, apart: u32, last: DateTime<Utc>) {
     let (key, last) = (key.expose(), last.timestamp_millis());
     let sql = format!(
         "WITH RECURSIVE before (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM before WHERE number + 1 < {attempts})
@@ -283,7 +283,7 @@ async fn meddle_attempts(database: &TestDatabase, key: &ServiceKey, attempts: u3
         SELECT 'delivered', '{key}', CAST(number AS text), 'trigger', at, at, 1, at, at, ''
         FROM (SELECT number, {last} - {apart} * number AS at FROM before) AS attempts"
     );
-    database.meddle(&sql).await;
+    database.execute_sql(&sql).await;
 }
 
 #[tokio::test]
@@ -291,9 +291,9 @@ async fn after_the_clock_was_set_back_by_two_hours_only_the_attempts_of_the_last
     let (database, queue) = open().await;
     let (now, before) = (at(0), at(7200));
     // 300,000 in total: spread over two hours, all at the same time, and at the rate limit.
-    meddle_attempts(&database, &key(1), 144_000, 50, before).await;
-    meddle_attempts(&database, &key(2), 155_000, 0, before).await;
-    meddle_attempts(&database, &key(3), 1000, 1000, now).await;
+    insert_attempts(&database, &key(1), 144_000, 50, before).await;
+    insert_attempts(&database, &key(2), 155_000, 0, before).await;
+    insert_attempts(&database, &key(3), 1000, 1000, now).await;
     let attempts = queue.reader().attempts_since(now - TimeDelta::seconds(75), now, 120).await.unwrap();
     let of = |number| attempts.iter().filter(move |(other, ..)| *other == key(number)).map(|(_, at, _)| *at);
     assert_eq!([1, 2, 3].map(|number| of(number).count()), [120, 120, 76]);
@@ -308,10 +308,10 @@ async fn after_the_clock_was_set_back_by_two_hours_only_the_attempts_of_the_last
 #[tokio::test]
 async fn an_attempt_that_cannot_be_read_hides_no_other() {
     let (database, queue) = open().await;
-    meddle_attempts(&database, &key(1), 3, 1000, at(2)).await;
-    database.meddle("UPDATE events SET service_key = 'none' WHERE id = 2").await;
+    insert_attempts(&database, &key(1), 3, 1000, at(2)).await;
+    database.execute_sql("UPDATE events SET service_key = 'none' WHERE id = 2").await;
     // A time that a clock with a wrong time has written.
-    database.meddle("UPDATE events SET last_attempt_at = 9223372036854775807 WHERE id = 3").await;
+    database.execute_sql("UPDATE events SET last_attempt_at = 9223372036854775807 WHERE id = 3").await;
     let attempts = queue.reader().attempts_since(at(0), at(2), 120).await.unwrap();
     assert_eq!(attempts, [(key(1), at(2), 1), (key(1), at(2), 1)]);
 }
@@ -321,7 +321,7 @@ async fn a_number_is_never_used_again() {
     let (database, queue) = open().await;
     let id = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id;
     queue.close().await.unwrap();
-    database.meddle("DELETE FROM events; DELETE FROM bodies;").await;
+    database.execute_sql("DELETE FROM events; DELETE FROM bodies;").await;
     let queue = Queue::open(&database).await.unwrap();
     assert!(queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id > id);
 }
@@ -337,7 +337,7 @@ async fn without_handles_the_writer_lets_go_of_the_file() {
     assert!(soon(arrivals.recv()).await.is_some());
     assert!(soon(arrivals.recv()).await.is_none());
     let queue = Queue::open(&database).await.unwrap();
-    assert_eq!(line(&queue, &key(1)).await.len(), 1);
+    assert_eq!(waiting(&queue, &key(1)).await.len(), 1);
 }
 
 #[tokio::test]
@@ -352,5 +352,5 @@ async fn closing_commits_what_was_sent() {
     assert!(matches!(queue.close().await, Err(QueueError::Closed)));
 
     let queue = Queue::open(&database).await.unwrap();
-    assert_eq!(line(&queue, &key(1)).await[0].id, accepted.unwrap().id);
+    assert_eq!(waiting(&queue, &key(1)).await[0].id, accepted.unwrap().id);
 }

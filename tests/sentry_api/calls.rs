@@ -7,11 +7,11 @@ use sentry_twin::{SentryGeneration, TOKEN, Twin, TwinFaultKind};
 use serde_json::json;
 
 use crate::support::run as run_alone;
-use crate::tls_proxy::{Authority, Front};
+use crate::tls_proxy::{Authority, TlsProxy};
 use crate::twin::{document, findings, legacy_url, run, run_with, service, twin};
 
 /// A Sentry 9.1 in which everything pages.
-fn sound(projects: usize) -> Twin {
+fn everything_pages(projects: usize) -> Twin {
     twin(SentryGeneration::Plugin, |world| {
         for number in 0..projects {
             let slug = format!("shop-{number}");
@@ -25,7 +25,7 @@ fn sound(projects: usize) -> Twin {
 
 #[test]
 fn lists_are_read_to_their_last_page() {
-    let twin = sound(7);
+    let twin = everything_pages(7);
     twin.world(|world| world.page = 3);
     let run = run(&twin, &["audit", "--json"]);
     assert_eq!(run.code, Some(0), "{run:?}");
@@ -36,7 +36,7 @@ fn lists_are_read_to_their_last_page() {
 
 #[test]
 fn a_list_whose_next_page_is_the_same_page_is_not_read_for_ever() {
-    let twin = sound(1);
+    let twin = everything_pages(1);
     twin.world(|world| world.inject("/projects/", 100, TwinFaultKind::Loop));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
@@ -47,7 +47,7 @@ fn a_list_whose_next_page_is_the_same_page_is_not_read_for_ever() {
 #[test]
 fn a_throttled_call_is_made_again_when_sentry_allows_it() {
     for fault in [TwinFaultKind::Throttled(1), TwinFaultKind::ThrottledUntilReset] {
-        let twin = sound(1);
+        let twin = everything_pages(1);
         twin.world(|world| world.inject("/rules/", 1, fault));
         let run = run(&twin, &["audit", "--json"]);
         assert_eq!(run.code, Some(0), "{run:?}");
@@ -59,7 +59,7 @@ fn a_throttled_call_is_made_again_when_sentry_allows_it() {
 
 #[test]
 fn a_sentry_that_throttles_for_hours_is_not_waited_for() {
-    let twin = sound(1);
+    let twin = everything_pages(1);
     twin.world(|world| world.inject("/rules/", 1, TwinFaultKind::Throttled(7200)));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
@@ -72,12 +72,12 @@ fn a_sentry_that_throttles_for_hours_is_not_waited_for() {
 #[test]
 fn what_breaks_off_or_answers_5xx_is_asked_again() {
     for fault in [TwinFaultKind::HalfPage, TwinFaultKind::Status(502)] {
-        let twin = sound(1);
+        let twin = everything_pages(1);
         twin.world(|world| world.inject("/organizations/acme/projects/", 1, fault));
         let run = run(&twin, &["audit"]);
         assert_eq!(run.code, Some(0), "{run:?}");
     }
-    let twin = sound(1);
+    let twin = everything_pages(1);
     twin.world(|world| world.inject("/organizations/acme/projects/", 100, TwinFaultKind::Status(502)));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
@@ -92,21 +92,21 @@ fn what_breaks_off_or_answers_5xx_is_asked_again() {
 fn each_call_has_a_connection_of_its_own_so_that_none_is_sent_into_one_that_closes() {
     // The web server of Sentry 9.1 closes kept-alive connections at once, and a request that changes something must not be
     // sent twice.
-    let twin = sound(2);
+    let twin = everything_pages(2);
     assert_eq!(run(&twin, &["audit"]).code, Some(0));
     assert!(twin.calls().iter().all(|call| call.closes), "{:?}", twin.calls());
 }
 
 #[test]
 fn a_slow_answer_is_waited_for() {
-    let twin = sound(1);
+    let twin = everything_pages(1);
     twin.world(|world| world.inject("/rules/", 1, TwinFaultKind::Slow(Duration::from_millis(300))));
     assert_eq!(run(&twin, &["audit"]).code, Some(0));
 }
 
 #[test]
 fn a_few_projects_are_asked_for_at_once_and_no_more() {
-    let twin = sound(12);
+    let twin = everything_pages(12);
     twin.world(|world| world.inject("/rules/", 12, TwinFaultKind::Slow(Duration::from_millis(100))));
     let run = run(&twin, &["audit", "--json"]);
     assert_eq!((run.code, document(&run)["projects"].as_array().unwrap().len()), (Some(0), 12));
@@ -116,7 +116,7 @@ fn a_few_projects_are_asked_for_at_once_and_no_more() {
 
 #[test]
 fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
-    let (twin, stranger) = (sound(1), sound(1));
+    let (twin, stranger) = (everything_pages(1), everything_pages(1));
     let to = format!("{}/api/0/organizations/acme/projects/?next=secret", stranger.url());
     twin.world(|world| world.inject("/organizations/acme/projects/", 1, TwinFaultKind::Redirect(to)));
     let run = run(&twin, &["audit"]);
@@ -127,11 +127,11 @@ fn a_redirect_is_not_followed_and_the_token_goes_nowhere_else() {
 
 #[test]
 fn a_sentry_with_a_private_authority_is_trusted_when_the_setting_names_it() {
-    let twin = sound(1);
+    let twin = everything_pages(1);
     let authority = Authority::named("The authority of our own Sentry");
     let behind = twin.url().trim_start_matches("http://").parse().unwrap();
-    let front = Front::before(behind, authority.issue("127.0.0.1", 2999));
-    let (url, ca_file) = (front.url(), authority.file());
+    let proxy = TlsProxy::start(behind, authority.issue("127.0.0.1", 2999));
+    let (url, ca_file) = (proxy.url(), authority.file());
 
     let untrusted = run_with(&twin, &["audit"], &[("BRIDGE_SENTRY_URL", &url)]);
     assert_eq!(untrusted.code, Some(1), "{untrusted:?}");
@@ -149,7 +149,7 @@ fn a_sentry_with_a_private_authority_is_trusted_when_the_setting_names_it() {
 
 #[test]
 fn a_page_of_html_is_no_answer() {
-    let twin = sound(1);
+    let twin = everything_pages(1);
     twin.world(|world| world.inject("/organizations/acme/projects/", 1, TwinFaultKind::Html));
     let run = run(&twin, &["audit"]);
     assert_eq!(run.code, Some(1));
@@ -158,7 +158,7 @@ fn a_page_of_html_is_no_answer() {
 
 #[test]
 fn a_token_that_sentry_does_not_know_is_told_and_not_printed() {
-    let twin = sound(1);
+    let twin = everything_pages(1);
     let run = run_with(&twin, &["audit"], &[("BRIDGE_SENTRY_API_TOKEN", "SECRET-of-another-sentry")]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("does not know the token of BRIDGE_SENTRY_API_TOKEN (401"), "{run:?}");
@@ -167,7 +167,7 @@ fn a_token_that_sentry_does_not_know_is_told_and_not_printed() {
 
 #[test]
 fn another_organization_is_told_by_its_address() {
-    let twin = sound(1);
+    let twin = everything_pages(1);
     let run = run_with(&twin, &["audit"], &[("BRIDGE_SENTRY_ORG", "somebody-elses")]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("does not have GET /api/0/organizations/somebody-elses/projects/ (404)"), "{run:?}");
@@ -194,7 +194,7 @@ fn the_token_is_not_sent_over_plain_http_to_another_machine() {
 
 #[test]
 fn it_says_whose_eyes_the_token_has_and_what_they_may_not_see() {
-    let twin = sound(2);
+    let twin = everything_pages(2);
     twin.world(|world| world.add_token("token-with-little-to-see", Some("guest@example.com"), &["org:read"]));
     let settings = [("BRIDGE_SENTRY_API_TOKEN", "token-with-little-to-see")];
     let text = run_with(&twin, &["audit"], &settings);

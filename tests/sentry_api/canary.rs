@@ -4,7 +4,7 @@ use pagerduty_sandbox::IncidentState;
 use sentry_twin::{SentryGeneration, TwinFaultKind, World};
 use serde_json::{Value, json};
 
-use crate::in_process::{Inside, Setup, eventually};
+use crate::in_process::{InProcessBridge, Setup, eventually};
 use crate::support::{KEY, PagerDuty, alert};
 
 const ALL: [SentryGeneration; 3] = [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows];
@@ -34,7 +34,7 @@ fn alarm(pagerduty: &PagerDuty, state: IncidentState) -> String {
 
 /// Posts an alert, and asserts that nothing else has ever paged.
 #[track_caller]
-fn nothing_else_pages(setup: &Setup, bridge: &Inside) {
+fn nothing_else_pages(setup: &Setup, bridge: &InProcessBridge) {
     let (status, said) = bridge.post(&alert(77, "Disk full"));
     assert_eq!((status, &said["status"]), (202, &Value::from("queued")), "{said}");
     setup.pagerduty.wait_for("the alert", |records| records.incident(KEY, "77").is_some());
@@ -136,7 +136,7 @@ fn a_canary_that_comes_late_twice_or_after_a_restart_pages_nobody() {
         eventually("a canary", || setup.twin.world(|world| !world.held.is_empty()));
         alarm(&setup.pagerduty, IncidentState::Triggered);
         let held = setup.twin.world(|world| world.held.clone());
-        let ignored = |bridge: &Inside| {
+        let ignored = |bridge: &InProcessBridge| {
             for delivery in &held {
                 let (status, said) = bridge.deliver(delivery);
                 assert_eq!((status, &said["status"]), (202, &json!("ignored")), "{generation:?}: {said}");

@@ -3,7 +3,7 @@
 use sentry_twin::{SentryGeneration, Twin};
 use serde_json::Value;
 
-use crate::connect::{done, projects};
+use crate::connect::{assert_done, projects};
 use crate::support::Run;
 use crate::twin::{BRIDGE, findings, run, run_with};
 
@@ -35,17 +35,17 @@ fn has_canary(twin: &Twin) -> bool {
 fn it_is_planned_made_once_and_found_again() {
     for generation in ALL {
         let twin = projects(generation);
-        done(&connect(&twin, &["--yes"]));
+        assert_done(&connect(&twin, &["--yes"]));
         assert!(!has_canary(&twin), "nobody asked for it");
         let planned = connect(&twin, &["--canary"]);
-        done(&planned);
+        assert_done(&planned);
         assert!(planned.stdout.contains(&format!("\"{CANARY}\"")), "{generation:?}: {planned:?}");
         assert!(planned.stdout.contains("web"), "it is of the project of the DSN: {planned:?}");
         assert!(!has_canary(&twin));
-        done(&connect(&twin, &["--canary", "--yes"]));
+        assert_done(&connect(&twin, &["--canary", "--yes"]));
         assert!(has_canary(&twin));
         let again = connect(&twin, &["--canary", "--yes"]);
-        done(&again);
+        assert_done(&again);
         assert!(again.stdout.contains("\nnothing is missing\n"), "{generation:?}: {again:?}");
         let audited = run(&twin, &["audit", "--json", "--bridge", BRIDGE]);
         assert_eq!(findings(&audited), Vec::<String>::new());
@@ -56,11 +56,11 @@ fn it_is_planned_made_once_and_found_again() {
 fn it_is_no_alert_that_pages_its_project() {
     for generation in ALL {
         let twin = projects(generation);
-        done(&connect(&twin, &["--canary", "--project", "shop", "--yes"]));
+        assert_done(&connect(&twin, &["--canary", "--project", "shop", "--yes"]));
         let audited = run(&twin, &["audit", "--json", "--bridge", BRIDGE]);
         assert_eq!(findings(&audited), ["project-without-page web -"], "{generation:?}");
         let more = connect(&twin, &["--yes"]);
-        done(&more);
+        assert_done(&more);
         assert_eq!(findings(&run(&twin, &["audit", "--json", "--bridge", BRIDGE])), Vec::<String>::new(), "{more:?}");
     }
 }
@@ -70,16 +70,16 @@ fn undo_takes_back_the_canarys_alert_alone_or_with_everything() {
     for generation in ALL {
         let twin = projects(generation);
         twin.world(|world| world.deletes_apps = true);
-        done(&connect(&twin, &["--yes"]));
+        assert_done(&connect(&twin, &["--yes"]));
         let before = alerts(&twin);
-        done(&connect(&twin, &["--canary", "--yes"]));
+        assert_done(&connect(&twin, &["--canary", "--yes"]));
         let planned = connect(&twin, &["--canary", "--undo"]);
         assert_eq!(planned.stdout.matches(". ").count(), 1, "one step: {planned:?}");
-        done(&connect(&twin, &["--canary", "--undo", "--yes"]));
+        assert_done(&connect(&twin, &["--canary", "--undo", "--yes"]));
         assert_eq!(alerts(&twin), before, "{generation:?}");
 
-        done(&connect(&twin, &["--canary", "--yes"]));
-        done(&connect(&twin, &["--undo", "--yes"]));
+        assert_done(&connect(&twin, &["--canary", "--yes"]));
+        assert_done(&connect(&twin, &["--undo", "--yes"]));
         assert_eq!(alerts(&twin), Vec::<String>::new(), "{generation:?}");
     }
 }
@@ -88,10 +88,10 @@ fn undo_takes_back_the_canarys_alert_alone_or_with_everything() {
 fn the_canary_of_another_dsn_keeps_its_alert() {
     for generation in ALL {
         let twin = projects(generation);
-        done(&connect(&twin, &["--canary", "--yes"]));
+        assert_done(&connect(&twin, &["--canary", "--yes"]));
         let other = twin.dsn("shop");
         let args = ["connect", "--bridge", BRIDGE, "--no-test", "--canary", "--yes"];
-        done(&run_with(&twin, &args, &[("BRIDGE_CANARY_DSN", &other)]));
+        assert_done(&run_with(&twin, &args, &[("BRIDGE_CANARY_DSN", &other)]));
         let canaries = alerts(&twin).iter().filter(|name| name.ends_with(CANARY)).count();
         assert_eq!(canaries, 2, "{generation:?}");
     }
@@ -115,7 +115,7 @@ fn what_it_lacks_is_said_before_anything_is_changed() {
 #[test]
 fn a_workflow_fires_for_every_canary_and_is_never_quiet() {
     let twin = projects(SentryGeneration::Workflows);
-    done(&connect(&twin, &["--canary", "--yes"]));
+    assert_done(&connect(&twin, &["--canary", "--yes"]));
     let workflow = twin.world(|world| world.workflows.iter().find(|one| one["name"] == CANARY).unwrap().clone());
     assert_eq!(
         (&workflow["config"]["frequency"], &workflow["triggers"]["conditions"]),

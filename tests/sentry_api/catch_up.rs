@@ -17,19 +17,19 @@ const RESOLVED: [&str; 2] = ["first_seen_event", "issue_resolved_trigger"];
 const ADMIN: &str = "admin-token-for-tests-alone";
 
 /// A Sentry, and the id of the alert that calls the bridge.
-struct Side {
+struct Shop {
     twin: Twin,
     alert: String,
 }
 
 /// A Sentry with the project `shop`, whose alert calls the bridge.
-fn side(generation: SentryGeneration) -> Side {
+fn shop(generation: SentryGeneration) -> Shop {
     let mut made_alert = String::new();
-    let twin = twin(generation, |world| made_alert = made(world));
-    Side { twin, alert: made_alert }
+    let twin = twin(generation, |world| made_alert = add_alert(world));
+    Shop { twin, alert: made_alert }
 }
 
-fn made(world: &mut World) -> String {
+fn add_alert(world: &mut World) -> String {
     let shop = world.add_project("shop");
     let legacy = format!("https://bridge.example.com/sentry/{WEBHOOK_TOKEN}");
     match world.generation {
@@ -50,7 +50,7 @@ fn made(world: &mut World) -> String {
     }
 }
 
-impl Side {
+impl Shop {
     /// Starts a bridge that queries this Sentry, and waits until its catch-up has begun.
     #[track_caller]
     fn bridge(&self, pagerduty: &PagerDuty, settings: &[(&str, &str)]) -> Bridge {
@@ -88,7 +88,7 @@ fn five_minutes_ago() -> i64 {
 
 /// Calls `meanwhile` while the bridge is stopped, and waits until the restarted bridge has queried Sentry.
 #[track_caller]
-fn restarted(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
+fn restart_after(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
     assert!(bridge.terminate("TERM").success());
     meanwhile();
     bridge.restart();
@@ -112,10 +112,10 @@ fn status(bridge: &Bridge) -> Value {
 #[test]
 fn five_issues_of_a_time_without_a_bridge_are_found_once_in_every_generation_that_records_firings() {
     for generation in [SentryGeneration::Apps, SentryGeneration::Workflows] {
-        let (side, pagerduty) = (side(generation), PagerDuty::start());
-        let mut bridge = side.bridge(&pagerduty, &[]);
+        let (shop, pagerduty) = (shop(generation), PagerDuty::start());
+        let mut bridge = shop.bridge(&pagerduty, &[]);
         let mut issues = Vec::new();
-        restarted(&mut bridge, || issues = side.fire(5));
+        restart_after(&mut bridge, || issues = shop.fire(5));
         pagerduty.wait_for_accepted(5);
         assert_eq!(keys(&pagerduty), texts(&issues), "{generation:?}");
         let triggers = pagerduty.triggers();
@@ -131,7 +131,7 @@ fn five_issues_of_a_time_without_a_bridge_are_found_once_in_every_generation_tha
             (&json!(5), &json!(5), &json!(true))
         );
         for _ in 0..2 {
-            restarted(&mut bridge, || ());
+            restart_after(&mut bridge, || ());
         }
         assert_eq!(status(&bridge)["catch_up"]["found"], 0);
         assert_eq!(bridge.end().len(), 5, "none is found twice");
@@ -141,13 +141,13 @@ fn five_issues_of_a_time_without_a_bridge_are_found_once_in_every_generation_tha
 #[test]
 fn where_sentry_records_no_firings_new_issues_are_reported_and_page_nobody() {
     for generation in [SentryGeneration::Plugin, SentryGeneration::Apps] {
-        let (side, pagerduty) = (side(generation), PagerDuty::start());
-        side.twin.world(|world| world.keeps_history = false);
-        let mut bridge = side.bridge(&pagerduty, &[]);
-        restarted(&mut bridge, || {
-            side.fire(5);
+        let (shop, pagerduty) = (shop(generation), PagerDuty::start());
+        shop.twin.world(|world| world.keeps_history = false);
+        let mut bridge = shop.bridge(&pagerduty, &[]);
+        restart_after(&mut bridge, || {
+            shop.fire(5);
             // Older issues, and issues of a project that does not page.
-            side.twin.world(|world| {
+            shop.twin.world(|world| {
                 world.add_issue("shop", "Yesterday's", five_minutes_ago() - 86_400);
                 world.add_project("quiet");
                 world.add_issue("quiet", "Nobody's", five_minutes_ago());
@@ -159,7 +159,7 @@ fn where_sentry_records_no_firings_new_issues_are_reported_and_page_nobody() {
             catch_up["missing"].as_array().unwrap().iter().map(|one| one["title"].as_str().unwrap()).collect();
         assert_eq!(titles.len(), 5);
         assert!(titles.contains("Payment 4 failed"), "{titles:?}");
-        restarted(&mut bridge, || ());
+        restart_after(&mut bridge, || ());
         assert_eq!(status(&bridge)["catch_up"]["reported"], 0, "none is reported twice");
         assert!(bridge.end().is_empty());
     }
@@ -167,19 +167,19 @@ fn where_sentry_records_no_firings_new_issues_are_reported_and_page_nobody() {
 
 #[test]
 fn what_is_resolved_or_archived_by_now_or_came_by_webhook_pages_nobody() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[]);
-    let issues = side.fire(4);
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[]);
+    let issues = shop.fire(4);
     bridge.queue(&alert(issues[0], "Payment 0 failed"));
     pagerduty.wait_for_accepted(1);
-    restarted(&mut bridge, || {
-        side.twin.world(|world| {
+    restart_after(&mut bridge, || {
+        shop.twin.world(|world| {
             world.resolve(issues[1], Utc::now().timestamp());
             world.issue(issues[2]).unwrap()["status"] = json!("ignored");
             // The workflow fired when a person resolved it, and another person reopened it.
             let issue = world.add_issue("shop", "Open again by hand", five_minutes_ago());
             world.firings.push(AlertFiring {
-                alert: side.alert.clone(),
+                alert: shop.alert.clone(),
                 issue,
                 event: "17".to_owned(),
                 at: five_minutes_ago(),
@@ -200,14 +200,14 @@ fn the_issue_of_the_canary_is_no_alert_that_is_missing() {
         (SentryGeneration::Apps, true),
         (SentryGeneration::Workflows, true),
     ] {
-        let (side, pagerduty) = (side(generation), PagerDuty::start());
-        side.twin.world(|world| world.keeps_history = keeps_history);
-        let mut bridge = side.bridge(&pagerduty, &[]);
-        restarted(&mut bridge, || {
-            side.fire(1);
-            side.twin.world(|world| {
+        let (shop, pagerduty) = (shop(generation), PagerDuty::start());
+        shop.twin.world(|world| world.keeps_history = keeps_history);
+        let mut bridge = shop.bridge(&pagerduty, &[]);
+        restart_after(&mut bridge, || {
+            shop.fire(1);
+            shop.twin.world(|world| {
                 let canary = world.add_issue("shop", &title, five_minutes_ago());
-                world.fire(&side.alert, canary, five_minutes_ago());
+                world.fire(&shop.alert, canary, five_minutes_ago());
                 // The rule of the canary alone does not make the project page.
                 if generation == SentryGeneration::Plugin {
                     world.add_project("quiet");
@@ -227,15 +227,15 @@ fn the_issue_of_the_canary_is_no_alert_that_is_missing() {
 
 #[test]
 fn a_webhook_that_comes_after_all_is_recognised() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[]);
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[]);
     let mut issues = Vec::new();
-    restarted(&mut bridge, || issues = side.fire(1));
+    restart_after(&mut bridge, || issues = shop.fire(1));
     pagerduty.wait_for_accepted(1);
-    let event = side.twin.world(|world| world.firings[0].event.clone());
+    let event = shop.twin.world(|world| world.firings[0].event.clone());
     let mut late: Value = serde_json::from_slice(&alert(issues[0], "Payment 0 failed")).unwrap();
     late["event"]["event_id"] = json!(event);
-    let (code, said) = bridge.post(late.to_string().as_bytes()).said();
+    let (code, said) = bridge.post(late.to_string().as_bytes()).status_and_json();
     assert_eq!((code, &said["status"]), (202, &json!("ignored")), "{said}");
     // Another event of the issue goes to the same incident.
     bridge.queue(&alert(issues[0], "Payment 0 failed again"));
@@ -245,31 +245,31 @@ fn a_webhook_that_comes_after_all_is_recognised() {
 
 #[test]
 fn a_storm_of_five_thousand_firings_of_forty_issues_is_forty_incidents() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[]);
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[]);
     let mut issues = Vec::new();
-    restarted(&mut bridge, || {
-        issues = side.fire(40);
-        side.twin.world(|world| {
+    restart_after(&mut bridge, || {
+        issues = shop.fire(40);
+        shop.twin.world(|world| {
             world.page = 7;
             for number in 0..4_960 {
                 let at = five_minutes_ago();
-                world.fire(&side.alert, issues[number % 40], at);
+                world.fire(&shop.alert, issues[number % 40], at);
             }
         });
     });
     pagerduty.wait_for_accepted(40);
     assert_eq!(keys(&pagerduty).into_iter().collect::<BTreeSet<_>>(), texts(&issues).into_iter().collect());
-    let pages = side.twin.calls().iter().filter(|call| call.path.ends_with("/group-history/")).count();
+    let pages = shop.twin.calls().iter().filter(|call| call.path.ends_with("/group-history/")).count();
     assert_eq!(pages, 6);
     assert_eq!(bridge.end().len(), 40);
 }
 
 #[test]
 fn beyond_a_hundred_the_rest_is_one_summarizing_incident() {
-    let (side, pagerduty) = (side(SentryGeneration::Apps), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[]);
-    restarted(&mut bridge, || drop(side.fire(120)));
+    let (shop, pagerduty) = (shop(SentryGeneration::Apps), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[]);
+    restart_after(&mut bridge, || drop(shop.fire(120)));
     pagerduty.wait_for_accepted(101);
     let triggers = pagerduty.triggers();
     let (key, line) = triggers.iter().find(|(key, _)| key.contains('/')).unwrap();
@@ -277,20 +277,20 @@ fn beyond_a_hundred_the_rest_is_one_summarizing_incident() {
     assert!(line.contains("Sentry fired alerts for 20 more issues"), "{line}");
     let catch_up = &status(&bridge)["catch_up"];
     assert_eq!((&catch_up["enqueued"], &catch_up["summarized"]), (&json!(100), &json!(20)));
-    restarted(&mut bridge, || ());
+    restart_after(&mut bridge, || ());
     assert_eq!(bridge.end().len(), 101, "the rest is not enqueued by the next run");
 }
 
 #[test]
 fn routes_and_levels_hold_for_what_is_caught_up() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let route = format!("rule,Page somebody,{OTHER_KEY}");
     let settings = [("BRIDGE_PAGERDUTY_ROUTES", route.as_str()), ("BRIDGE_MIN_LEVEL", "error")];
-    let mut bridge = side.bridge(&pagerduty, &settings);
+    let mut bridge = shop.bridge(&pagerduty, &settings);
     let mut issues = Vec::new();
-    restarted(&mut bridge, || {
-        issues = side.fire(2);
-        side.twin.world(|world| world.issue(issues[0]).unwrap()["level"] = json!("info"));
+    restart_after(&mut bridge, || {
+        issues = shop.fire(2);
+        shop.twin.world(|world| world.issue(issues[0]).unwrap()["level"] = json!("info"));
     });
     pagerduty.wait_for_accepted(1);
     assert_eq!(keys(&pagerduty), texts(&issues[1..]));
@@ -305,11 +305,11 @@ fn rate_limits_half_pages_and_slow_answers_are_waited_for() {
         TwinFaultKind::HalfPage,
         TwinFaultKind::Slow(std::time::Duration::from_millis(500)),
     ] {
-        let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-        let mut bridge = side.bridge(&pagerduty, &[]);
-        restarted(&mut bridge, || {
-            side.fire(1);
-            side.twin.world(|world| world.inject("/group-history/", 1, fault.clone()));
+        let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+        let mut bridge = shop.bridge(&pagerduty, &[]);
+        restart_after(&mut bridge, || {
+            shop.fire(1);
+            shop.twin.world(|world| world.inject("/group-history/", 1, fault.clone()));
         });
         pagerduty.wait_for_accepted(1);
         let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
@@ -320,11 +320,11 @@ fn rate_limits_half_pages_and_slow_answers_are_waited_for() {
 
 #[test]
 fn a_brown_out_of_the_record_is_no_record_and_pages_nobody() {
-    let (side, pagerduty) = (side(SentryGeneration::Apps), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[]);
-    restarted(&mut bridge, || {
-        side.fire(1);
-        side.twin.world(|world| world.inject("/group-history/", 1, TwinFaultKind::BrownOut));
+    let (shop, pagerduty) = (shop(SentryGeneration::Apps), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[]);
+    restart_after(&mut bridge, || {
+        shop.fire(1);
+        shop.twin.world(|world| world.inject("/group-history/", 1, TwinFaultKind::BrownOut));
     });
     let catch_up = &status(&bridge)["catch_up"];
     assert_eq!((&catch_up["reported"], &catch_up["is_exact"]), (&json!(1), &json!(false)));
@@ -333,12 +333,12 @@ fn a_brown_out_of_the_record_is_no_record_and_pages_nobody() {
 
 #[test]
 fn a_sentry_that_does_not_answer_is_shown_and_asked_again() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[]);
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[]);
     assert!(bridge.terminate("TERM").success());
-    side.fire(1);
+    shop.fire(1);
     // One run makes four requests if they fail with 5xx.
-    side.twin.world(|world| world.inject("/projects/", 4, TwinFaultKind::Status(502)));
+    shop.twin.world(|world| world.inject("/projects/", 4, TwinFaultKind::Status(502)));
     bridge.restart();
     bridge.wait_for_log("catch-up failed, so alerts whose webhooks did not come may be missing");
     let failure = status(&bridge)["catch_up"]["failure"].as_str().unwrap().to_owned();
@@ -350,12 +350,12 @@ fn a_sentry_that_does_not_answer_is_shown_and_asked_again() {
 
 #[test]
 fn an_event_that_sentry_does_not_show_costs_details_and_no_page() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[]);
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[]);
     let mut issues = Vec::new();
-    restarted(&mut bridge, || {
-        issues = side.fire(2);
-        side.twin.world(|world| {
+    restart_after(&mut bridge, || {
+        issues = shop.fire(2);
+        shop.twin.world(|world| {
             world.inject("/events/", 2, TwinFaultKind::Html);
             world.event_rows.retain(|event| event["groupID"] != issues[1].to_string().as_str());
         });
@@ -367,17 +367,17 @@ fn an_event_that_sentry_does_not_show_costs_details_and_no_page() {
 
 #[test]
 fn a_proxy_that_answers_404_for_all_of_sentry_deletes_no_issue() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[]);
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[]);
     assert!(bridge.terminate("TERM").success());
-    let issues = side.fire(1);
+    let issues = shop.fire(1);
     // The proxy answers after the bridge has learned what fired.
-    side.twin.world(|world| world.inject("/group-history/", 1, TwinFaultKind::Slow(std::time::Duration::from_secs(2))));
+    shop.twin.world(|world| world.inject("/group-history/", 1, TwinFaultKind::Slow(std::time::Duration::from_secs(2))));
     bridge.restart();
-    eventually("the call", || side.twin.calls().iter().any(|call| call.path.contains("/group-history/")));
-    side.twin.world(|world| world.inject("/api/0/", 10_000, TwinFaultKind::Status(404)));
+    eventually("the call", || shop.twin.calls().iter().any(|call| call.path.contains("/group-history/")));
+    shop.twin.world(|world| world.inject("/api/0/", 10_000, TwinFaultKind::Status(404)));
     bridge.wait_for_log("catch-up failed, so alerts whose webhooks did not come may be missing");
-    side.twin.world(|world| world.faults.clear());
+    shop.twin.world(|world| world.faults.clear());
     pagerduty.wait_for_accepted(1);
     assert_eq!(keys(&pagerduty), texts(&issues));
 }
@@ -385,12 +385,12 @@ fn a_proxy_that_answers_404_for_all_of_sentry_deletes_no_issue() {
 #[test]
 fn an_issue_whose_request_breaks_off_or_is_withdrawn_every_time_keeps_none_from_being_enqueued() {
     for fault in [TwinFaultKind::HalfPage, TwinFaultKind::BrownOut] {
-        let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-        let mut bridge = side.bridge(&pagerduty, &[]);
+        let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+        let mut bridge = shop.bridge(&pagerduty, &[]);
         let mut issues = Vec::new();
-        restarted(&mut bridge, || {
-            issues = side.fire(2);
-            side.twin.world(|world| world.inject(&format!("/issues/{}/", issues[0]), 1000, fault.clone()));
+        restart_after(&mut bridge, || {
+            issues = shop.fire(2);
+            shop.twin.world(|world| world.inject(&format!("/issues/{}/", issues[0]), 1000, fault.clone()));
         });
         pagerduty.wait_for_accepted(2);
         assert_eq!(keys(&pagerduty), texts(&issues), "{fault:?}");
@@ -399,16 +399,16 @@ fn an_issue_whose_request_breaks_off_or_is_withdrawn_every_time_keeps_none_from_
 
 #[test]
 fn reporting_shows_what_is_missing_and_off_asks_nobody() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
-    let mut bridge = side.bridge(&pagerduty, &[("BRIDGE_CATCH_UP", "report")]);
-    restarted(&mut bridge, || drop(side.fire(2)));
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
+    let mut bridge = shop.bridge(&pagerduty, &[("BRIDGE_CATCH_UP", "report")]);
+    restart_after(&mut bridge, || drop(shop.fire(2)));
     let catch_up = status(&bridge)["catch_up"].clone();
     assert_eq!((&catch_up["mode"], &catch_up["reported"]), (&json!("report"), &json!(2)));
     let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
     assert!(metrics.contains("bridge_catch_up_alerts_total{outcome=\"reported\"} 2\n"), "{metrics}");
     assert!(bridge.end().is_empty());
 
-    let url = side.twin.url();
+    let url = shop.twin.url();
     let settings = [
         ("BRIDGE_SENTRY_URL", url.as_str()),
         ("BRIDGE_SENTRY_ORG", ORGANIZATION),
@@ -416,17 +416,17 @@ fn reporting_shows_what_is_missing_and_off_asks_nobody() {
         ("BRIDGE_ADMIN_TOKEN", ADMIN),
         ("BRIDGE_CATCH_UP", "off"),
     ];
-    let asked = side.twin.calls().len();
+    let asked = shop.twin.calls().len();
     let bridge = Bridge::start_with(&pagerduty.url(), &settings);
     assert_eq!(status(&bridge)["catch_up"], Value::Null);
-    assert_eq!(side.twin.calls().len(), asked);
+    assert_eq!(shop.twin.calls().len(), asked);
 }
 
 #[test]
 fn the_command_shows_what_is_missing_and_enqueues_it_beside_a_running_bridge() {
-    let (side, pagerduty) = (side(SentryGeneration::Workflows), PagerDuty::start());
+    let (shop, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let bridge = Bridge::start(&pagerduty.url());
-    let issues = side.fire(3);
+    let issues = shop.fire(3);
     bridge.queue(&alert(issues[0], "Payment 0 failed"));
     pagerduty.wait_for_accepted(1);
     let home = bridge.database().parent().unwrap().to_owned();
@@ -436,24 +436,24 @@ fn the_command_shows_what_is_missing_and_enqueues_it_beside_a_running_bridge() {
         ("BRIDGE_PAGERDUTY_URL", pagerduty_url.as_str()),
         ("BRIDGE_WEBHOOK_TOKEN", WEBHOOK_TOKEN),
     ];
-    let unknown = run_in(&home, &side.twin, &["catch-up", "--dry-run"], &settings);
+    let unknown = run_in(&home, &shop.twin, &["catch-up", "--dry-run"], &settings);
     let since = ["catch-up", "--since", "1h"];
-    let dry = run_in(&home, &side.twin, &[&since[..], &["--dry-run", "--json"]].concat(), &settings);
+    let dry = run_in(&home, &shop.twin, &[&since[..], &["--dry-run", "--json"]].concat(), &settings);
     assert_eq!(dry.code, Some(0), "{dry:?} {unknown:?}");
     let shown = document(&dry);
     assert_eq!((&shown["fired"], shown["missing"].as_array().unwrap().len()), (&json!(3), 2));
     assert_eq!(shown["missing"][0]["action"], "would be enqueued");
     assert_eq!(pagerduty.counters().accepted, 1, "a dry run enqueues nothing");
 
-    let done = run_in(&home, &side.twin, &since, &settings);
+    let done = run_in(&home, &shop.twin, &since, &settings);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains("alerts fired for 3 issues, as Sentry recorded them; 2 of them missing"), "{done:?}");
     assert_eq!(done.stdout.matches(": enqueued as event ").count(), 2, "{done:?}");
     pagerduty.wait_for_accepted(3);
     assert_eq!(keys(&pagerduty).into_iter().collect::<BTreeSet<_>>(), texts(&issues).into_iter().collect());
-    let again = run_in(&home, &side.twin, &since, &settings);
+    let again = run_in(&home, &shop.twin, &since, &settings);
     assert!(again.stdout.contains("; 0 of them missing"), "{again:?}");
-    let future = run_in(&home, &side.twin, &["catch-up", "--since", "2999-01-01T00:00:00Z"], &settings);
+    let future = run_in(&home, &shop.twin, &["catch-up", "--since", "2999-01-01T00:00:00Z"], &settings);
     assert_eq!(future.code, Some(2), "{future:?}");
     assert_eq!(bridge.end().len(), 3);
 }
@@ -465,12 +465,12 @@ fn the_smallest_token_of_the_guide_can_catch_up_in_every_generation() {
         (SentryGeneration::Apps, &["org:read", "project:read", "event:read"]),
         (SentryGeneration::Workflows, &["org:read", "project:read", "event:read", "alerts:read"]),
     ] {
-        let (side, pagerduty) = (side(generation), PagerDuty::start());
-        side.twin.world(|world| world.add_token("the-smallest-token-of-all", None, scopes));
-        let mut bridge = side.bridge(&pagerduty, &[("BRIDGE_SENTRY_API_TOKEN", "the-smallest-token-of-all")]);
-        restarted(&mut bridge, || drop(side.fire(1)));
+        let (shop, pagerduty) = (shop(generation), PagerDuty::start());
+        shop.twin.world(|world| world.add_token("the-smallest-token-of-all", None, scopes));
+        let mut bridge = shop.bridge(&pagerduty, &[("BRIDGE_SENTRY_API_TOKEN", "the-smallest-token-of-all")]);
+        restart_after(&mut bridge, || drop(shop.fire(1)));
         assert_eq!(status(&bridge)["catch_up"]["found"], 1, "{generation:?}");
-        let refused: Vec<_> = side.twin.calls().into_iter().filter(|call| matches!(call.status, 401 | 403)).collect();
+        let refused: Vec<_> = shop.twin.calls().into_iter().filter(|call| matches!(call.status, 401 | 403)).collect();
         assert!(refused.is_empty(), "{refused:?}");
     }
 }

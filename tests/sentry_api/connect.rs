@@ -24,7 +24,7 @@ pub(crate) fn connect(twin: &Twin, args: &[&str]) -> Run {
 }
 
 #[track_caller]
-pub(crate) fn done(run: &Run) {
+pub(crate) fn assert_done(run: &Run) {
     assert_eq!(run.code, Some(0), "{run:?}");
 }
 
@@ -41,7 +41,7 @@ fn steps(run: &Run) -> Vec<String> {
 
 /// Asserts that the audit has no findings.
 #[track_caller]
-fn pages(twin: &Twin) {
+fn assert_everything_pages(twin: &Twin) {
     let run = run(twin, &["audit", "--json", "--bridge", BRIDGE]);
     assert_eq!(findings(&run), Vec::<String>::new());
 }
@@ -51,7 +51,7 @@ fn it_shows_a_plan_and_changes_nothing_without_yes() {
     for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let twin = projects(generation);
         let run = connect(&twin, &[]);
-        done(&run);
+        assert_done(&run);
         assert!(!steps(&run).is_empty(), "{run:?}");
         assert!(run.stdout.ends_with("\nnothing was changed; --yes does it\n"), "{run:?}");
         assert_eq!(twin.changes(), Vec::<String>::new());
@@ -62,11 +62,11 @@ fn it_shows_a_plan_and_changes_nothing_without_yes() {
 fn after_it_every_project_pages_and_a_second_run_has_nothing_to_do() {
     for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let twin = projects(generation);
-        done(&connect(&twin, &["--yes"]));
-        pages(&twin);
+        assert_done(&connect(&twin, &["--yes"]));
+        assert_everything_pages(&twin);
         let changes = twin.changes().len();
         let again = connect(&twin, &["--yes"]);
-        done(&again);
+        assert_done(&again);
         assert!(again.stdout.contains("\nnothing is missing\n"), "{generation:?}: {again:?}");
         assert_eq!(twin.changes().len(), changes, "{generation:?}");
     }
@@ -101,9 +101,9 @@ fn an_alert_that_calls_the_bridge_already_is_enough() {
         world.add_rule("shop", "Send a notification for new issues", &all);
         world.add_rule("web", "Send a notification for new issues", &all);
     });
-    done(&connect(&twin, &["--yes"]));
+    assert_done(&connect(&twin, &["--yes"]));
     assert!(!twin.changes().iter().any(|change| change.contains("/rules/")), "{:?}", twin.changes());
-    pages(&twin);
+    assert_everything_pages(&twin);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn an_alert_that_is_named_is_extended_and_keeps_all_it_had() {
         world.add_rule("shop", "On call", &mail);
         world.project("shop").unwrap().rules[0]["environment"] = json!("production");
     });
-    done(&connect(&twin, &["--project", "shop", "--rule", "On call", "--yes"]));
+    assert_done(&connect(&twin, &["--project", "shop", "--rule", "On call", "--yes"]));
     let rules = twin.world(|world| world.project("shop").unwrap().rules.clone());
     assert_eq!(rules.len(), 1);
     assert_eq!((&rules[0]["environment"], &rules[0]["actions"][0]), (&json!("production"), &mail[0]));
@@ -130,11 +130,11 @@ fn an_alert_that_is_named_is_extended_and_keeps_all_it_had() {
             &json!([{"id": "9", "type": "email", "config": {}, "data": {}}]),
         );
     });
-    done(&connect(&twin, &["--rule", "On call", "--yes"]));
+    assert_done(&connect(&twin, &["--rule", "On call", "--yes"]));
     let workflows = twin.world(|world| world.workflows.clone());
     assert_eq!(workflows.len(), 1);
     assert_eq!(workflows[0]["actionFilters"][0]["actions"].as_array().unwrap().len(), 2);
-    pages(&twin);
+    assert_everything_pages(&twin);
 
     let nobody = connect(&twin, &["--rule", "Of call"]);
     assert_eq!(nobody.code, Some(2));
@@ -145,7 +145,7 @@ fn an_alert_that_is_named_is_extended_and_keeps_all_it_had() {
 fn the_integration_may_and_hears_exactly_what_the_bridge_needs() {
     let made = |generation, settings: &[(&str, &str)]| {
         let twin = projects(generation);
-        done(&run_with(&twin, &["connect", "--bridge", BRIDGE, "--yes"], settings));
+        assert_done(&run_with(&twin, &["connect", "--bridge", BRIDGE, "--yes"], settings));
         let app = twin.world(|world| world.apps[0].clone());
         assert_eq!((&app["isAlertable"], &app["scopes"]), (&json!(true), &json!(["event:read"])));
         assert_eq!(app["webhookUrl"], format!("{BRIDGE}/sentry"));
@@ -164,16 +164,16 @@ fn the_integration_may_and_hears_exactly_what_the_bridge_needs() {
 fn where_single_events_are_not_known_yet_the_integration_hears_of_all_of_an_issue() {
     let twin = projects(SentryGeneration::Workflows);
     twin.world(|world| world.single_events = false);
-    done(&connect(&twin, &["--yes"]));
+    assert_done(&connect(&twin, &["--yes"]));
     assert_eq!(twin.world(|world| world.apps[0]["events"].clone()), json!(["issue"]));
-    pages(&twin);
+    assert_everything_pages(&twin);
     assert!(connect(&twin, &[]).stdout.contains("\nnothing is missing\n"));
 }
 
 #[test]
 fn one_workflow_opens_and_closes_and_is_connected_to_what_comes_later() {
     let twin = projects(SentryGeneration::Workflows);
-    done(&connect(&twin, &["--yes"]));
+    assert_done(&connect(&twin, &["--yes"]));
     let workflow = twin.world(|world| world.workflows[0].clone());
     let triggers: Vec<&str> = workflow["triggers"]["conditions"]
         .as_array()
@@ -194,8 +194,8 @@ fn one_workflow_opens_and_closes_and_is_connected_to_what_comes_later() {
 #[test]
 fn legacy_webhooks_of_a_sentry_with_workflows_are_set_up_too() {
     let twin = projects(SentryGeneration::Workflows);
-    done(&connect(&twin, &["--by", "legacy", "--yes"]));
-    pages(&twin);
+    assert_done(&connect(&twin, &["--by", "legacy", "--yes"]));
+    assert_everything_pages(&twin);
     let (urls, enabled) = twin.world(|world| {
         let shop = world.project("shop").unwrap();
         (shop.urls.clone(), shop.hook_enabled)
@@ -210,7 +210,7 @@ fn the_client_secret_goes_into_a_new_file_of_its_owner_alone() {
         let (twin, home) = (projects(generation), tempfile::tempdir().unwrap());
         let args = ["connect", "--bridge", BRIDGE, "--secret-file", "secret", "--yes"];
         let run = run_in(home.path(), &twin, &args, &[]);
-        done(&run);
+        assert_done(&run);
         let secret = twin.world(|world| world.apps[0]["clientSecret"].as_str().unwrap().to_owned());
         let path = home.path().join("secret");
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{secret}\n"));
@@ -246,7 +246,7 @@ fn no_integration_is_made_whose_secret_could_not_be_stored() {
 #[test]
 fn a_secret_that_sentry_does_not_show_any_more_is_told_and_leaves_no_file() {
     let (twin, home) = (projects(SentryGeneration::Workflows), tempfile::tempdir().unwrap());
-    done(&connect(&twin, &["--yes"]));
+    assert_done(&connect(&twin, &["--yes"]));
     let args = ["connect", "--bridge", BRIDGE, "--secret-file", "secret", "--yes"];
     twin.world(|world| world.shows_secrets = false);
     let run = run_in(home.path(), &twin, &args, &[]);
@@ -255,7 +255,7 @@ fn a_secret_that_sentry_does_not_show_any_more_is_told_and_leaves_no_file() {
     assert!(!home.path().join("secret").exists());
     // On the first day of the integration Sentry still shows it.
     twin.world(|world| world.shows_secrets = true);
-    done(&run_in(home.path(), &twin, &args, &[]));
+    assert_done(&run_in(home.path(), &twin, &args, &[]));
     assert!(home.path().join("secret").exists());
 }
 
@@ -276,8 +276,8 @@ fn what_failed_half_way_goes_on_where_it_ended() {
         // As if it had been interrupted after the first URL.
         world.project("shop").unwrap().urls.push(legacy_url());
     });
-    done(&connect(&twin, &["--yes"]));
-    pages(&twin);
+    assert_done(&connect(&twin, &["--yes"]));
+    assert_everything_pages(&twin);
     assert_eq!(twin.world(|world| world.project("shop").unwrap().urls.clone()), [legacy_url()], "once");
 }
 
@@ -303,11 +303,11 @@ fn an_integration_that_lacks_something_gets_it_and_keeps_what_it_has() {
         world.apps[0]["events"] = json!(["comment"]);
         world.apps[0]["scopes"] = json!(["event:read", "org:read"]);
     });
-    done(&connect(&twin, &["--yes"]));
+    assert_done(&connect(&twin, &["--yes"]));
     let app = twin.world(|world| world.apps[0].clone());
     assert_eq!(app["events"], json!(["comment", "issue"]));
     assert_eq!((&app["isAlertable"], &app["scopes"]), (&json!(true), &json!(["event:read", "org:read"])));
-    pages(&twin);
+    assert_everything_pages(&twin);
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn the_smallest_token_of_the_guide_can_connect_every_generation_and_undo_it() {
         for last in ["--yes", "--undo"] {
             let args = ["connect", "--bridge", BRIDGE, "--no-test", "--yes", last];
             let args = if last == "--yes" { &args[..5] } else { &args[..] };
-            done(&run_with(&twin, args, &settings));
+            assert_done(&run_with(&twin, args, &settings));
         }
         assert!(
             twin.calls().iter().all(|call| !matches!(call.status, 401 | 403)),
@@ -387,6 +387,6 @@ fn a_workflow_of_somebody_else_that_calls_the_bridge_is_left_and_enough() {
     let run = connect(&twin, &["--yes"]);
     assert!(run.stdout.contains("\nnothing is missing\n"), "{run:?}");
     assert_eq!(twin.world(|world| world.workflows.clone()), before);
-    done(&connect(&twin, &["--undo", "--yes"]));
+    assert_done(&connect(&twin, &["--undo", "--yes"]));
     assert_eq!(twin.world(|world| world.workflows.clone()), before, "undo leaves what connect did not make");
 }

@@ -3,10 +3,10 @@
 use sentry_twin::{SentryGeneration, TwinFaultKind};
 use serde_json::{Value, json};
 
-use crate::in_process::{Inside, Setup, eventually};
+use crate::in_process::{InProcessBridge, Setup, eventually};
 
 /// Starts a bridge that queries Sentry's API and sends no canaries.
-fn start(setup: &mut Setup, settings: &[(&str, &str)]) -> Inside {
+fn start(setup: &mut Setup, settings: &[(&str, &str)]) -> InProcessBridge {
     let url = setup.twin.url();
     let api = [
         ("BRIDGE_SENTRY_URL", url.as_str()),

@@ -87,7 +87,7 @@ impl Setup {
 
     /// Starts the bridge with these settings in addition to its usual ones.
     #[track_caller]
-    pub(crate) fn start(&mut self, settings: &[(&str, &str)]) -> Inside {
+    pub(crate) fn start(&mut self, settings: &[(&str, &str)]) -> InProcessBridge {
         let listener = self.listener.take().unwrap_or_else(|| TcpListener::bind(self.address).unwrap());
         let database = format!("sqlite:{}", self.home.path().join("bridge.db").display());
         let secret = fs::read_to_string(self.home.path().join("secret")).unwrap_or_default();
@@ -106,17 +106,17 @@ impl Setup {
         let is_given = |name: &str| settings.iter().any(|(other, _)| *other == name);
         let usual = usual.iter().filter(|(name, _)| !is_given(name));
         let settings = usual.chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Inside::start(listener, settings.collect())
+        InProcessBridge::start(listener, settings.collect())
     }
 }
 
 /// A bridge in the test process. Dropping it stops it.
-pub(crate) struct Inside {
+pub(crate) struct InProcessBridge {
     address: SocketAddr,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-impl Inside {
+impl InProcessBridge {
     fn start(listener: TcpListener, settings: Vec<(String, String)>) -> Self {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -147,12 +147,12 @@ impl Inside {
     pub(crate) fn deliver(&self, delivery: &OutgoingWebhook) -> (u16, Value) {
         let path = url::Url::parse(&delivery.url).unwrap().path().to_owned();
         let headers: Vec<_> = delivery.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        post(self.address, &path, &headers, delivery.body.as_bytes()).said()
+        post(self.address, &path, &headers, delivery.body.as_bytes()).status_and_json()
     }
 
     /// Posts a webhook as the plugin does.
     pub(crate) fn post(&self, body: &[u8]) -> (u16, Value) {
-        post(self.address, &format!("/sentry/{WEBHOOK_TOKEN}"), &[], body).said()
+        post(self.address, &format!("/sentry/{WEBHOOK_TOKEN}"), &[], body).status_and_json()
     }
 
     /// The response of `/api/status`, validated against `docs/openapi.json`.
@@ -191,7 +191,7 @@ impl Inside {
     }
 }
 
-impl Drop for Inside {
+impl Drop for InProcessBridge {
     fn drop(&mut self) {
         let Some((stop, thread)) = self.running.take() else { return };
         drop(stop);

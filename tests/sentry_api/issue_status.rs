@@ -43,7 +43,7 @@ fn now() -> i64 {
 
 /// Calls `meanwhile` while the bridge is stopped. The restarted bridge queries Sentry about open incidents at once.
 #[track_caller]
-fn restarted(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
+fn restart_after(bridge: &mut Bridge, meanwhile: impl FnOnce()) {
     assert!(bridge.terminate("TERM").success());
     meanwhile();
     bridge.restart();
@@ -73,7 +73,7 @@ fn a_resolve_that_was_lost_in_a_gap_is_found_in_every_generation() {
     for generation in [SentryGeneration::Plugin, SentryGeneration::Apps, SentryGeneration::Workflows] {
         let (twin, pagerduty) = (shop(generation), PagerDuty::start());
         let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
-        restarted(&mut bridge, || twin.world(|world| world.resolve(issue, now() + 1)));
+        restart_after(&mut bridge, || twin.world(|world| world.resolve(issue, now() + 1)));
         pagerduty.wait_for_accepted(2);
         let expected = (issue.to_string(), "Resolved in Sentry: Payment failed".to_owned());
         assert_eq!(resolves(&pagerduty), [expected], "{generation:?}");
@@ -81,7 +81,7 @@ fn a_resolve_that_was_lost_in_a_gap_is_found_in_every_generation() {
         let other = twin.world(|world| world.add_issue("shop", "Another", now() - 60));
         bridge.queue(&alert(other, "Another"));
         pagerduty.wait_for_accepted(3);
-        restarted(&mut bridge, || twin.world(|world| world.calls.clear()));
+        restart_after(&mut bridge, || twin.world(|world| world.calls.clear()));
         wait_for_checks(&bridge, "open", 1);
         assert!(!twin.calls().iter().any(|call| call.path.ends_with(&format!("/issues/{issue}/"))));
         assert_eq!(bridge.end().len(), 3);
@@ -92,9 +92,9 @@ fn a_resolve_that_was_lost_in_a_gap_is_found_in_every_generation() {
 fn an_issue_that_is_open_or_archived_keeps_its_incident() {
     let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
-    restarted(&mut bridge, || ());
+    restart_after(&mut bridge, || ());
     wait_for_checks(&bridge, "open", 1);
-    restarted(&mut bridge, || twin.world(|world| world.issue(issue).unwrap()["status"] = json!("ignored")));
+    restart_after(&mut bridge, || twin.world(|world| world.issue(issue).unwrap()["status"] = json!("ignored")));
     wait_for_checks(&bridge, "open", 1);
     assert!(resolves(&pagerduty).is_empty());
 }
@@ -106,9 +106,9 @@ fn an_issue_that_was_deleted_is_resolved_if_this_sentry_ever_had_it() {
     // An issue of another Sentry or of another organization.
     bridge.queue(&alert(99_999, "Somebody else's"));
     pagerduty.wait_for_accepted(2);
-    restarted(&mut bridge, || ());
+    restart_after(&mut bridge, || ());
     wait_for_checks(&bridge, "open", 2);
-    restarted(&mut bridge, || twin.world(|world| world.delete_issue(issue)));
+    restart_after(&mut bridge, || twin.world(|world| world.delete_issue(issue)));
     pagerduty.wait_for_accepted(3);
     wait_for_checks(&bridge, "open", 1);
     let expected = (issue.to_string(), "Resolved in Sentry: the issue was deleted".to_owned());
@@ -124,13 +124,13 @@ fn a_merged_issue_follows_its_parent_and_goes_where_that_has_an_incident() {
         world.merge(child, parent);
         parent
     });
-    restarted(&mut bridge, || ());
+    restart_after(&mut bridge, || ());
     wait_for_checks(&bridge, "open", 1);
     assert!(resolves(&pagerduty).is_empty(), "nobody else is paged for the parent");
 
     bridge.queue(&alert(parent, "Payment failed, as ever"));
     pagerduty.wait_for_accepted(2);
-    restarted(&mut bridge, || ());
+    restart_after(&mut bridge, || ());
     pagerduty.wait_for_accepted(3);
     let line = format!("Resolved in Sentry: merged into issue {parent}");
     assert_eq!(resolves(&pagerduty), [(child.to_string(), line)]);
@@ -165,10 +165,10 @@ fn firings_of_metric_alerts_end_in_both_generations() {
         set(false);
         bridge.queue(metric(identifier).as_bytes());
         pagerduty.wait_for_accepted(1);
-        restarted(&mut bridge, || ());
+        restart_after(&mut bridge, || ());
         wait_for_checks(&bridge, "open", 1);
         assert!(resolves(&pagerduty).is_empty(), "{generation:?}");
-        restarted(&mut bridge, || set(true));
+        restart_after(&mut bridge, || set(true));
         pagerduty.wait_for_accepted(2);
         assert_eq!(resolves(&pagerduty)[0].0, format!("incident_1_{identifier}"));
     }
@@ -180,9 +180,9 @@ fn a_sentry_that_throttles_or_fails_is_asked_again_and_nothing_is_resolved_for_i
         let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
         let (mut bridge, issue) = opened(&twin, &pagerduty, &[]);
         // An issue that Sentry never showed is not considered deleted, whatever Sentry answers.
-        restarted(&mut bridge, || ());
+        restart_after(&mut bridge, || ());
         wait_for_checks(&bridge, "open", 1);
-        restarted(&mut bridge, || {
+        restart_after(&mut bridge, || {
             twin.world(|world| {
                 world.resolve(issue, now() + 1);
                 world.inject(&format!("/issues/{issue}/"), 1, fault.clone());
@@ -210,7 +210,7 @@ fn an_issue_that_sentry_does_not_show_keeps_no_other_from_being_asked_for() {
     // Issues are queried in the order of their keys: the resolved one is the last.
     issues.sort_by_key(u64::to_string);
     let (issue, hidden) = issues.split_last().map(|(last, rest)| (*last, rest.to_vec())).unwrap();
-    restarted(&mut bridge, || {
+    restart_after(&mut bridge, || {
         twin.world(|world| {
             world.resolve(issue, now() + 1);
             for issue in hidden {
@@ -231,7 +231,7 @@ fn an_issue_whose_request_breaks_off_every_time_keeps_no_other_from_being_asked_
     pagerduty.wait_for_accepted(2);
     // Issues are queried in the order of their keys.
     let (first, last) = if one.to_string() < other.to_string() { (one, other) } else { (other, one) };
-    restarted(&mut bridge, || {
+    restart_after(&mut bridge, || {
         twin.world(|world| {
             world.resolve(last, now() + 1);
             world.inject(&format!("/issues/{first}/"), 1000, TwinFaultKind::HalfPage);
@@ -245,7 +245,7 @@ fn an_issue_whose_request_breaks_off_every_time_keeps_no_other_from_being_asked_
 fn with_resolve_off_nobody_is_asked() {
     let (twin, pagerduty) = (shop(SentryGeneration::Workflows), PagerDuty::start());
     let (mut bridge, _) = opened(&twin, &pagerduty, &[("BRIDGE_RESOLVE", "off")]);
-    restarted(&mut bridge, || twin.world(|world| world.calls.clear()));
+    restart_after(&mut bridge, || twin.world(|world| world.calls.clear()));
     // The audit queries the projects some seconds after the start, long after issues would have been queried.
     let deadline = Instant::now() + PATIENCE;
     while !twin.calls().iter().any(|call| call.path.ends_with("/projects/")) {
@@ -263,7 +263,7 @@ fn a_new_token_of_the_api_is_used_when_its_file_has_it() {
     let path = file.path().to_str().unwrap().to_owned();
     let settings = [("BRIDGE_SENTRY_API_TOKEN", ""), ("BRIDGE_SENTRY_API_TOKEN_FILE", path.as_str())];
     let (mut bridge, issue) = opened(&twin, &pagerduty, &settings);
-    restarted(&mut bridge, || twin.world(|world| world.resolve(issue, now() + 1)));
+    restart_after(&mut bridge, || twin.world(|world| world.resolve(issue, now() + 1)));
     bridge.wait_for_log("whether open incidents are resolved in Sentry is not known");
     assert!(resolves(&pagerduty).is_empty());
     std::fs::write(file.path(), TOKEN).unwrap();

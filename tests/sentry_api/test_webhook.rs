@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use sentry_twin::{SentryGeneration, Twin};
 use serde_json::json;
 
-use crate::connect::{connect, done, projects};
+use crate::connect::{assert_done, connect, projects};
 use crate::support::{Bridge, PagerDuty, Run};
 use crate::twin::{BRIDGE, run, run_with};
 
@@ -22,7 +22,7 @@ fn sentrys_own_test_webhook_arrives_at_the_bridge_and_pages() {
     let bridge = Bridge::start(&pagerduty.url());
     let twin = projects(SentryGeneration::Plugin);
     let run = connect_to(bridge.address, &twin, &[], &[]);
-    done(&run);
+    assert_done(&run);
     assert!(run.stdout.contains("\nok      test webhook: it came, and the bridge took it\n"), "{run:?}");
     pagerduty.wait_for_accepted(1);
     assert_eq!(pagerduty.triggers()[0].1, "This is an example Python exception");
@@ -35,7 +35,7 @@ fn a_signed_test_webhook_arrives_once_the_bridge_has_the_secret() {
         let (address, home) = (SocketAddr::from(([127, 0, 0, 1], 9)), tempfile::tempdir().unwrap());
         let file = home.path().join("secret");
         let made = connect_to(address, &twin, &["--secret-file", file.to_str().unwrap()], &[]);
-        done(&made);
+        assert_done(&made);
         assert!(made.stdout.contains("start the bridge with that secret, then run this again"), "{made:?}");
         let tests = twin.changes().iter().filter(|change| change.contains("actions")).count();
         assert_eq!(tests, 0, "its signature would be refused");
@@ -45,7 +45,7 @@ fn a_signed_test_webhook_arrives_once_the_bridge_has_the_secret() {
             Bridge::start_with(&pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET_FILE", file.to_str().unwrap())]);
         twin.world(|world| world.apps[0]["webhookUrl"] = json!(format!("http://{}/sentry", bridge.address)));
         let run = connect_to(bridge.address, &twin, &[], &[]);
-        done(&run);
+        assert_done(&run);
         assert!(run.stdout.contains("\nnothing is missing\n"), "{generation:?}: {run:?}");
         assert!(
             run.stdout.contains("\nok      test webhook: it came, and the bridge took it\n"),
@@ -59,9 +59,9 @@ fn a_signed_test_webhook_arrives_once_the_bridge_has_the_secret() {
 fn a_sentry_that_cannot_test_an_alert_of_an_integration_is_no_failure() {
     let twin = projects(SentryGeneration::Apps);
     twin.world(|world| world.tests_rule_actions = false);
-    done(&connect(&twin, &["--yes"]));
+    assert_done(&connect(&twin, &["--yes"]));
     let run = run(&twin, &["connect", "--bridge", BRIDGE, "--yes"]);
-    done(&run);
+    assert_done(&run);
     assert!(run.stdout.contains("this Sentry cannot send a test webhook of an integration's alert"), "{run:?}");
 }
 
@@ -79,6 +79,6 @@ fn a_test_webhook_that_the_bridge_refuses_is_told_with_the_answer() {
 fn where_no_bridge_tells_the_test_webhook_is_said_to_be_unproven() {
     let twin = projects(SentryGeneration::Plugin);
     let run = connect_to(SocketAddr::from(([127, 0, 0, 1], 9)), &twin, &[], &[]);
-    done(&run);
+    assert_done(&run);
     assert!(run.stdout.contains("sent    test webhook; it is not known whether it arrived"), "{run:?}");
 }

@@ -144,7 +144,7 @@ fn a_reopened_incident_unresolves_its_issue_where_that_is_wanted_and_nobody_is_p
     let body = json!({"action": "resolved", "data": {"issue": issue}}).to_string();
     let path = format!("/sentry/{TOKEN}");
     let answer = post(setup.bridge.address, &path, &[("Sentry-Hook-Resource", "issue")], body.as_bytes());
-    assert_eq!(answer.said().1["status"], "queued");
+    assert_eq!(answer.status_and_json().1["status"], "queued");
     setup.pagerduty.wait_for("its resolve", |records| records.counters().resolved == 1);
 
     let setup = Setup::new(SentryGeneration::Workflows, &[]);
@@ -254,7 +254,10 @@ fn a_webhook_is_taken_by_its_signature_and_once_and_never_refused_for_what_it_sa
     let key = setup.issue.to_string();
     let wrong = webhook(&setup, "the-secret-of-a-stranger", "01A", &resolved(&key));
     assert_eq!(wrong.status, 401);
-    assert!(wrong.said().1["reason"].as_str().unwrap().contains("BRIDGE_PAGERDUTY_WEBHOOK_SECRET"), "{wrong:?}");
+    assert!(
+        wrong.status_and_json().1["reason"].as_str().unwrap().contains("BRIDGE_PAGERDUTY_WEBHOOK_SECRET"),
+        "{wrong:?}"
+    );
     assert_eq!(post(setup.bridge.address, "/pagerduty", &[], resolved(&key).to_string().as_bytes()).status, 401);
     assert_eq!(setup.bridge.get("/pagerduty").status, 405);
 
@@ -264,21 +267,21 @@ fn a_webhook_is_taken_by_its_signature_and_once_and_never_refused_for_what_it_sa
         ("01D", json!({"event": 7}), "the documented format"),
         ("01E", json!({"event": {"id": "1", "event_type": "pagey.ping", "data": {"message": "Hello"}}}), "is a ping"),
     ] {
-        let (status, said) = webhook(&setup, SECRET, id, &body).said();
+        let (status, said) = webhook(&setup, SECRET, id, &body).status_and_json();
         assert_eq!((status, &said["status"]), (202, &json!("ignored")), "{said}");
         assert!(said["reason"].as_str().unwrap().contains(reason), "{said}");
     }
-    let (status, said) = webhook(&setup, SECRET, "01F", &resolved(&key)).said();
+    let (status, said) = webhook(&setup, SECRET, "01F", &resolved(&key)).status_and_json();
     assert_eq!((status, said), (202, json!({"status": "queued", "incident_key": key, "issue": "resolve"})));
     setup.wait_for_issue("resolved");
     // A person unresolves it in Sentry, and PagerDuty sends its webhook again.
     setup.wait_for_sample("bridge_issue_updates_total{outcome=\"done\"} 1");
     setup.twin.world(|world| world.calls.clear());
-    let (status, said) = webhook(&setup, SECRET, "01F", &resolved(&key)).said();
+    let (status, said) = webhook(&setup, SECRET, "01F", &resolved(&key)).status_and_json();
     assert_eq!((status, &said["status"]), (202, &json!("ignored")), "{said}");
     assert!(said["reason"].as_str().unwrap().contains("duplicate"), "{said}");
     // A webhook that asks for the state that the issue already has changes nothing.
-    assert_eq!(webhook(&setup, SECRET, "01G", &resolved(&key)).said().1["status"], "queued");
+    assert_eq!(webhook(&setup, SECRET, "01G", &resolved(&key)).status_and_json().1["status"], "queued");
     setup.wait_for_sample("bridge_issue_updates_total{outcome=\"not_needed\"} 1");
     assert_eq!(setup.twin.changes(), Vec::<String>::new());
 }

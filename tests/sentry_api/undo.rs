@@ -3,7 +3,7 @@
 use sentry_twin::{SentryGeneration, World};
 use serde_json::json;
 
-use crate::connect::{connect, done, projects};
+use crate::connect::{assert_done, connect, projects};
 
 #[test]
 fn undo_takes_back_all_that_was_made_and_nothing_else() {
@@ -36,11 +36,11 @@ fn undo_takes_back_all_that_was_made_and_nothing_else() {
         };
         let before = twin.world(state);
         for extra in [&[][..], &["--by", "legacy"]] {
-            done(&connect(&twin, &[&["--yes"], extra].concat()));
+            assert_done(&connect(&twin, &[&["--yes"], extra].concat()));
             assert_ne!(twin.world(state), before);
             let planned = connect(&twin, &["--undo"]);
             assert!(planned.stdout.contains("nothing was changed; --yes does it"), "{planned:?}");
-            done(&connect(&twin, &["--undo", "--yes"]));
+            assert_done(&connect(&twin, &["--undo", "--yes"]));
             let (mut after, mut expected) = (twin.world(state), before.clone());
             if generation == SentryGeneration::Workflows {
                 // A URL that was the only one stays in the list, which is disabled.
@@ -48,7 +48,7 @@ fn undo_takes_back_all_that_was_made_and_nothing_else() {
             }
             assert_eq!(after, expected, "{generation:?} {extra:?}");
             let again = connect(&twin, &["--undo", "--yes"]);
-            done(&again);
+            assert_done(&again);
         }
     }
 }
@@ -60,8 +60,8 @@ fn undo_takes_the_action_out_of_an_alert_that_was_extended() {
     twin.world(|world| world.add_rule("shop", "On call", &mail));
     let before = twin.world(|world| world.project("shop").unwrap().rules.clone());
     twin.world(|world| world.deletes_apps = true);
-    done(&connect(&twin, &["--project", "shop", "--rule", "On call", "--yes"]));
-    done(&connect(&twin, &["--undo", "--yes"]));
+    assert_done(&connect(&twin, &["--project", "shop", "--rule", "On call", "--yes"]));
+    assert_done(&connect(&twin, &["--undo", "--yes"]));
     let after = twin.world(|world| world.project("shop").unwrap().rules.clone());
     assert_eq!((&after[0]["actions"], after.len()), (&before[0]["actions"], 1));
 }
@@ -69,7 +69,7 @@ fn undo_takes_the_action_out_of_an_alert_that_was_extended() {
 #[test]
 fn where_no_token_may_delete_an_integration_undo_says_what_is_left_to_do() {
     let twin = projects(SentryGeneration::Apps);
-    done(&connect(&twin, &["--yes"]));
+    assert_done(&connect(&twin, &["--yes"]));
     let run = connect(&twin, &["--undo", "--yes"]);
     assert_eq!(run.code, Some(1));
     assert!(run.stderr.contains("delete it in Settings > Developer Settings; no alert calls it any more"), "{run:?}");

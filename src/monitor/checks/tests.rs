@@ -34,13 +34,13 @@ fn full() -> QueueError {
 /// A bridge that started at minute 0 and is healthy at minute 60.
 fn healthy() -> Snapshot {
     Snapshot {
-        delivery: DeliveryView { keys: vec![lane()], ..DeliveryView::default() },
+        delivery: DeliveryView { keys: vec![key_view()], ..DeliveryView::default() },
         metrics: MetricsSnapshot { last_webhook_at: Some(at(59)), ..MetricsSnapshot::default() },
         ..Snapshot::empty(at(60), at(0))
     }
 }
 
-fn lane() -> KeyView {
+fn key_view() -> KeyView {
     KeyView {
         service_key: key(),
         allowed: 120,
@@ -185,13 +185,13 @@ fn with_waiting(service_key: ServiceKey, waiting: u64) -> Overview {
 
 #[test]
 fn what_waits_for_a_key_that_is_throttled_or_fails_is_degraded_from_the_first_moment() {
-    for lane in [
-        KeyView { allowed: 60, ..lane() },
-        KeyView { backs_off_until: Some(at(61)), ..lane() },
-        KeyView { last_failure: Some("answered 500".to_owned()), ..lane() },
+    for view in [
+        KeyView { allowed: 60, ..key_view() },
+        KeyView { backs_off_until: Some(at(61)), ..key_view() },
+        KeyView { last_failure: Some("answered 500".to_owned()), ..key_view() },
     ] {
         let mut snapshot = healthy();
-        snapshot.delivery.keys = vec![lane];
+        snapshot.delivery.keys = vec![view];
         assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "nothing waits");
         snapshot.queue = Ok(with_waiting(ServiceKey::parse(&"g".repeat(32)).unwrap(), 1));
         assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "what waits is for another key");
@@ -203,7 +203,7 @@ fn what_waits_for_a_key_that_is_throttled_or_fails_is_degraded_from_the_first_mo
         let expected = (Health::Degraded, vec![Cause::Delivery]);
         assert_eq!(checked(&snapshot), expected, "nobody can tell that nothing waits");
     }
-    let refused = KeyView { last_failure: Some("answered 400".to_owned()), is_permanent: true, ..lane() };
+    let refused = KeyView { last_failure: Some("answered 400".to_owned()), is_permanent: true, ..key_view() };
     let mut snapshot = Snapshot { queue: Ok(with_waiting(key(), 1)), ..healthy() };
     snapshot.delivery.keys = vec![refused];
     assert_eq!(checked(&snapshot), (Health::Healthy, vec![]), "one that was refused holds up no other");
@@ -221,7 +221,7 @@ fn why_a_key_is_held_up_and_when_it_delivered_last_is_told() {
     );
     snapshot.metrics.delivered.insert(key(), at(30));
     assert!(sentence(&snapshot).ends_with("PagerDuty accepted the last one for it 30m ago"), "{}", sentence(&snapshot));
-    snapshot.delivery.keys[0] = KeyView { allowed: 60, ..lane() };
+    snapshot.delivery.keys[0] = KeyView { allowed: 60, ..key_view() };
     assert!(sentence(&snapshot).contains("(PagerDuty throttles: 60 of 120 events a minute may be sent)"));
     snapshot.backlog = Ok(waiting_since(at(0)));
     assert_eq!(checked(&snapshot), (Health::Failing, vec![Cause::Waiting]), "which says the same");
@@ -347,7 +347,7 @@ fn dead_letters_of_an_earlier_run_are_failing_only_if_nothing_passed_since() {
 fn one_bad_key_is_not_hidden_by_a_good_one() {
     let good = ServiceKey::parse(&"g".repeat(32)).unwrap();
     let mut snapshot = healthy();
-    snapshot.delivery.keys.push(KeyView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..lane() });
+    snapshot.delivery.keys.push(KeyView { service_key: good.clone(), last_delivered_at: Some(at(50)), ..key_view() });
     let newer = DeadLetters { service_key: good, ..dead_at(at(40)) };
     snapshot.backlog = Ok(Backlog { dead: vec![dead_at(at(30)), newer], ..Backlog::default() });
     assert_eq!(checked(&snapshot).0, Health::Failing);

@@ -18,7 +18,7 @@ pub(super) fn start(pagerduty: &PagerDuty, more: &[(&str, &str)]) -> Bridge {
 
 /// Sends a request on a connection of its own.
 #[track_caller]
-pub(super) fn ask(bridge: &Bridge, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
+pub(super) fn request(bridge: &Bridge, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let (host, length) = (bridge.address, body.len());
     let head = format!(
@@ -30,27 +30,27 @@ pub(super) fn ask(bridge: &Bridge, method: &str, path: &str, token: Option<&str>
 }
 
 /// A client with the admin token.
-pub(super) struct Caller<'a> {
+pub(super) struct Client<'a> {
     bridge: &'a Bridge,
     spec: Spec,
     /// The operations that were answered 200.
     pub(super) done: RefCell<BTreeSet<(String, String)>>,
 }
 
-impl<'a> Caller<'a> {
-    pub(super) fn of(bridge: &'a Bridge) -> Self {
+impl<'a> Client<'a> {
+    pub(super) fn new(bridge: &'a Bridge) -> Self {
         Self { bridge, spec: Spec::read(), done: RefCell::default() }
     }
 
     /// Returns status and body. The body has to conform to the specification and to hold no secret.
     #[track_caller]
     pub(super) fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let answer = ask(self.bridge, method, path, Some(ADMIN_TOKEN), body.as_bytes());
+        let answer = request(self.bridge, method, path, Some(ADMIN_TOKEN), body.as_bytes());
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         let text = String::from_utf8_lossy(&answer.body);
         assert!(!text.contains(KEY) && !text.contains(OTHER_KEY) && !text.contains(ADMIN_TOKEN), "{text}");
-        let (status, said) = answer.said();
+        let (status, said) = answer.status_and_json();
         self.spec.holds(method, path, status, &said);
         if status == 200 {
             self.done.borrow_mut().insert((method.to_owned(), self.spec.path(path).unwrap()));

@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Caller, start, texts};
+use super::client::{Client, start, texts};
 use crate::support::{
-    Bridge, IS_POSTGRES, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, have_one_refused, hold_up,
+    Bridge, IS_POSTGRES, KEY, OTHER_KEY, PagerDuty, ROUTES, alert, alert_of_level, make_dead_letter, make_events_wait,
 };
 
 /// A bridge with a dead letter (1), a delivered event (2), two waiting events (3, 4), of which the second stands for two
 /// alerts, and a rejected webhook (r1).
-pub(super) fn troubled(pagerduty: &PagerDuty) -> Bridge {
+pub(super) fn bridge_with_entries(pagerduty: &PagerDuty) -> Bridge {
     let bridge = start(pagerduty, &[ROUTES]);
-    have_one_refused(&bridge, pagerduty);
+    make_dead_letter(&bridge, pagerduty);
     bridge.queue(&alert_of_level("fatal", 2, "Taken"));
     bridge.wait_for_log("delivered");
-    hold_up(&bridge, pagerduty);
+    make_events_wait(&bridge, pagerduty);
     bridge
 }
 
@@ -22,14 +22,14 @@ pub(super) fn troubled(pagerduty: &PagerDuty) -> Bridge {
 fn the_status_tells_how_the_bridge_fares() {
     let pagerduty = PagerDuty::start();
     let bridge = start(&pagerduty, &[]);
-    let caller = Caller::of(&bridge);
-    let status = caller.get("/api/status");
+    let client = Client::new(&bridge);
+    let status = client.get("/api/status");
     assert_eq!((&status["status"], &status["troubles"]), (&json!("healthy"), &json!([])));
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&status["queue"]["waiting"], &status["destinations"]), (&json!(0), &json!([])));
 
-    let bridge = troubled(&pagerduty);
-    let status = Caller::of(&bridge).get("/api/status");
+    let bridge = bridge_with_entries(&pagerduty);
+    let status = Client::new(&bridge).get("/api/status");
     assert_ne!(status["status"], "healthy");
     // The event that is retried may be a trouble as well by now.
     assert_eq!(texts(&status["troubles"], "cause")[0], "dead_letters", "{status:#}");
@@ -47,7 +47,7 @@ fn the_status_tells_how_the_bridge_fares() {
 fn the_status_tells_what_an_accepted_alert_survives() {
     let pagerduty = PagerDuty::start();
     let bridge = start(&pagerduty, &[]);
-    let durability = &Caller::of(&bridge).get("/api/status")["durability"];
+    let durability = &Client::new(&bridge).get("/api/status")["durability"];
     let (survives, settings) = (&durability["survives"], &durability["settings"]);
     if IS_POSTGRES {
         // The PostgreSQL of the tests runs with `fsync` off; the bridge waits for the commit all the same.
@@ -63,9 +63,9 @@ fn the_status_tells_what_an_accepted_alert_survives() {
 #[test]
 fn events_are_listed_by_state_and_by_pages() {
     let pagerduty = PagerDuty::start();
-    let bridge = troubled(&pagerduty);
-    let caller = Caller::of(&bridge);
-    let ids = |path: &str| texts(&caller.get(path)["events"], "id");
+    let bridge = bridge_with_entries(&pagerduty);
+    let client = Client::new(&bridge);
+    let ids = |path: &str| texts(&client.get(path)["events"], "id");
     assert_eq!(ids("/api/events"), ["4", "3", "2", "1"]);
     assert_eq!(ids("/api/events?state=waiting"), ["3", "4"]);
     assert_eq!(ids("/api/events?state=dead"), ["1"]);
@@ -74,34 +74,34 @@ fn events_are_listed_by_state_and_by_pages() {
     let mut seen = Vec::new();
     let mut path = "/api/events?limit=3".to_owned();
     for _ in 0..2 {
-        let page = caller.get(&path);
+        let page = client.get(&path);
         seen.append(&mut texts(&page["events"], "id"));
         let Some(next) = page["next"].as_str() else { break };
         path = format!("/api/events?limit=3&after={next}");
     }
     assert_eq!(seen, ["4", "3", "2", "1"]);
-    assert_eq!(caller.get("/api/events?limit=4")["next"], Value::Null);
+    assert_eq!(client.get("/api/events?limit=4")["next"], Value::Null);
 
-    let hot = &caller.get("/api/events?limit=1")["events"][0];
+    let hot = &client.get("/api/events?limit=1")["events"][0];
     assert_eq!(
         (&hot["count"], &hot["description"], &hot["state"]),
         (&json!(2), &json!("Disk hotter"), &json!("waiting"))
     );
-    let dead = &caller.get("/api/events?state=dead")["events"][0];
+    let dead = &client.get("/api/events?state=dead")["events"][0];
     assert!(dead["reason"].as_str().unwrap().contains("400"), "{dead}");
 
-    let rejected = caller.get("/api/rejected");
+    let rejected = client.get("/api/rejected");
     assert_eq!((texts(&rejected["rejected"], "id"), &rejected["next"]), (vec!["r1".to_owned()], &Value::Null));
     assert_eq!(bridge.post(b"[").status, 400);
-    assert_eq!(caller.get("/api/rejected?limit=1")["next"], "r2");
-    assert_eq!(texts(&caller.get("/api/rejected?after=r2")["rejected"], "id"), ["r1"]);
+    assert_eq!(client.get("/api/rejected?limit=1")["next"], "r2");
+    assert_eq!(texts(&client.get("/api/rejected?after=r2")["rejected"], "id"), ["r1"]);
 }
 
 #[test]
 fn an_event_is_told_whole_but_for_its_key() {
     let pagerduty = PagerDuty::start();
-    let bridge = troubled(&pagerduty);
-    let event = Caller::of(&bridge).get("/api/events/1");
+    let bridge = bridge_with_entries(&pagerduty);
+    let event = Client::new(&bridge).get("/api/events/1");
     let masked = format!("…{}", &KEY[28..]);
     assert_eq!((&event["service_key"], &event["event"]["service_key"]), (&json!(masked), &json!(masked)));
     assert_eq!((&event["event"]["incident_key"], &event["event"]["description"]), (&json!("7"), &json!("Disk full")));
@@ -113,34 +113,34 @@ fn a_key_is_masked_in_the_texts_of_an_alert_as_well() {
     let pagerduty = PagerDuty::start();
     let bridge = start(&pagerduty, &[]);
     bridge.queue(&alert(7, &format!("PagerDuty refused the key {KEY}")));
-    let caller = Caller::of(&bridge);
+    let client = Client::new(&bridge);
     let masked = format!("PagerDuty refused the key …{}", &KEY[28..]);
-    assert_eq!(caller.get("/api/events")["events"][0]["description"], masked);
-    let event = caller.get("/api/events/1")["event"].clone();
+    assert_eq!(client.get("/api/events")["events"][0]["description"], masked);
+    let event = client.get("/api/events/1")["event"].clone();
     assert_eq!((&event["description"], &event["incident_key"]), (&json!(masked), &json!("7")));
 
     assert_eq!(bridge.post(format!("{{\"service_key\": \"{KEY}").as_bytes()).status, 400);
     bridge.wait_for_log("it is kept as r1");
-    assert_eq!(caller.get("/api/rejected/r1")["body"], format!("{{\"service_key\": \"…{}", &KEY[28..]));
+    assert_eq!(client.get("/api/rejected/r1")["body"], format!("{{\"service_key\": \"…{}", &KEY[28..]));
 }
 
 #[test]
 fn what_strangers_wrote_stays_text_in_json() {
     let pagerduty = PagerDuty::start();
     let bridge = start(&pagerduty, &[]);
-    let caller = Caller::of(&bridge);
+    let client = Client::new(&bridge);
     let hostile = "</script><script>alert(1)</script>\u{202e}\",\"service_key\":\"x\u{0}\u{7f}\\";
     bridge.queue(&alert(7, hostile));
     pagerduty.wait_for_accepted(1);
-    let event = caller.get("/api/events/1");
+    let event = client.get("/api/events/1");
     let description = event["event"]["description"].as_str().unwrap();
     assert!(description.contains("</script>") && description.contains("\",\"service_key\":\"x"), "{description}");
 
     let text = format!("{{\"not\": \"finished {hostile}");
     assert_eq!(bridge.post(text.as_bytes()).status, 400);
     bridge.wait_for_log("it is kept as r1");
-    assert_eq!(caller.get("/api/rejected/r1")["body"], text);
+    assert_eq!(client.get("/api/rejected/r1")["body"], text);
     assert_eq!(bridge.post(b"\xff\xfe{").status, 400);
     bridge.wait_for_log("it is kept as r2");
-    assert_eq!(caller.get("/api/rejected/r2")["body_base64"], "//57");
+    assert_eq!(client.get("/api/rejected/r2")["body_base64"], "//57");
 }

@@ -114,7 +114,7 @@ impl Bridge {
     /// Posts a webhook and asserts that it was queued.
     #[track_caller]
     pub(crate) fn queue(&self, body: &[u8]) {
-        let (status, said) = self.post(body).said();
+        let (status, said) = self.post(body).status_and_json();
         assert_eq!((status, &said["status"]), (202, &Value::from("queued")), "{said}");
     }
 
@@ -213,7 +213,7 @@ fn message(line: &str, part: &str) -> Option<String> {
 }
 
 /// Executes a statement on the database of a running bridge, to create rows as an earlier version would have written them.
-pub(crate) fn meddle(bridge: &Bridge, sql: &'static str, body: &[u8]) {
+pub(crate) fn execute_sql(bridge: &Bridge, sql: &'static str, body: &[u8]) {
     use sqlx::ConnectOptions;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -31,7 +31,7 @@ impl Answer {
 
     /// The status and the JSON body.
     #[track_caller]
-    pub(crate) fn said(&self) -> (u16, Value) {
+    pub(crate) fn status_and_json(&self) -> (u16, Value) {
         (self.status, self.json())
     }
 }
@@ -47,7 +47,7 @@ impl Connection {
     }
 
     /// Changes the timeout of reads.
-    pub(crate) fn be_patient(&self, patience: Duration) {
+    pub(crate) fn set_timeout(&self, patience: Duration) {
         self.0.set_read_timeout(Some(patience)).unwrap();
     }
 
@@ -56,7 +56,7 @@ impl Connection {
     }
 
     /// Like [`send`](Self::send), but ignores that the server reads no more.
-    pub(crate) fn send_what_is_taken(&mut self, bytes: &[u8]) {
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes);
     }
 
@@ -74,7 +74,7 @@ impl Connection {
     }
 
     /// Waits until `released` is closed; returns false if a response comes before that.
-    pub(crate) fn is_silent_until(&self, released: &Receiver<()>) -> bool {
+    pub(crate) fn has_no_response_until(&self, released: &Receiver<()>) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let silent = loop {
             match self.0.peek(&mut [0]) {
@@ -121,7 +121,7 @@ impl Connection {
     }
 
     /// Waits until the server closes the connection, in order or not.
-    pub(crate) fn is_ended(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         match self.0.read(&mut [0]) {
             Ok(0) => true,
             Ok(_) => false,

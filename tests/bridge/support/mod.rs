@@ -12,13 +12,13 @@ mod queue_contents;
 use std::time::Duration;
 
 pub(crate) use alerts::{alert, alert_of_level, fixtures};
-pub(crate) use bridge::{Bridge, IS_POSTGRES, KEY, OTHER_KEY, ROUTES, TOKEN, meddle};
+pub(crate) use bridge::{Bridge, IS_POSTGRES, KEY, OTHER_KEY, ROUTES, TOKEN, execute_sql};
 pub(crate) use command::{Run, run, run_with_input};
 pub(crate) use disk::Disk;
 pub(crate) use http::{Answer, Connection, get, get_with, post};
 pub(crate) use pagerduty::{ClosedPort, PagerDuty};
 pub(crate) use process::{Process, program};
-pub(crate) use queue_contents::{have_one_refused, hold_up};
+pub(crate) use queue_contents::{make_dead_letter, make_events_wait};
 
 /// The timeout of every wait. Few waits need a tenth of it. It is less than the time for which the bridge waits for a body,
 /// so that a bridge that waits where it must not is noticed.

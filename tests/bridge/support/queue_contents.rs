@@ -8,7 +8,7 @@ use super::{Bridge, PagerDuty, alert};
 
 /// Makes the next event, of incident 7, a dead letter.
 #[track_caller]
-pub(crate) fn have_one_refused(bridge: &Bridge, pagerduty: &PagerDuty) {
+pub(crate) fn make_dead_letter(bridge: &Bridge, pagerduty: &PagerDuty) {
     pagerduty.inject(FaultRule::new(Fault::status(400)).times(1)).unwrap();
     bridge.queue(&alert(7, "Disk full"));
     bridge.wait_for_log("dead letter");
@@ -17,7 +17,7 @@ pub(crate) fn have_one_refused(bridge: &Bridge, pagerduty: &PagerDuty) {
 /// Adds waiting events of incidents 8 and 9, of which the second stands for two alerts, and a rejected webhook (r1). They
 /// wait for longer than any test takes.
 #[track_caller]
-pub(crate) fn hold_up(bridge: &Bridge, pagerduty: &PagerDuty) {
+pub(crate) fn make_events_wait(bridge: &Bridge, pagerduty: &PagerDuty) {
     let headers = BTreeMap::from([("retry-after".to_owned(), "300".to_owned())]);
     pagerduty.inject(Fault::Answer { status: 503, body: FaultBody::Json, headers, apply: false }).unwrap();
     bridge.queue(&alert(8, "Disk slow"));

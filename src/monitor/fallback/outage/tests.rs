@@ -35,7 +35,7 @@ fn at(minutes: i64) -> DateTime<Utc> {
 fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
     let service_key = ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap();
     let reason = reason.map(str::to_owned);
-    let lane = KeyView {
+    let view = KeyView {
         service_key: service_key.clone(),
         allowed: 120,
         rate: 120,
@@ -57,7 +57,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
     Snapshot {
         queue: Ok(Overview { waiting: 1, service_keys: vec![waits], ..Overview::default() }),
         backlog: Ok(Backlog { first: vec![first], dead: Vec::new() }),
-        delivery: DeliveryView { keys: vec![lane], ..DeliveryView::default() },
+        delivery: DeliveryView { keys: vec![view], ..DeliveryView::default() },
         ..Snapshot::empty(at(60), at(0))
     }
 }

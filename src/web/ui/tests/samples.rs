@@ -67,7 +67,7 @@ pub(in crate::web) fn audit() -> AuditReport {
     }
 }
 
-fn lane(end: &str) -> KeyView {
+fn key_view(end: &str) -> KeyView {
     KeyView {
         service_key: key(end),
         allowed: 120,
@@ -199,7 +199,7 @@ pub(in crate::web) fn well() -> StatusPage {
     let queue = Overview { delivered: 40, service_keys: vec![destination("WXYZ", 0, 0)], ..Overview::default() };
     let snapshot = Snapshot {
         queue: Ok(queue),
-        delivery: DeliveryView { keys: vec![lane("WXYZ")], ..DeliveryView::default() },
+        delivery: DeliveryView { keys: vec![key_view("WXYZ")], ..DeliveryView::default() },
         metrics: MetricsSnapshot {
             last_webhook_at: Some(ago(13)),
             last_delivered_at: Some(ago(12)),
@@ -229,7 +229,7 @@ pub(in crate::web) fn degraded() -> StatusPage {
         allowed: 60,
         backs_off_until: Some(now() + TimeDelta::milliseconds(23_400)),
         last_failure: Some("answered 403: too many requests".to_owned()),
-        ..lane("A1B2")
+        ..key_view("A1B2")
     };
     status.snapshot.delivery.keys.push(throttled);
     let letters = DeadLetters {
