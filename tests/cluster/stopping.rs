@@ -4,11 +4,11 @@ use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sqlx::{ConnectOptions, Connection as _, PgConnection};
 
 use crate::support::{Connection, PATIENCE, PagerDuty, Run, TOKEN, alert_of_level, run};
-use crate::{PATIENT, database, start, wait_until};
+use crate::{DATABASE_TIMEOUT, database, start, wait_until};
 
 /// `queue export --complete` of this database.
 fn export(database: &str) -> Run {
-    run(&["queue", "export", "--complete", "-"], &[("BRIDGE_DATABASE_URL", database), PATIENT])
+    run(&["queue", "export", "--complete", "-"], &[("BRIDGE_DATABASE_URL", database), DATABASE_TIMEOUT])
 }
 
 #[test]
