@@ -149,12 +149,14 @@ impl TaskParts<'_> {
     }
 
     fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask<IsLeader>>, TlsError> {
-        let Some((root, token)) = self.config.pagerduty_api() else {
+        // One place says which of the tokens of APIs this is, now and after each change.
+        let api = |config: &Config| config.pagerduty_api().map(|(root, token)| (root, token.clone()));
+        let Some((root, token)) = api(self.config) else {
             info!("whether events open incidents in PagerDuty is not looked up: BRIDGE_PAGERDUTY_API_TOKEN is not set");
             return Ok(None);
         };
-        let mut client = PagerDutyRestClient::new(&root, token.clone(), self.config.pagerduty_ca_file.as_deref())?;
-        if let Some(tokens) = self.live.follow_set(|config| config.pagerduty_api_token.clone()) {
+        let mut client = PagerDutyRestClient::new(&root, token, self.config.pagerduty_ca_file.as_deref())?;
+        if let Some(tokens) = self.live.follow_set(move |config| api(config).map(|(_, token)| token)) {
             client = client.with_tokens(tokens);
         }
         let (queue, metrics) = (self.queue.clone(), self.metrics.clone());

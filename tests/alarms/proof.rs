@@ -1,7 +1,8 @@
 //! The bridge verifies with PagerDuty's REST API that each delivery opened or resolved an incident, and raises an alarm if
 //! not.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use pagerduty_sandbox::{
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::in_process::{GIVEN_UP, InProcessBridge};
 use crate::observation::{ADMIN_TOKEN, wait_for};
-use crate::support::{Connection, KEY, OTHER_KEY, PagerDuty, TOKEN, alert, post};
+use crate::support::{Connection, KEY, OTHER_KEY, PATIENCE, PagerDuty, TOKEN, alert, get_with, post};
 use crate::{ALARM_KEY, causes, wait_for_alarm};
 
 const API_TOKEN: &str = "u+3rdPartyRestApiKey";
@@ -241,6 +242,47 @@ fn a_plan_without_the_api_is_told_and_not_alarmed() {
     bridge.queue(&alert(1, "Disk full"));
     pagerduty.wait_for("the alert", |records| records.incident(KEY, "1").is_some());
     assert_eq!((pagerduty.read(Records::rest_total), causes(&pagerduty)), (1, vec![]));
+}
+
+#[test]
+fn a_token_that_is_replaced_in_its_file_is_used_for_the_next_look_up() {
+    let pagerduty = pagerduty(|_| {});
+    let home = tempfile::tempdir().unwrap();
+    let [token, admin] = ["token", "admin"].map(|name| home.path().join(name));
+    fs::write(&token, API_TOKEN).unwrap();
+    fs::write(&admin, "the-admin-token-before").unwrap();
+    let api = pagerduty.rest_url();
+    let settings = [
+        ALARM_KEY,
+        ("BRIDGE_PAGERDUTY_API_URL", api.as_str()),
+        ("BRIDGE_PAGERDUTY_API_TOKEN_FILE", token.to_str().unwrap()),
+        ("BRIDGE_ADMIN_TOKEN_FILE", admin.to_str().unwrap()),
+        // Not to be confused with it.
+        ("BRIDGE_SENTRY_API_TOKEN", "the-token-for-the-api-of-sentry"),
+    ];
+    let bridge = InProcessBridge::start(&pagerduty.url(), &settings);
+    bridge.queue(&alert(1, "Disk full"));
+    let is_looked_up = |records: &Records, issue: u32| {
+        let key = format!("incident_key={issue}&");
+        records.rest_requests().any(|request| request.status == 200 && request.target.contains(&key))
+    };
+    pagerduty.wait_for("the look-up of the first event", |records| is_looked_up(records, 1));
+
+    let mut options = pagerduty.options();
+    options.rest.token = Some("y_NbAkKc66ryYTWUXYEu".to_owned());
+    pagerduty.set_options(options);
+    fs::write(&token, "y_NbAkKc66ryYTWUXYEu").unwrap();
+    fs::write(&admin, ADMIN_TOKEN).unwrap();
+    // Both are read at the same time, and used together.
+    let (bearer, deadline) = (format!("Bearer {ADMIN_TOKEN}"), Instant::now() + PATIENCE);
+    while get_with(bridge.address, "/api/status", &[("Authorization", &bearer)]).status != 200 {
+        assert!(Instant::now() < deadline, "the files were not read again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bridge.queue(&alert(2, "Disk full"));
+    pagerduty.wait_for("the look-up of the second event", |records| is_looked_up(records, 2));
+    let refused = pagerduty.read(|records| records.rest_requests().filter(|request| request.status == 401).count());
+    assert_eq!((refused, causes(&pagerduty)), (0, vec![]));
 }
 
 #[test]
