@@ -74,7 +74,7 @@ impl Accounting {
 }
 
 /// The number of alerts that an event stands for.
-fn occurrences(entry: &JournalEntry) -> u64 {
+pub(crate) fn occurrences(entry: &JournalEntry) -> u64 {
     let details = entry.event.as_ref().and_then(|event| event.get("details"));
     details.and_then(|details| details.get("occurrences")).and_then(serde_json::Value::as_u64).unwrap_or(1)
 }

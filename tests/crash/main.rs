@@ -9,6 +9,7 @@ mod faulty_disk;
 mod load;
 mod power_cut;
 mod random_faults;
+mod resolves;
 #[path = "../bridge/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with tests/bridge, which needs more of it")]
 mod support;
