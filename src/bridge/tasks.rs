@@ -38,10 +38,10 @@ pub(super) struct TaskParts<'a> {
 /// The tasks; each is `None` unless it is configured.
 pub(super) struct OptionalTasks {
     pub(super) canary: Option<CanaryTask<IsLeader>>,
-    pub(super) audit: Option<AuditTask<SentryClient, IsLeader>>,
-    pub(super) catch_up: Option<CatchUpTask<SentryClient, IsLeader>>,
-    issue_status: Option<IssueStatusTask<SentryClient, IsLeader>>,
-    two_way: Option<TwoWayTask<SentryClient, IsLeader>>,
+    pub(super) audit: Option<AuditTask<IsLeader>>,
+    pub(super) catch_up: Option<CatchUpTask<IsLeader>>,
+    issue_status: Option<IssueStatusTask<IsLeader>>,
+    two_way: Option<TwoWayTask<IsLeader>>,
     pub(super) proof: Option<ProofTask<IsLeader>>,
 }
 
@@ -109,13 +109,13 @@ impl TaskParts<'_> {
         CanaryTask::new(dsn, ca_file, ingest, queue, metrics, schedule, self.is_leader()).map(Some)
     }
 
-    fn audit(&mut self) -> Result<Option<AuditTask<SentryClient, IsLeader>>, TlsError> {
+    fn audit(&mut self) -> Result<Option<AuditTask<IsLeader>>, TlsError> {
         let Some(client) = self.sentry_client()? else { return Ok(None) };
         let settings = self.live.follow(AuditSettings::of);
         Ok(Some(AuditTask::new(client, settings, self.is_leader())))
     }
 
-    fn catch_up(&mut self) -> Result<Option<CatchUpTask<SentryClient, IsLeader>>, TlsError> {
+    fn catch_up(&mut self) -> Result<Option<CatchUpTask<IsLeader>>, TlsError> {
         let mode = self.config.catch_up;
         if mode == CatchUpMode::Off {
             return Ok(None);
@@ -129,7 +129,7 @@ impl TaskParts<'_> {
         Ok(Some(CatchUpTask::new(client, ingest, queue, metrics, secrets, mode, self.is_leader())))
     }
 
-    fn issue_status(&mut self) -> Result<Option<IssueStatusTask<SentryClient, IsLeader>>, TlsError> {
+    fn issue_status(&mut self) -> Result<Option<IssueStatusTask<IsLeader>>, TlsError> {
         if self.config.resolve == ResolveScope::Off {
             return Ok(None);
         }
@@ -138,7 +138,7 @@ impl TaskParts<'_> {
         Ok(Some(IssueStatusTask::new(client, ingest, queue, metrics, self.is_leader())))
     }
 
-    fn two_way(&mut self) -> Result<Option<TwoWayTask<SentryClient, IsLeader>>, TlsError> {
+    fn two_way(&mut self) -> Result<Option<TwoWayTask<IsLeader>>, TlsError> {
         if self.config.pagerduty_webhook_secret.is_empty() {
             return Ok(None);
         }

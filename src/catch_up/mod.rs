@@ -30,7 +30,7 @@ use crate::queue::Queue;
 use crate::queue::external::{CatchUpRun, SentryNotes};
 use crate::sentry_api::address::BridgeAddress;
 use crate::sentry_api::types::Firing;
-use crate::sentry_api::{SentryApi, SentryTaskError};
+use crate::sentry_api::{SentryClient, SentryTaskError};
 use plan::{DELAY, window};
 pub use run::{CatchUp, CatchUpOutcome, Sink};
 use schedule::CatchUpSchedule;
@@ -86,8 +86,8 @@ pub struct CatchUpSecrets {
 }
 
 /// Runs catch-up whenever it is due.
-pub struct CatchUpTask<A, L> {
-    api: A,
+pub struct CatchUpTask<L> {
+    api: SentryClient,
     ingest: Ingest,
     queue: Queue,
     metrics: Metrics,
@@ -97,12 +97,12 @@ pub struct CatchUpTask<A, L> {
     leads: L,
 }
 
-impl<A: SentryApi, L: Fn() -> bool> CatchUpTask<A, L> {
+impl<L: Fn() -> bool> CatchUpTask<L> {
     /// Creates a task that asks `api`, enqueues in `queue` and does about missing alerts what `mode` says. With several
     /// bridges on one queue, only the one for which `leads` returns true does anything.
     #[must_use]
     pub fn new(
-        api: A,
+        api: SentryClient,
         ingest: Ingest,
         queue: Queue,
         metrics: Metrics,

@@ -21,7 +21,7 @@ use crate::sentry::fetched_alert;
 use crate::sentry_api::address::BridgeAddress;
 use crate::sentry_api::inventory::{InventoryOptions, read};
 use crate::sentry_api::types::{AlertSystem, Firing, IssueRoute, SentryIssue, TimeWindow};
-use crate::sentry_api::{SentryApi, SentryApiError, SentryTaskError};
+use crate::sentry_api::{SentryApiError, SentryClient, SentryTaskError};
 
 /// How many missing alerts of one run get an event of their own; the rest share one event.
 pub const MOST_EVENTS: usize = 100;
@@ -67,10 +67,9 @@ impl Sink for Editor {
 }
 
 /// What a run works with.
-#[derive(Debug)]
-pub struct CatchUp<'a, A> {
+pub struct CatchUp<'a> {
     /// Sentry.
-    pub api: &'a A,
+    pub api: &'a SentryClient,
     /// Decides on missing alerts as it does on webhooks.
     pub ingest: &'a Ingest,
     /// Reads what the bridge knows already.
@@ -95,7 +94,7 @@ pub enum CatchUpOutcome {
     NotNeeded(String),
 }
 
-impl<A: SentryApi> CatchUp<'_, A> {
+impl CatchUp<'_> {
     /// Finds the alerts that fired within `window` and are missing.
     ///
     /// # Errors

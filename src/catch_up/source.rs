@@ -10,14 +10,14 @@ use crate::sentry_api::address::{BridgeAddress, WebhookKind};
 use crate::sentry_api::audit::reach::{AlertActionTarget, BridgeReach, CANARY};
 use crate::sentry_api::inventory::{Inventory, permitted};
 use crate::sentry_api::types::{AlertRule, AlertSystem, Firing, SentryProject, TimeWindow, Workflow};
-use crate::sentry_api::{SentryApi, SentryApiError};
+use crate::sentry_api::{SentryApiError, SentryClient};
 
 /// Conditions that make a rule fire for a new issue. Source: `rules/conditions/` of 9.1.2 and 23.7.1.
 const ON_NEW_ISSUES: [&str; 3] = ["FirstSeenEventCondition", "EveryEventCondition", "NewHighPriorityIssueCondition"];
 
 /// Asks Sentry what fired within a window and was meant for the bridge.
-pub(super) struct FiringSearch<'a, A> {
-    api: &'a A,
+pub(super) struct FiringSearch<'a> {
+    api: &'a SentryClient,
     inventory: &'a Inventory,
     reach: BridgeReach<'a>,
     window: TimeWindow,
@@ -29,8 +29,13 @@ pub(super) struct FiringSearch<'a, A> {
     pub(super) unseen: Vec<String>,
 }
 
-impl<'a, A: SentryApi> FiringSearch<'a, A> {
-    pub(super) fn new(api: &'a A, inventory: &'a Inventory, bridge: &'a BridgeAddress, window: TimeWindow) -> Self {
+impl<'a> FiringSearch<'a> {
+    pub(super) fn new(
+        api: &'a SentryClient,
+        inventory: &'a Inventory,
+        bridge: &'a BridgeAddress,
+        window: TimeWindow,
+    ) -> Self {
         let reach = BridgeReach::new(inventory, bridge);
         Self { api, inventory, reach, window, firings: Vec::new(), is_exact: true, unseen: Vec::new() }
     }

@@ -27,7 +27,7 @@ use crate::queue::external::{IssueNote, SentryNotes};
 use crate::queue::{Enqueued, Queue};
 use crate::sentry::resolved_alert;
 use crate::sentry_api::types::IssueRoute;
-use crate::sentry_api::{SentryApi, SentryApiError, SentryTaskError, issue_route, optional};
+use crate::sentry_api::{SentryApiError, SentryClient, SentryTaskError, issue_route, optional};
 use decide::{IncidentContext, IncidentSubject, decide, pause, subject};
 
 /// How often the task looks for due incidents.
@@ -64,8 +64,8 @@ struct WatchedIncident {
 }
 
 /// The task that asks Sentry about the issues of open incidents.
-pub struct IssueStatusTask<A, L> {
-    api: A,
+pub struct IssueStatusTask<L> {
+    api: SentryClient,
     ingest: Ingest,
     queue: Queue,
     metrics: Metrics,
@@ -77,11 +77,11 @@ pub struct IssueStatusTask<A, L> {
     is_first: bool,
 }
 
-impl<A: SentryApi, L: Fn() -> bool> IssueStatusTask<A, L> {
+impl<L: Fn() -> bool> IssueStatusTask<L> {
     /// A task that asks `api` and enqueues in `queue`. If several bridges share a queue, only the one that `leads` does
     /// anything.
     #[must_use]
-    pub fn new(api: A, ingest: Ingest, queue: Queue, metrics: Metrics, leads: L) -> Self {
+    pub fn new(api: SentryClient, ingest: Ingest, queue: Queue, metrics: Metrics, leads: L) -> Self {
         let (began, watched) = (Instant::now(), BTreeMap::new());
         Self { api, ingest, queue, metrics, leads, began, route: None, watched, is_first: true }
     }

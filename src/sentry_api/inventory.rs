@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use super::types::{
     AlertSystem, Detector, Identity, Installation, IssueRoute, Organization, SentryApp, SentryProject, Workflow,
 };
-use super::{SentryApi, SentryApiError, optional};
+use super::{SentryApiError, SentryClient, optional};
 
 /// The feature flag with which Sentry builds its list of rules from workflows, so that rules that were never migrated are
 /// in no list at all.
@@ -86,7 +86,7 @@ impl Inventory {
 /// # Errors
 ///
 /// When Sentry does not answer.
-pub async fn issue_route(api: &impl SentryApi) -> Result<IssueRoute, SentryApiError> {
+pub async fn issue_route(api: &SentryClient) -> Result<IssueRoute, SentryApiError> {
     match api.apps().await {
         Ok(_) | Err(SentryApiError::Forbidden { .. }) => Ok(IssueRoute::Organization),
         Err(SentryApiError::Gone { .. }) => api.organization().await.map(|_| IssueRoute::Global),
@@ -112,7 +112,7 @@ pub struct InventoryOptions {
 ///
 /// When Sentry cannot be reached, does not know the token or the organization, does not let the token list the projects,
 /// or sends an unusable response.
-pub async fn read(api: &impl SentryApi, options: InventoryOptions) -> Result<Inventory, SentryApiError> {
+pub async fn read(api: &SentryClient, options: InventoryOptions) -> Result<Inventory, SentryApiError> {
     let mut unseen = Vec::new();
     let identity = optional(api.identity().await)?.unwrap_or_default();
     let mut projects = api.projects().await?;
@@ -166,7 +166,7 @@ pub async fn read(api: &impl SentryApi, options: InventoryOptions) -> Result<Inv
 }
 
 async fn read_rules(
-    api: &impl SentryApi,
+    api: &SentryClient,
     projects: &mut [SentryProject],
     answers_workflows: bool,
     unseen: &mut Vec<String>,
@@ -186,7 +186,7 @@ async fn read_rules(
 }
 
 /// Decides between rules and workflows where a Sentry answers for both: from 26.7 on workflows, whatever its rules say.
-async fn by_version(api: &impl SentryApi, organization: &Organization) -> Result<AlertSystem, SentryApiError> {
+async fn by_version(api: &SentryClient, organization: &Organization) -> Result<AlertSystem, SentryApiError> {
     let version = match api.version().await {
         Err(SentryApiError::Forbidden { .. } | SentryApiError::Unauthorized { .. } | SentryApiError::Shape { .. }) => {
             None
@@ -204,7 +204,7 @@ async fn by_version(api: &impl SentryApi, organization: &Organization) -> Result
 
 /// Finds rules that were never migrated to a workflow, unless this Sentry builds its list of rules from workflows.
 async fn read_unmigrated(
-    api: &impl SentryApi,
+    api: &SentryClient,
     inventory: &mut Inventory,
     unseen: &mut Vec<String>,
 ) -> Result<(), SentryApiError> {
@@ -226,7 +226,7 @@ async fn read_unmigrated(
 }
 
 async fn read_hooks(
-    api: &impl SentryApi,
+    api: &SentryClient,
     inventory: &mut Inventory,
     options: InventoryOptions,
     unseen: &mut Vec<String>,
@@ -247,7 +247,7 @@ async fn read_hooks(
 }
 
 async fn read_new_issues(
-    api: &impl SentryApi,
+    api: &SentryClient,
     inventory: &mut Inventory,
     unseen: &mut Vec<String>,
 ) -> Result<(), SentryApiError> {

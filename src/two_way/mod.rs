@@ -27,7 +27,7 @@ use crate::metrics::{Metrics, UpdateOutcome};
 use crate::pagerduty::EventType;
 use crate::queue::{EnqueueRequest, IssueUpdate, IssueUpdateChange, Queue, QueueError, StatusChange, UpdateEnd};
 use crate::sentry_api::types::IssueRoute;
-use crate::sentry_api::{SentryApi, SentryApiError, issue_route};
+use crate::sentry_api::{SentryApiError, SentryClient, issue_route};
 use webhook::TwoWaySettings;
 
 /// A webhook `issue.unresolved` that arrives within this time after the bridge unresolved the issue is an echo of that
@@ -63,8 +63,8 @@ const ATTEMPTS: u32 = 30;
 const LATE: TimeDelta = TimeDelta::minutes(5);
 
 /// The task that does in Sentry what people did in PagerDuty.
-pub struct TwoWayTask<A, L> {
-    api: A,
+pub struct TwoWayTask<L> {
+    api: SentryClient,
     queue: Queue,
     metrics: Metrics,
     /// The prefix of the issue's number in incident keys.
@@ -74,11 +74,11 @@ pub struct TwoWayTask<A, L> {
     route: Option<IssueRoute>,
 }
 
-impl<A: SentryApi, L: Fn() -> bool> TwoWayTask<A, L> {
+impl<L: Fn() -> bool> TwoWayTask<L> {
     /// A task that makes the updates that wait in `queue`, through `api`. If several bridges share a queue, only the one
     /// that `leads` does anything.
     #[must_use]
-    pub fn new(api: A, queue: Queue, metrics: Metrics, prefix: String, leads: L) -> Self {
+    pub fn new(api: SentryClient, queue: Queue, metrics: Metrics, prefix: String, leads: L) -> Self {
         Self { api, queue, metrics, prefix, leads, route: None }
     }
 

@@ -22,12 +22,12 @@ use crate::pagerduty::{ApiVersion, ServiceKey};
 use crate::pagerduty_api::PagerDutyRestClient;
 use crate::pagerduty_api::types::{Integration, PagerDutyService, ServiceStatus};
 use crate::printable::line;
+use crate::sentry_api::SentryApiError;
 use crate::sentry_api::address::{BridgeAddress, WebhookKind};
 use crate::sentry_api::connect::{
     CanaryAlert, ConnectOptions, ConnectPlan, ConnectStep, StepError, StepRunner, TestWebhook, plan, undo,
 };
 use crate::sentry_api::inventory::{Inventory, InventoryOptions, read};
-use crate::sentry_api::{SentryApiError, SentryClient};
 
 /// Shows the plan and, with `--yes`, carries it out and has Sentry prove it with a test webhook.
 ///
@@ -156,11 +156,7 @@ fn print_plan(
 }
 
 /// Carries out all steps, and returns whether one of them created a secret that the bridge cannot have yet.
-async fn run_steps(
-    args: &ConnectArgs,
-    plan: &ConnectPlan,
-    runner: &mut StepRunner<'_, SentryClient>,
-) -> anyhow::Result<bool> {
+async fn run_steps(args: &ConnectArgs, plan: &ConnectPlan, runner: &mut StepRunner<'_>) -> anyhow::Result<bool> {
     let hands_out = |step: &ConnectStep| matches!(step, ConnectStep::CreateApp { .. } | ConnectStep::ReadSecret { .. });
     // Created before the first step, because a secret that cannot be stored would be lost.
     let file = args.secret_file.as_deref().filter(|_| plan.steps.iter().any(hands_out));
@@ -236,7 +232,7 @@ async fn send_test(
     config: &Config,
     options: &ConnectOptions,
     webhook: &TestWebhook,
-    runner: &StepRunner<'_, SentryClient>,
+    runner: &StepRunner<'_>,
 ) -> anyhow::Result<ExitCode> {
     let listen = config.admin_listen.unwrap_or(config.listen);
     let watch = WebhookWatch::begin(listen, &options.root).await;

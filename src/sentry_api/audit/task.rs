@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::{AuditSettings, FindingKind, SentryAudit, audit};
 use crate::sentry_api::inventory::{InventoryOptions, read};
-use crate::sentry_api::{SentryApi, SentryApiError};
+use crate::sentry_api::{SentryApiError, SentryClient};
 
 /// The pauses of the audit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,18 +67,18 @@ pub struct AuditStatus {
 }
 
 /// The task that audits. It never pages: its findings may be a day old and are meant for people to read.
-pub struct AuditTask<A, L> {
-    api: A,
+pub struct AuditTask<L> {
+    api: SentryClient,
     expected: watch::Receiver<AuditSettings>,
     status: watch::Sender<AuditStatus>,
     schedule: AuditSchedule,
     leads: L,
 }
 
-impl<A: SentryApi, L: Fn() -> bool> AuditTask<A, L> {
+impl<L: Fn() -> bool> AuditTask<L> {
     /// Creates a task that audits the Sentry of `api` against the newest `expected`. `leads` returns whether this bridge is
     /// the leader.
-    pub fn new(api: A, expected: watch::Receiver<AuditSettings>, leads: L) -> Self {
+    pub fn new(api: SentryClient, expected: watch::Receiver<AuditSettings>, leads: L) -> Self {
         let status = watch::channel(AuditStatus::default()).0;
         Self { api, expected, status, schedule: AuditSchedule::default(), leads }
     }
@@ -150,7 +150,6 @@ mod tests {
 
     use super::*;
     use crate::config::ApiToken;
-    use crate::sentry_api::SentryClient;
     use crate::sentry_api::address::BridgeAddress;
 
     /// Polls until a condition holds, because nothing signals it.

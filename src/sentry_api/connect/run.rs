@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::super::address::{BridgeAddress, WebhookKind};
 use super::super::inventory::Inventory;
 use super::super::types::{AppReference, SentryApp};
-use super::super::{SentryApi, SentryApiError};
+use super::super::{SentryApiError, SentryClient};
 use super::{ConnectStep, TestWebhook, bodies};
 
 /// Why a step failed.
@@ -36,14 +36,15 @@ pub enum StepError {
 }
 
 /// Carries out steps, and remembers the integration that one of them created.
-pub struct StepRunner<'a, A> {
-    api: &'a A,
+pub struct StepRunner<'a> {
+    api: &'a SentryClient,
     app: Option<AppReference>,
 }
 
-impl<'a, A: SentryApi> StepRunner<'a, A> {
+impl<'a> StepRunner<'a> {
     /// Creates a runner that knows the bridge's integration, if it exists already.
-    pub fn new(api: &'a A, inventory: &Inventory, bridge: &BridgeAddress) -> Self {
+    #[must_use]
+    pub fn new(api: &'a SentryClient, inventory: &Inventory, bridge: &BridgeAddress) -> Self {
         let is_bridge = |app: &&SentryApp| app.webhook_url.as_deref().is_some_and(|url| bridge.matches(url));
         let app = inventory.apps.iter().find(is_bridge);
         let reference = |app: &SentryApp| AppReference {
