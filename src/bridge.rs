@@ -161,10 +161,8 @@ impl Bridge {
             .with_pagerduty(names, optional.proof.as_ref().map(ProofTask::status))
             .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, live.follow(paging));
-        let fallback = webhook.map(|webhook| {
-            let leads = is_leader(&cluster);
-            FallbackTask::new(monitor.clone(), queue.clone(), webhook, leads, alarms.unsent_alarm(), view)
-        });
+        let fallback = webhook
+            .map(|webhook| FallbackTask::new(monitor.clone(), queue.clone(), webhook, alarms.unsent_alarm(), view));
 
         let retention = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
@@ -251,17 +249,16 @@ impl Bridge {
 
         let mut tasks = Tasks::default();
         let (writer, pruned, saved) = (queue.clone(), queue.clone(), queue.clone());
-        let (metrics, retention, leads) = (shared.metrics.clone(), self.retention, is_leader(&cluster));
+        let (metrics, retention, is_leader) = (shared.metrics.clone(), self.retention, cluster.leadership());
         tasks.spawn("the queue's writer", async move { writer.writer_ended().await });
         tasks.spawn("the log's writer", logging::writer_ended());
         tasks.spawn("the summary of repeated log lines", throttle::keep_reporting());
         tasks.spawn("the leases", cluster.clone().run());
         let mut until_shutdown = self.optional.spawn(&mut tasks);
         until_shutdown.extend([
-            tasks.spawn(
-                "retention",
-                async move { pruned.keep_pruned(retention, PRUNE_INTERVAL, Utc::now, leads).await },
-            ),
+            tasks.spawn("retention", async move {
+                pruned.keep_pruned(retention, PRUNE_INTERVAL, Utc::now, is_leader).await
+            }),
             tasks.spawn("saving metrics", async move { saved.keep_metrics_persisted(&metrics, SAVE_INTERVAL).await }),
             tasks.spawn("the alarms", self.alarms.run()),
             tasks.spawn("the reading of secrets", self.reload.run()),
@@ -318,12 +315,6 @@ fn join_cluster(config: &Config, queue: &Queue) -> Cluster {
     let Some(leases) = queue.leases() else { return Cluster::alone() };
     let (version, fingerprint) = (BuildInfo::current().to_string(), config.fingerprint().to_string());
     Cluster::join(leases, config.pagerduty_timeout, version, fingerprint)
-}
-
-/// Returns whether this bridge is the leader, at each call.
-fn is_leader(cluster: &Cluster) -> impl Fn() -> bool + use<> {
-    let cluster = cluster.clone();
-    move || cluster.is_leader()
 }
 
 /// Counts every commit of `queue` in `metrics`, and returns the times of the commits.

@@ -22,9 +22,6 @@ use crate::supervision::Tasks;
 use crate::tls::TlsError;
 use crate::two_way::TwoWayTask;
 
-/// Whether this bridge is the leader, which does what only one of several bridges on a queue has to do.
-pub(super) type IsLeader = Box<dyn Fn() -> bool>;
-
 /// What tasks are made of.
 pub(super) struct TaskParts<'a> {
     pub(super) config: &'a Config,
@@ -37,12 +34,12 @@ pub(super) struct TaskParts<'a> {
 
 /// The tasks; each is `None` unless it is configured.
 pub(super) struct OptionalTasks {
-    pub(super) canary: Option<CanaryTask<IsLeader>>,
-    pub(super) audit: Option<AuditTask<IsLeader>>,
-    pub(super) catch_up: Option<CatchUpTask<IsLeader>>,
-    issue_status: Option<IssueStatusTask<IsLeader>>,
-    two_way: Option<TwoWayTask<IsLeader>>,
-    pub(super) proof: Option<ProofTask<IsLeader>>,
+    pub(super) canary: Option<CanaryTask>,
+    pub(super) audit: Option<AuditTask>,
+    pub(super) catch_up: Option<CatchUpTask>,
+    issue_status: Option<IssueStatusTask>,
+    two_way: Option<TwoWayTask>,
+    pub(super) proof: Option<ProofTask>,
 }
 
 impl OptionalTasks {
@@ -85,11 +82,6 @@ impl OptionalTasks {
 }
 
 impl TaskParts<'_> {
-    fn is_leader(&self) -> IsLeader {
-        let cluster = self.cluster.clone();
-        Box::new(move || cluster.is_leader())
-    }
-
     /// Returns a client for Sentry's API that always uses the newest token; `None` if the API is not configured.
     fn sentry_client(&mut self) -> Result<Option<SentryClient>, TlsError> {
         let (Some(url), Some(organization)) = (&self.config.sentry_url, &self.config.sentry_org) else {
@@ -101,21 +93,21 @@ impl TaskParts<'_> {
         Ok(Some(client.with_tokens(tokens)))
     }
 
-    fn canary(&mut self) -> Result<Option<CanaryTask<IsLeader>>, TlsError> {
+    fn canary(&mut self) -> Result<Option<CanaryTask>, TlsError> {
         let Some(dsn) = self.live.follow_set(|config| config.canary_dsn.clone()) else { return Ok(None) };
         let (schedule, ca_file) =
             (CanarySchedule::new(self.config.canary_every), self.config.sentry_ca_file.as_deref());
         let (ingest, queue, metrics) = (self.ingest.clone(), self.queue.clone(), self.metrics.clone());
-        CanaryTask::new(dsn, ca_file, ingest, queue, metrics, schedule, self.is_leader()).map(Some)
+        CanaryTask::new(dsn, ca_file, ingest, queue, metrics, schedule, self.cluster.leadership()).map(Some)
     }
 
-    fn audit(&mut self) -> Result<Option<AuditTask<IsLeader>>, TlsError> {
+    fn audit(&mut self) -> Result<Option<AuditTask>, TlsError> {
         let Some(client) = self.sentry_client()? else { return Ok(None) };
         let settings = self.live.follow(AuditSettings::of);
-        Ok(Some(AuditTask::new(client, settings, self.is_leader())))
+        Ok(Some(AuditTask::new(client, settings, self.cluster.leadership())))
     }
 
-    fn catch_up(&mut self) -> Result<Option<CatchUpTask<IsLeader>>, TlsError> {
+    fn catch_up(&mut self) -> Result<Option<CatchUpTask>, TlsError> {
         let mode = self.config.catch_up;
         if mode == CatchUpMode::Off {
             return Ok(None);
@@ -126,29 +118,29 @@ impl TaskParts<'_> {
             summary_key: config.alarm_key().clone(),
         });
         let (ingest, queue, metrics) = (self.ingest.clone(), self.queue.clone(), self.metrics.clone());
-        Ok(Some(CatchUpTask::new(client, ingest, queue, metrics, secrets, mode, self.is_leader())))
+        Ok(Some(CatchUpTask::new(client, ingest, queue, metrics, secrets, mode, self.cluster.leadership())))
     }
 
-    fn issue_status(&mut self) -> Result<Option<IssueStatusTask<IsLeader>>, TlsError> {
+    fn issue_status(&mut self) -> Result<Option<IssueStatusTask>, TlsError> {
         if self.config.resolve == ResolveScope::Off {
             return Ok(None);
         }
         let Some(client) = self.sentry_client()? else { return Ok(None) };
         let (ingest, queue, metrics) = (self.ingest.clone(), self.queue.clone(), self.metrics.clone());
-        Ok(Some(IssueStatusTask::new(client, ingest, queue, metrics, self.is_leader())))
+        Ok(Some(IssueStatusTask::new(client, ingest, queue, metrics, self.cluster.leadership())))
     }
 
-    fn two_way(&mut self) -> Result<Option<TwoWayTask<IsLeader>>, TlsError> {
+    fn two_way(&mut self) -> Result<Option<TwoWayTask>, TlsError> {
         if self.config.pagerduty_webhook_secret.is_empty() {
             return Ok(None);
         }
         let Some(client) = self.sentry_client()? else { return Ok(None) };
         let (queue, metrics, prefix) =
             (self.queue.clone(), self.metrics.clone(), self.config.incident_key_prefix.clone());
-        Ok(Some(TwoWayTask::new(client, queue, metrics, prefix, self.is_leader())))
+        Ok(Some(TwoWayTask::new(client, queue, metrics, prefix, self.cluster.leadership())))
     }
 
-    fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask<IsLeader>>, TlsError> {
+    fn proof(&mut self, names: &KeyNames) -> Result<Option<ProofTask>, TlsError> {
         // One place says which of the tokens of APIs this is, now and after each change.
         let api = |config: &Config| config.pagerduty_api().map(|(root, token)| (root, token.clone()));
         let Some((root, token)) = api(self.config) else {
@@ -160,6 +152,6 @@ impl TaskParts<'_> {
             client = client.with_tokens(tokens);
         }
         let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
-        Ok(Some(ProofTask::new(client, queue, metrics, names.clone(), self.is_leader())))
+        Ok(Some(ProofTask::new(client, queue, metrics, names.clone(), self.cluster.leadership())))
     }
 }

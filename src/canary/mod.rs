@@ -20,6 +20,7 @@ use log::{Level, debug, log};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::cluster::IsLeader;
 use crate::config::Dsn;
 use crate::http_client::backoff;
 use crate::ingest::{CanaryId, Ingest};
@@ -69,19 +70,19 @@ impl CanarySchedule {
 }
 
 /// The task that sends canaries to one DSN.
-pub struct CanaryTask<L> {
+pub struct CanaryTask {
     client: CanaryClient,
     ingest: Ingest,
     queue: Queue,
     metrics: Metrics,
     schedule: CanarySchedule,
-    is_leader: L,
+    is_leader: IsLeader,
 }
 
-impl<L: Fn() -> bool> CanaryTask<L> {
+impl CanaryTask {
     /// A task that sends canaries to the newest `dsn`, whose webhooks `ingest` recognises. It trusts the certificate
-    /// authorities of `ca_file` besides the usual ones. Of several bridges on one queue only the one for which `is_leader`
-    /// is true sends canaries.
+    /// authorities of `ca_file` besides the usual ones. If several bridges share a queue, only the leader sends
+    /// canaries.
     ///
     /// # Errors
     ///
@@ -93,7 +94,7 @@ impl<L: Fn() -> bool> CanaryTask<L> {
         queue: Queue,
         metrics: Metrics,
         schedule: CanarySchedule,
-        is_leader: L,
+        is_leader: IsLeader,
     ) -> Result<Self, TlsError> {
         Ok(Self { client: CanaryClient::new(dsn, ca_file)?, ingest, queue, metrics, schedule, is_leader })
     }

@@ -22,6 +22,7 @@ use log::{info, warn};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::cluster::IsLeader;
 use crate::config::CatchUpMode;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
@@ -86,20 +87,19 @@ pub struct CatchUpSecrets {
 }
 
 /// Runs catch-up whenever it is due.
-pub struct CatchUpTask<L> {
+pub struct CatchUpTask {
     api: SentryClient,
     ingest: Ingest,
     queue: Queue,
     metrics: Metrics,
     secrets: watch::Receiver<CatchUpSecrets>,
     status: watch::Sender<CatchUpStatus>,
-    /// Whether this bridge is the leader of those that share a queue; only the leader catches up.
-    leads: L,
+    is_leader: IsLeader,
 }
 
-impl<L: Fn() -> bool> CatchUpTask<L> {
-    /// Creates a task that asks `api`, enqueues in `queue` and does about missing alerts what `mode` says. With several
-    /// bridges on one queue, only the one for which `leads` returns true does anything.
+impl CatchUpTask {
+    /// Creates a task that finds missing alerts through `api` and, depending on `mode`, enqueues them in `queue` or only
+    /// reports them. If several bridges share a queue, only the leader does anything.
     #[must_use]
     pub fn new(
         api: SentryClient,
@@ -108,10 +108,10 @@ impl<L: Fn() -> bool> CatchUpTask<L> {
         metrics: Metrics,
         secrets: watch::Receiver<CatchUpSecrets>,
         mode: CatchUpMode,
-        leads: L,
+        is_leader: IsLeader,
     ) -> Self {
         let status = watch::channel(CatchUpStatus::new(mode)).0;
-        Self { api, ingest, queue, metrics, secrets, status, leads }
+        Self { api, ingest, queue, metrics, secrets, status, is_leader }
     }
 
     /// The state of the task.
@@ -129,7 +129,7 @@ impl<L: Fn() -> bool> CatchUpTask<L> {
         }
         loop {
             let since_webhook = self.metrics.since_webhook();
-            if schedule.is_due(began.elapsed(), self.queue.can_commit(), since_webhook) && (self.leads)() {
+            if schedule.is_due(began.elapsed(), self.queue.can_commit(), since_webhook) && (self.is_leader)() {
                 let ran = self.run_once(Utc::now()).await;
                 schedule.ran(began.elapsed(), ran.is_ok());
                 self.metrics.catch_up_ran(ran.is_ok());

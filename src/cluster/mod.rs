@@ -76,6 +76,9 @@ struct MembershipState {
     to_announce: BTreeSet<ServiceKey>,
 }
 
+/// Returns at each call whether this bridge is the leader, as [`Cluster::is_leader`] does.
+pub type IsLeader = Box<dyn Fn() -> bool>;
+
 /// The right to make one attempt. The attempt counts as in flight until this is dropped.
 #[derive(Debug)]
 pub struct Permit {
@@ -132,6 +135,13 @@ impl Cluster {
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.0.as_ref().is_none_or(|membership| membership.state().leases.right(&LeaseName::Leader, clock()).is_some())
+    }
+
+    /// Returns [`is_leader`](Self::is_leader) as a function, for a task that needs nothing else of the cluster.
+    #[must_use]
+    pub fn leadership(&self) -> IsLeader {
+        let cluster = self.clone();
+        Box::new(move || cluster.is_leader())
     }
 
     /// Sets the fingerprint of the settings that this bridge has from now on.

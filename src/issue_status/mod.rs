@@ -18,6 +18,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::alert::{Alert, SentryId, Subject};
+use crate::cluster::IsLeader;
 use crate::http_client::backoff;
 use crate::ingest::{Decision, Ingest};
 use crate::logging::throttle;
@@ -64,26 +65,24 @@ struct WatchedIncident {
 }
 
 /// The task that asks Sentry about the issues of open incidents.
-pub struct IssueStatusTask<L> {
+pub struct IssueStatusTask {
     api: SentryClient,
     ingest: Ingest,
     queue: Queue,
     metrics: Metrics,
-    /// Whether this bridge is the one that asks, of those that share a queue.
-    leads: L,
+    is_leader: IsLeader,
     began: Instant,
     route: Option<IssueRoute>,
     watched: BTreeMap<IncidentKey, WatchedIncident>,
     is_first: bool,
 }
 
-impl<L: Fn() -> bool> IssueStatusTask<L> {
-    /// A task that asks `api` and enqueues in `queue`. If several bridges share a queue, only the one that `leads` does
-    /// anything.
+impl IssueStatusTask {
+    /// A task that asks `api` and enqueues in `queue`. If several bridges share a queue, only the leader does anything.
     #[must_use]
-    pub fn new(api: SentryClient, ingest: Ingest, queue: Queue, metrics: Metrics, leads: L) -> Self {
+    pub fn new(api: SentryClient, ingest: Ingest, queue: Queue, metrics: Metrics, is_leader: IsLeader) -> Self {
         let (began, watched) = (Instant::now(), BTreeMap::new());
-        Self { api, ingest, queue, metrics, leads, began, route: None, watched, is_first: true }
+        Self { api, ingest, queue, metrics, is_leader, began, route: None, watched, is_first: true }
     }
 
     /// Asks Sentry until the future is dropped.
@@ -93,7 +92,7 @@ impl<L: Fn() -> bool> IssueStatusTask<L> {
             let now = self.began.elapsed();
             let is_stale = refreshed.is_none_or(|at: Duration| now.saturating_sub(at) >= REFRESH);
             let mut done = Ok(());
-            if (self.leads)() && self.queue.can_commit() {
+            if (self.is_leader)() && self.queue.can_commit() {
                 if is_stale {
                     done = self.refresh(now, Utc::now()).await;
                     refreshed = Some(now);

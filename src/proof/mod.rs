@@ -16,6 +16,7 @@ use log::{Level, debug, info, log, warn};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::cluster::IsLeader;
 use crate::http_client::backoff;
 use crate::logging::throttle;
 use crate::metrics::Metrics;
@@ -61,13 +62,12 @@ pub struct ProofStatus {
 }
 
 /// The task that looks up delivered events.
-pub struct ProofTask<L> {
+pub struct ProofTask {
     api: PagerDutyRestClient,
     queue: Queue,
     metrics: Metrics,
     names: KeyNames,
-    /// Whether this bridge is the one that looks events up, of those that share a queue.
-    leads: L,
+    is_leader: IsLeader,
     status: watch::Sender<ProofStatus>,
     sample: Sample,
     owners: BTreeMap<ServiceKey, (PagerDutyService, Integration)>,
@@ -111,17 +111,17 @@ impl From<QueueError> for LookUpError {
     }
 }
 
-impl<L: Fn() -> bool> ProofTask<L> {
-    /// A task that looks up in `api` what `queue` has delivered. If several bridges share a queue, only the one that `leads`
-    /// does anything.
+impl ProofTask {
+    /// A task that looks up in `api` what `queue` has delivered. If several bridges share a queue, only the leader does
+    /// anything.
     #[must_use]
-    pub fn new(api: PagerDutyRestClient, queue: Queue, metrics: Metrics, names: KeyNames, leads: L) -> Self {
+    pub fn new(api: PagerDutyRestClient, queue: Queue, metrics: Metrics, names: KeyNames, is_leader: IsLeader) -> Self {
         Self {
             api,
             queue,
             metrics,
             names,
-            leads,
+            is_leader,
             status: watch::channel(ProofStatus::default()).0,
             sample: Sample::new(ProofSchedule::default()),
             owners: BTreeMap::new(),
@@ -149,7 +149,7 @@ impl<L: Fn() -> bool> ProofTask<L> {
         let mut failures = 0;
         loop {
             sleep(self.sample.schedule().tick).await;
-            if !(self.leads)() {
+            if !(self.is_leader)() {
                 self.sample.clear();
                 self.is_well();
                 continue;

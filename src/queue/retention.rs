@@ -103,16 +103,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Prunes at once and after every `interval`, as long as it is polled and while `leads` returns true.
+    /// Prunes at once and after every `interval`, as long as it is polled and while `is_leader` returns true.
     pub async fn keep_pruned(
         &self,
         retention: Retention,
         interval: Duration,
         clock: impl Fn() -> DateTime<Utc>,
-        leads: impl Fn() -> bool,
+        is_leader: impl Fn() -> bool,
     ) -> Infallible {
         loop {
-            if !leads() {
+            if !is_leader() {
                 sleep(interval.min(LEADER_PAUSE)).await;
                 continue;
             }

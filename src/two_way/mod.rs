@@ -22,6 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use log::{Level, error, info, log, warn};
 use tokio::time::sleep;
 
+use crate::cluster::IsLeader;
 use crate::logging::throttle;
 use crate::metrics::{Metrics, UpdateOutcome};
 use crate::pagerduty::EventType;
@@ -63,29 +64,28 @@ const ATTEMPTS: u32 = 30;
 const LATE: TimeDelta = TimeDelta::minutes(5);
 
 /// The task that does in Sentry what people did in PagerDuty.
-pub struct TwoWayTask<L> {
+pub struct TwoWayTask {
     api: SentryClient,
     queue: Queue,
     metrics: Metrics,
     /// The prefix of the issue's number in incident keys.
     prefix: String,
-    /// Whether this bridge is the one that makes the updates, of those that share a queue.
-    leads: L,
+    is_leader: IsLeader,
     route: Option<IssueRoute>,
 }
 
-impl<L: Fn() -> bool> TwoWayTask<L> {
-    /// A task that makes the updates that wait in `queue`, through `api`. If several bridges share a queue, only the one
-    /// that `leads` does anything.
+impl TwoWayTask {
+    /// A task that makes the updates that wait in `queue`, through `api`. If several bridges share a queue, only the
+    /// leader does anything.
     #[must_use]
-    pub fn new(api: SentryClient, queue: Queue, metrics: Metrics, prefix: String, leads: L) -> Self {
-        Self { api, queue, metrics, prefix, leads, route: None }
+    pub fn new(api: SentryClient, queue: Queue, metrics: Metrics, prefix: String, is_leader: IsLeader) -> Self {
+        Self { api, queue, metrics, prefix, is_leader, route: None }
     }
 
     /// Makes updates until the future is dropped.
     pub async fn run(mut self) -> Infallible {
         loop {
-            if (self.leads)()
+            if (self.is_leader)()
                 && let Err(error) = self.run_once(Utc::now()).await
             {
                 let line = throttle::line("updates of issues were not read or written", Level::Warn);

@@ -38,7 +38,6 @@ pub struct FallbackTask {
     monitor: Monitor,
     queue: Queue,
     webhook: FallbackWebhook,
-    leads: Box<dyn Fn() -> bool>,
     unsent_alarm: watch::Receiver<Option<String>>,
     view: watch::Sender<FallbackView>,
     intervals: Intervals,
@@ -52,15 +51,14 @@ pub struct FallbackTask {
 impl FallbackTask {
     /// Creates a task that notifies `webhook` of outages of the PagerDuty that the bridge of `monitor` delivers to.
     ///
-    /// `leads` returns whether this bridge does the periodic work; of several bridges on one queue only one does.
-    /// `unsent_alarm` holds why the alarm that is not enqueued could not be sent to PagerDuty; while it could not, the
-    /// task notifies even if the bridge does not lead. `view` publishes the state of the webhook.
+    /// If several bridges share a queue, only the leader notifies. `unsent_alarm` holds why the alarm that is not enqueued
+    /// could not be sent to PagerDuty; while it could not, the task notifies even if the bridge is not the leader. `view`
+    /// publishes the state of the webhook.
     #[must_use]
     pub fn new(
         monitor: Monitor,
         queue: Queue,
         webhook: FallbackWebhook,
-        leads: impl Fn() -> bool + 'static,
         unsent_alarm: watch::Receiver<Option<String>>,
         view: watch::Sender<FallbackView>,
     ) -> Self {
@@ -70,7 +68,6 @@ impl FallbackTask {
             monitor,
             queue,
             webhook,
-            leads: Box::new(leads),
             unsent_alarm,
             view,
             intervals,
@@ -97,9 +94,9 @@ impl FallbackTask {
 
     async fn check(&mut self) {
         self.load_last().await;
-        // Of several bridges on one queue, only the one that does the periodic work notifies; the others show its last
-        // notice. Without the database there is none, so every bridge tells by itself that its alarm cannot be sent.
-        if (self.leads)() || self.unsent_alarm.borrow().is_some() {
+        // Of several bridges on one queue, only the leader notifies; the others show its last notice. Without the database
+        // there is no leader, so every bridge tells by itself that its alarm cannot be sent.
+        if self.monitor.cluster.is_leader() || self.unsent_alarm.borrow().is_some() {
             let snapshot = self.monitor.snapshot(Utc::now()).await;
             let troubles = check(&snapshot, self.monitor.limits());
             let unsent_alarm = self.unsent_alarm.borrow().clone();

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{AuditSettings, FindingKind, SentryAudit, audit};
+use crate::cluster::IsLeader;
 use crate::sentry_api::inventory::{InventoryOptions, read};
 use crate::sentry_api::{SentryApiError, SentryClient};
 
@@ -67,20 +68,20 @@ pub struct AuditStatus {
 }
 
 /// The task that audits. It never pages: its findings may be a day old and are meant for people to read.
-pub struct AuditTask<L> {
+pub struct AuditTask {
     api: SentryClient,
     expected: watch::Receiver<AuditSettings>,
     status: watch::Sender<AuditStatus>,
     schedule: AuditSchedule,
-    leads: L,
+    is_leader: IsLeader,
 }
 
-impl<L: Fn() -> bool> AuditTask<L> {
-    /// Creates a task that audits the Sentry of `api` against the newest `expected`. `leads` returns whether this bridge is
-    /// the leader.
-    pub fn new(api: SentryClient, expected: watch::Receiver<AuditSettings>, leads: L) -> Self {
+impl AuditTask {
+    /// Creates a task that audits the Sentry of `api` against the newest `expected`. Only the leader audits.
+    #[must_use]
+    pub fn new(api: SentryClient, expected: watch::Receiver<AuditSettings>, is_leader: IsLeader) -> Self {
         let status = watch::channel(AuditStatus::default()).0;
-        Self { api, expected, status, schedule: AuditSchedule::default(), leads }
+        Self { api, expected, status, schedule: AuditSchedule::default(), is_leader }
     }
 
     /// The state of the audits.
@@ -99,7 +100,7 @@ impl<L: Fn() -> bool> AuditTask<L> {
     pub async fn run(self) -> Infallible {
         sleep(self.schedule.first).await;
         loop {
-            while !(self.leads)() {
+            while !(self.is_leader)() {
                 sleep(self.schedule.first).await;
             }
             let pause = match self.audit().await {
@@ -177,10 +178,10 @@ mod tests {
         };
         let (leads, asked) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0)));
         let (led, counted) = (Rc::clone(&leads), Rc::clone(&asked));
-        let is_leader = move || {
+        let is_leader = Box::new(move || {
             counted.set(counted.get() + 1);
             led.get()
-        };
+        });
         let schedule = AuditSchedule {
             first: Duration::from_millis(1),
             every: Duration::from_hours(1),
