@@ -32,7 +32,7 @@ use crate::logging::{self, throttle};
 use crate::metrics::Metrics;
 use crate::monitor::fallback::{FallbackTask, FallbackWebhook};
 use crate::monitor::snapshot::FallbackView;
-use crate::monitor::{self, AlarmTask, CommitTimes, Intervals, Monitor, Paging};
+use crate::monitor::{AlarmTask, CommitTimes, Intervals, Monitor, Paging, TroubleLimits};
 use crate::pagerduty::{EventsClient, KeyNames, ServiceKey};
 use crate::proof::{ProofTask, sample};
 use crate::queue::retention::KEEP_ROWS;
@@ -134,8 +134,8 @@ impl Bridge {
         let metrics = Metrics::new();
         let commits = count_commits(&queue, &metrics);
         let untrusted = restore(&queue, &metrics).await;
-        let limits = DeliveryLimits::new(config.pagerduty_rate, config.give_up_after);
-        let worker = Worker::new(queue.clone(), client.clone(), limits)
+        let delivery_limits = DeliveryLimits::new(config.pagerduty_rate, config.give_up_after);
+        let worker = Worker::new(queue.clone(), client.clone(), delivery_limits)
             .with_cluster(cluster.clone())
             .with_metrics(metrics.clone())
             .with_earlier_failures(last_failures(&queue).await, untrusted);
@@ -150,19 +150,21 @@ impl Bridge {
             cluster: &cluster,
         };
         let optional = OptionalTasks::new(parts, &names)?;
-        let (view, fallback_view) = watch::channel(FallbackView::default());
-        let limits = monitor::Limits::from(&config);
+        let (fallback_sender, fallback_view) = watch::channel(FallbackView::default());
+        let trouble_limits = TroubleLimits::from(&config);
         let prefix = &config.incident_key_prefix;
-        let monitor = Monitor::new(Utc::now(), queue.clone(), worker.view(), metrics.clone(), limits, prefix)
+        let monitor = Monitor::new(Utc::now(), queue.clone(), worker.view(), metrics.clone(), trouble_limits, prefix)
             .with_commits(commits)
             .with_cluster(cluster.clone())
-            .with_sentry(optional.canary.is_some(), optional.audit.as_ref().map(AuditTask::status))
+            .with_canaries(optional.canary.is_some())
+            .with_audit(optional.audit.as_ref().map(AuditTask::status))
             .with_catch_up(optional.catch_up.as_ref().map(CatchUpTask::status))
             .with_pagerduty(names, optional.proof.as_ref().map(ProofTask::status))
             .with_fallback(webhook.is_some().then_some(fallback_view));
         let alarms = AlarmTask::new(monitor.clone(), queue.clone(), client, live.follow(paging));
-        let fallback = webhook
-            .map(|webhook| FallbackTask::new(monitor.clone(), queue.clone(), webhook, alarms.unsent_alarm(), view));
+        let fallback = webhook.map(|webhook| {
+            FallbackTask::new(monitor.clone(), queue.clone(), webhook, alarms.unsent_alarm(), fallback_sender)
+        });
 
         let retention = Retention { age: config.keep_delivered, rows: KEEP_ROWS };
         let (drain, grace) = (config.shutdown_drain, config.shutdown_grace);
@@ -199,6 +201,12 @@ impl Bridge {
     pub fn with_intervals(self, intervals: Intervals) -> Self {
         let fallback = self.fallback.map(|fallback| fallback.with_intervals(intervals));
         Self { alarms: self.alarms.with_intervals(intervals), fallback, ..self }
+    }
+
+    /// Changes the limits at which troubles begin for the alarms.
+    #[must_use]
+    pub fn with_trouble_limits(self, change: impl FnOnce(&mut TroubleLimits)) -> Self {
+        Self { alarms: self.alarms.with_limits(change), ..self }
     }
 
     /// Makes the bridge read these files of secrets again when they change, and at once on a signal of `hangups`.

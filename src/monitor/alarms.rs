@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use strum::VariantArray;
 
-use super::checks::{Cause, Limits, Trouble};
+use super::checks::{Cause, Trouble, TroubleLimits};
 use super::hysteresis::{Assessment, Hysteresis, Phase};
 use super::snapshot::Snapshot;
 use crate::canary::CanaryProgress;
@@ -95,7 +95,7 @@ impl AlarmAction {
 /// The alarms of one run of the bridge. Times are counted from its start, by the monotonic clock.
 #[derive(Debug)]
 pub(super) struct Alarms {
-    limits: Limits,
+    limits: TroubleLimits,
     resolve_after: Duration,
     /// Whether the queue is shared with other bridges, which raise the storage alarm as the same incident.
     is_shared_by_bridges: bool,
@@ -116,7 +116,7 @@ struct Alarm {
 impl Alarms {
     /// Alarms of a bridge that starts now, which are resolved once their trouble has been gone for `resolve_after`.
     /// `is_shared_by_bridges`: whether other bridges share the queue.
-    pub(super) fn new(limits: Limits, resolve_after: Duration, is_shared_by_bridges: bool) -> Self {
+    pub(super) fn new(limits: TroubleLimits, resolve_after: Duration, is_shared_by_bridges: bool) -> Self {
         let by_cause = Cause::VARIANTS.iter().map(|cause| (*cause, Alarm::new(Duration::ZERO))).collect();
         Self { limits, resolve_after, is_shared_by_bridges, by_cause }
     }

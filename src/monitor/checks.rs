@@ -27,7 +27,7 @@ const SIGNATURES: u32 = 5;
 
 /// The time that must also pass without a right signature: while there are right signatures too, Sentry is not locked
 /// out. Sentry sends failed webhooks again, and most rotations are over by then.
-pub(super) const UNVERIFIED: Duration = Duration::from_mins(5);
+const UNVERIFIED: Duration = Duration::from_mins(5);
 
 /// What can be wrong, ordered by how much is lost: the worst cause comes first.
 #[derive(Clone, Copy, Debug, Eq, Hash, IntoStaticStr, Ord, PartialEq, PartialOrd, VariantArray)]
@@ -110,7 +110,7 @@ impl Health {
 
 /// The limits at which troubles begin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
+pub struct TroubleLimits {
     /// The time without a webhook that is a trouble; `None`: never.
     pub silence: Option<Duration>,
     /// The time an event has to wait before that is a trouble.
@@ -124,7 +124,7 @@ pub struct Limits {
     pub canary: CanaryLimits,
 }
 
-impl From<&Config> for Limits {
+impl From<&Config> for TroubleLimits {
     fn from(config: &Config) -> Self {
         Self {
             silence: config.silence_alarm,
@@ -159,7 +159,7 @@ impl Trouble {
 
 /// Returns all troubles, worst first; each cause at most once.
 #[must_use]
-pub fn check(snapshot: &Snapshot, limits: &Limits) -> Vec<Trouble> {
+pub fn troubles(snapshot: &Snapshot, limits: &TroubleLimits) -> Vec<Trouble> {
     let mut troubles: Vec<_> = [
         storage(snapshot),
         untrusted(snapshot),

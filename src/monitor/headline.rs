@@ -14,12 +14,39 @@ use crate::pagerduty::{OutcomeKind, ProofState, ServiceKey};
 pub struct Headline {
     /// What is wrong, without a full stop: "PagerDuty has not answered".
     pub what: String,
-    /// When it began or happened, after a preposition: "since" or "at"; `None` where that is not known.
-    pub when: Option<(&'static str, DateTime<Utc>)>,
+    /// When it began or happened; `None` where that is not known.
+    pub when: Option<When>,
     /// The alerts that wait; `None` when none waits, or only briefly.
     pub waiting: Option<Waiting>,
     /// How many dead letters there are, unless they are the trouble itself.
     pub dead: u64,
+}
+
+/// When a trouble began or happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum When {
+    /// It has lasted since then.
+    Since(DateTime<Utc>),
+    /// It happened then.
+    At(DateTime<Utc>),
+}
+
+impl When {
+    /// The preposition that goes before the time.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Since(_) => "since",
+            Self::At(_) => "at",
+        }
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn time(self) -> DateTime<Utc> {
+        let (Self::Since(time) | Self::At(time)) = self;
+        time
+    }
 }
 
 /// What has not been delivered yet.
@@ -63,7 +90,7 @@ impl Headline {
     /// The whole line as text, at `now`. Times are UTC.
     #[must_use]
     pub fn text(&self, now: DateTime<Utc>) -> String {
-        let when = self.when.map(|(word, at)| format!(" {word} {}", clock(at, now)));
+        let when = self.when.map(|when| format!(" {} {}", when.word(), clock(when.time(), now)));
         let waiting = self.waiting.as_ref().map(|waiting| {
             let oldest = waiting.oldest.map(|oldest| format!(", the oldest for {}", rough(now - oldest)));
             let (number, words) = waiting.counted();
@@ -97,37 +124,29 @@ pub fn rough(length: TimeDelta) -> String {
     }
 }
 
-fn since(time: DateTime<Utc>) -> (&'static str, DateTime<Utc>) {
-    ("since", time)
-}
-
-fn at(time: DateTime<Utc>) -> (&'static str, DateTime<Utc>) {
-    ("at", time)
-}
-
-fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<Utc>)>) {
+fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
     let metrics = &snapshot.metrics;
     match cause {
         Cause::Storage if snapshot.storage.is_err() => {
-            ("Alerts cannot be stored and are answered 503".to_owned(), snapshot.storage_since.map(since))
+            ("Alerts cannot be stored and are answered 503".to_owned(), snapshot.storage_since.map(When::Since))
         }
         Cause::Storage if snapshot.read_error().is_some() => {
-            ("The queue cannot be read".to_owned(), snapshot.storage_since.map(since))
+            ("The queue cannot be read".to_owned(), snapshot.storage_since.map(When::Since))
         }
         Cause::Storage => ("Part of the database is damaged".to_owned(), None),
         Cause::Untrusted | Cause::Waiting | Cause::Delivery => undelivered(cause, snapshot),
         Cause::Signatures => {
-            let began = metrics.wrong_signatures_since.map(since);
+            let began = metrics.wrong_signatures_since.map(When::Since);
             ("Webhooks have had wrong signatures and were answered 401".to_owned(), began)
         }
         Cause::Proof => unproved(snapshot),
         Cause::Canary => match snapshot.canary.as_ref().and_then(|canary| canary.as_ref().ok()) {
             Some(status) => match &status.progress {
                 CanaryProgress::NotTaken { since: began, .. } => {
-                    ("Sentry has not accepted the canary".to_owned(), Some(since(*began)))
+                    ("Sentry has not accepted the canary".to_owned(), Some(When::Since(*began)))
                 }
                 CanaryProgress::Lost { sent_at } => {
-                    ("The canary has not come back from Sentry; it was sent".to_owned(), Some(at(*sent_at)))
+                    ("The canary has not come back from Sentry; it was sent".to_owned(), Some(When::At(*sent_at)))
                 }
                 CanaryProgress::Unknown | CanaryProgress::Returns => {
                     ("The canary has not come back from Sentry".to_owned(), None)
@@ -136,8 +155,10 @@ fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static str, Dat
             None => ("The canary has not come back from Sentry".to_owned(), None),
         },
         Cause::Silence => match metrics.last_webhook_at {
-            Some(at) => ("No webhook has come".to_owned(), Some(since(at))),
-            None => ("No webhook has come since the bridge was started".to_owned(), Some(at(snapshot.started_at))),
+            Some(at) => ("No webhook has come".to_owned(), Some(When::Since(at))),
+            None => {
+                ("No webhook has come since the bridge was started".to_owned(), Some(When::At(snapshot.started_at)))
+            }
         },
         Cause::DeadLetters => dead_letters(snapshot),
         Cause::Secrets => ("A secret file cannot be used; the old secret stays in use".to_owned(), None),
@@ -145,9 +166,9 @@ fn what(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static str, Dat
     }
 }
 
-fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<Utc>)>) {
+fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<When>) {
     let outage = FailingDeliveries::of(snapshot);
-    let since = outage.as_ref().map(|outage| since(outage.since));
+    let since = outage.as_ref().map(|outage| When::Since(outage.since));
     if cause == Cause::Untrusted {
         return ("PagerDuty's TLS certificate has not been trusted".to_owned(), since);
     }
@@ -175,16 +196,16 @@ fn undelivered(cause: Cause, snapshot: &Snapshot) -> (String, Option<(&'static s
 }
 
 /// The headline for an event that PagerDuty accepted but did not carry out.
-fn unproved(snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<Utc>)>) {
+fn unproved(snapshot: &Snapshot) -> (String, Option<When>) {
     let failures = snapshot.proof.as_ref().and_then(|view| view.failures.as_ref().ok());
     match failures.and_then(|failures| failures.first()) {
         Some(newest) if newest.state == ProofState::LeftOpen => (
             "PagerDuty accepted a resolve and left the incident open; accepted".to_owned(),
-            Some(at(newest.delivered_at)),
+            Some(When::At(newest.delivered_at)),
         ),
         Some(newest) => (
             "PagerDuty accepted an alert and opened no incident, so nobody was notified; accepted".to_owned(),
-            Some(at(newest.delivered_at)),
+            Some(When::At(newest.delivered_at)),
         ),
         None => ("PagerDuty's REST API does not tell whether incidents were opened".to_owned(), None),
     }
@@ -197,7 +218,7 @@ fn keys(keys: &[&ServiceKey], snapshot: &Snapshot) -> String {
     }
 }
 
-fn dead_letters(snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<Utc>)>) {
+fn dead_letters(snapshot: &Snapshot) -> (String, Option<When>) {
     let dead = snapshot.backlog.as_ref().map_or(&[][..], |backlog| &backlog.dead);
     let number: u64 = dead.iter().map(|letters| letters.number).sum();
     let newest = dead.iter().map(|letters| letters.died_at).max();
@@ -206,7 +227,7 @@ fn dead_letters(snapshot: &Snapshot) -> (String, Option<(&'static str, DateTime<
     } else {
         format!("{number} events could not be delivered and are dead letters; the last was given up")
     };
-    (what, newest.map(at))
+    (what, newest.map(When::At))
 }
 
 /// The waiting events, if they matter: events that are only in transit are no trouble.

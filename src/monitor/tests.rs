@@ -1,37 +1,45 @@
 //! Tests with the machine's clock set back or forward while the bridge runs. The queue is a real file.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::*;
+use crate::canary::CanaryLimits;
 use crate::delivery::DeliveryView;
 use crate::metrics::{Metrics, WebhookAnswer, WebhookSource};
-use crate::pagerduty::{ApiVersion, EventType, ServiceKey};
-use crate::queue::{CommitOutcome, Disposition, Editor, Envelope, EventId, ResolvedTriggers};
+use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
+use crate::queue::{CommitOutcome, Disposition, Editor, Envelope, EventId, Queue, ResolvedTriggers};
 
 /// A limit that every test exceeds.
 const SOON: Duration = Duration::from_millis(1);
 
 /// A limit longer than the test and shorter than the steps of the clock.
-const LONG: Duration = Duration::from_hours(1);
+pub(super) const LONG: Duration = Duration::from_hours(1);
 
 const STEPS: [TimeDelta; 3] = [TimeDelta::hours(-2), TimeDelta::zero(), TimeDelta::days(180)];
 
-struct Bridge {
-    queue: Queue,
+pub(super) struct Bridge {
+    pub(super) queue: Queue,
     metrics: Metrics,
-    monitor: Monitor,
+    pub(super) monitor: Monitor,
     _sender: watch::Sender<DeliveryView>,
-    directory: TempDir,
+    pub(super) directory: TempDir,
 }
 
-async fn start(limit: Duration) -> Bridge {
+pub(super) async fn start(limit: Duration) -> Bridge {
     let directory = tempfile::tempdir().unwrap();
     let queue = Queue::open(&directory.path().join("bridge.db")).await.unwrap();
     let (sender, delivery) = watch::channel(DeliveryView::default());
     let metrics = Metrics::new();
-    let limits =
-        Limits { silence: Some(limit), waiting: limit, signatures: 5, unverified: LONG, canary: CanaryLimits::USUAL };
+    let limits = TroubleLimits {
+        silence: Some(limit),
+        waiting: limit,
+        signatures: 5,
+        unverified: LONG,
+        canary: CanaryLimits::USUAL,
+    };
     let commits = std::sync::Arc::new(CommitTimes::default());
     let heard = std::sync::Arc::clone(&commits);
     queue.observe(move |commit| {
@@ -47,7 +55,7 @@ impl Bridge {
     /// The causes of the troubles that page when the clock shows `now`.
     async fn troubles(&self, now: DateTime<Utc>) -> Vec<Cause> {
         let snapshot = self.monitor.snapshot(now).await;
-        let troubles = check(&snapshot, self.monitor.limits()).into_iter().map(|trouble| trouble.cause);
+        let troubles = troubles(&snapshot, self.monitor.limits()).into_iter().map(|trouble| trouble.cause);
         troubles.filter(|cause| cause.is_paged()).collect()
     }
 
@@ -124,11 +132,16 @@ async fn an_event_of_an_earlier_run_is_as_old_as_it_was_at_the_start_and_the_tim
             let (_sender, delivery) = watch::channel(DeliveryView::default());
             // The event was accepted before commits were observed.
             bridge.accept(Utc::now() - TimeDelta::hours(3)).await;
-            let limits =
-                Limits { silence: None, waiting: limit, signatures: 5, unverified: LONG, canary: CanaryLimits::USUAL };
+            let limits = TroubleLimits {
+                silence: None,
+                waiting: limit,
+                signatures: 5,
+                unverified: LONG,
+                canary: CanaryLimits::USUAL,
+            };
             let monitor = Monitor::new(Utc::now(), bridge.queue.clone(), delivery, Metrics::new(), limits, "");
             let snapshot = monitor.snapshot(Utc::now() + step).await;
-            let troubles: Vec<_> = check(&snapshot, &limits).into_iter().map(|trouble| trouble.cause).collect();
+            let troubles: Vec<_> = troubles(&snapshot, &limits).into_iter().map(|trouble| trouble.cause).collect();
             let troubles: Vec<_> = troubles.into_iter().filter(|cause| cause.is_paged()).collect();
             assert_eq!(troubles, expected, "{step}, {limit:?}");
         }
@@ -150,30 +163,4 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     assert!(first.is_requeued && Utc::now() - first.since < TimeDelta::minutes(10), "{first:?}");
     let shown = bridge.monitor.snapshot(Utc::now()).await.queue.unwrap().oldest_waiting;
     assert_eq!(shown, Some(first.since), "Prometheus alerts by it");
-}
-
-#[actix_web::test]
-async fn the_resolve_of_the_storage_alarm_follows_its_trigger_also_if_it_was_not_enqueued_at_once() {
-    let bridge = start(LONG).await;
-    let keys = ["0123456789abcdef0123456789abWXYZ", "0123456789abcdef0123456789abVWXY"];
-    let [first, second] = keys.map(|key| ServiceKey::parse(key).unwrap());
-    let service_keys = vec![first.clone(), second.clone()];
-    let paging = Paging { service_keys, apis: KeyApis::default(), prefix: String::new() };
-    let client = EventsClient::new(&"http://127.0.0.1:9".parse().unwrap(), LONG, None).unwrap();
-    let (_sender, paging) = watch::channel(paging);
-    let closed = Queue::open(&bridge.directory.path().join("closed.db")).await.unwrap();
-    closed.close().await.unwrap();
-    let mut task = AlarmTask::new(bridge.monitor.clone(), closed, client, paging);
-    // PagerDuty rejected the trigger for the first key.
-    task.direct.sent_to = Some(second.clone());
-    let snapshot = bridge.monitor.snapshot(Utc::now()).await;
-    let resolve = AlarmAction::Resolve(Cause::Storage);
-    assert!(!task.perform(&resolve, Some(first.clone()), &snapshot).await);
-    // That of another alarm changes nothing either.
-    task.queue = bridge.queue.clone();
-    assert!(task.perform(&AlarmAction::Resolve(Cause::DeadLetters), Some(first.clone()), &snapshot).await);
-    assert!(task.perform(&resolve, Some(first), &snapshot).await);
-    let event = bridge.queue.reader().get(EventId::new(1)).await.unwrap().unwrap();
-    assert_eq!((event.summary.event_type, event.summary.service_key), (EventType::Resolve, second));
-    assert_eq!(task.direct.sent_to, None);
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::AppState;
 use crate::build_info::BuildInfo;
 use crate::metrics::{CONTENT_TYPE, Gauge};
-use crate::monitor::{check, gauges, gauges_without_database};
+use crate::monitor::{gauges, gauges_without_database, troubles};
 
 /// The timeout of the commit that tests a shared database which has not answered for more than a second.
 const SILENT: Duration = Duration::from_millis(800);
@@ -63,7 +63,7 @@ pub(super) async fn metrics(state: Data<AppState>) -> HttpResponse {
     // Gauges and counters come from one snapshot: a counter must not include something that the gauges do not include
     // yet.
     let (metrics, measured) = if let Ok(snapshot) = timeout(READING, state.monitor.snapshot(now)).await {
-        let gauges = gauges(&snapshot, &check(&snapshot, state.monitor.limits()));
+        let gauges = gauges(&snapshot, &troubles(&snapshot, state.monitor.limits()));
         (snapshot.metrics, gauges)
     } else {
         let metrics = state.metrics.snapshot(now);

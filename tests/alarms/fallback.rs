@@ -140,7 +140,7 @@ fn an_alarm_that_cannot_be_sent_past_postgresql_is_told_to_the_webhook_although_
     // The shorter the attempts, the shorter the leases: they end before the outage has lasted for `outage_after`.
     let settings = [("BRIDGE_DATABASE_URL", database.as_str()), ("BRIDGE_PAGERDUTY_TIMEOUT", "100ms")];
     let intervals = Intervals { outage_after: Duration::from_secs(5), ..INTERVALS };
-    let _bridge = InProcessBridge::start_in(intervals, &port.url(), &with(&url, &settings));
+    let _bridge = InProcessBridge::start_in(intervals, Duration::ZERO, &port.url(), &with(&url, &settings));
     allow(false);
     let messages = chat.wait_for(1);
     assert_outage(&messages[0], "unreachable", "an alarm cannot be sent to PagerDuty (no connection");

@@ -7,7 +7,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sentry_pagerduty_bridge::bridge::Bridge;
-use sentry_pagerduty_bridge::canary::CanaryLimits;
 use sentry_pagerduty_bridge::config::{Config, SecretFiles, Source};
 use sentry_pagerduty_bridge::monitor::Intervals;
 use sentry_pagerduty_bridge::proof::sample::ProofSchedule;
@@ -19,12 +18,10 @@ use tokio::sync::oneshot;
 use crate::ON;
 use crate::support::{KEY, TOKEN, post, run};
 
-/// Short intervals; a wrong signature is an alarm at once.
+/// Short intervals.
 pub(crate) const INTERVALS: Intervals = Intervals {
-    canary: CanaryLimits::USUAL,
     check: Duration::from_millis(20),
     resolve_after: Duration::from_millis(200),
-    unverified: Duration::ZERO,
     // Longer than the view of the deliveries may be out of date.
     outage_after: Duration::from_millis(700),
     fallback_pause: Duration::from_millis(100),
@@ -45,6 +42,7 @@ pub(crate) struct InProcessBridge {
     running: Option<Running>,
     settings: Vec<(String, String)>,
     intervals: Intervals,
+    unverified: Duration,
     home: TempDir,
 }
 
@@ -54,15 +52,22 @@ struct Running {
 }
 
 impl InProcessBridge {
-    /// Starts a bridge that delivers to `pagerduty`, with alarms on. `settings` override the default ones.
+    /// Starts a bridge that delivers to `pagerduty`, with alarms on. `settings` override the default ones. A wrong signature
+    /// is an alarm at once.
     #[track_caller]
     pub(crate) fn start(pagerduty: &str, settings: &[(&str, &str)]) -> Self {
-        Self::start_in(INTERVALS, pagerduty, settings)
+        Self::start_in(INTERVALS, Duration::ZERO, pagerduty, settings)
     }
 
-    /// Like [`start`](Self::start), with other intervals.
+    /// Like [`start`](Self::start), with other intervals, and with an alarm only after `unverified` with nothing but wrong
+    /// signatures.
     #[track_caller]
-    pub(crate) fn start_in(intervals: Intervals, pagerduty: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in(
+        intervals: Intervals,
+        unverified: Duration,
+        pagerduty: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let database = database_in(&home);
         let usual = [
@@ -76,8 +81,8 @@ impl InProcessBridge {
         ];
         let settings = usual.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings: Vec<_> = settings.collect();
-        let (address, running) = begin(settings.clone(), intervals);
-        Self { address, running: Some(running), settings, intervals, home }
+        let (address, running) = begin(settings.clone(), intervals, unverified);
+        Self { address, running: Some(running), settings, intervals, unverified, home }
     }
 
     /// Posts a webhook and asserts that it was queued.
@@ -104,7 +109,7 @@ impl InProcessBridge {
     /// Starts it again on the same queue, on another port.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        let (address, running) = begin(self.settings.clone(), self.intervals);
+        let (address, running) = begin(self.settings.clone(), self.intervals, self.unverified);
         (self.address, self.running) = (address, Some(running));
     }
 
@@ -162,7 +167,7 @@ fn database_in(home: &TempDir) -> String {
     format!("sqlite:{}", path.display())
 }
 
-fn begin(settings: Vec<(String, String)>, intervals: Intervals) -> (SocketAddr, Running) {
+fn begin(settings: Vec<(String, String)>, intervals: Intervals, unverified: Duration) -> (SocketAddr, Running) {
     let (stop, stopped) = oneshot::channel::<()>();
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -175,6 +180,7 @@ fn begin(settings: Vec<(String, String)>, intervals: Intervals) -> (SocketAddr, 
             tell.send(bridge.address()).unwrap();
             let stopped = async { stopped.await.unwrap_or_default() };
             let bridge = bridge.with_intervals(intervals).with_proof_schedule(look_ups());
+            let bridge = bridge.with_trouble_limits(|limits| limits.unverified = unverified);
             bridge.run_until_stopped(stopped).await.unwrap();
         });
     });

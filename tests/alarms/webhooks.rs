@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use pagerduty_sandbox::{Fault, FaultRule};
-use sentry_pagerduty_bridge::monitor::Intervals;
 
 use crate::chat::Chat;
 use crate::in_process::{INTERVALS, InProcessBridge};
@@ -104,8 +103,7 @@ fn alarms_and_the_fallback_webhook_go_where_their_files_say_by_now() {
 fn a_held_webhook_pages_after_a_while_and_a_stranger_who_sends_on_beside_right_ones_pages_once() {
     let pagerduty = PagerDuty::start();
     let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("BRIDGE_SILENCE_ALARM", "4s"), ALARM_KEY];
-    let intervals = Intervals { unverified: Duration::from_secs(2), ..INTERVALS };
-    let bridge = InProcessBridge::start_in(intervals, &pagerduty.url(), &settings);
+    let bridge = InProcessBridge::start_in(INTERVALS, Duration::from_secs(2), &pagerduty.url(), &settings);
     let stranger = || assert_eq!(post_signed(bridge.address, "the-secret-that-sentry-never-had"), 401);
     stranger();
     let description = wait_for_alarm(&pagerduty, OTHER_KEY, "signatures").description;
@@ -131,8 +129,12 @@ fn a_held_webhook_pages_after_a_while_and_a_stranger_who_sends_on_beside_right_o
 #[test]
 fn a_wrong_signature_beside_a_right_token_pages_whatever_other_integrations_send() {
     let pagerduty = PagerDuty::start();
-    let intervals = Intervals { unverified: Duration::from_secs(2), ..INTERVALS };
-    let bridge = InProcessBridge::start_in(intervals, &pagerduty.url(), &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)]);
+    let bridge = InProcessBridge::start_in(
+        INTERVALS,
+        Duration::from_secs(2),
+        &pagerduty.url(),
+        &[("BRIDGE_SENTRY_CLIENT_SECRET", SECRET)],
+    );
     let path = format!("/sentry/{TOKEN}");
     assert_eq!(post_signed_to(bridge.address, &path, "the-secret-of-another-integration"), 401);
     assert_eq!(post_signed(bridge.address, SECRET), 202);

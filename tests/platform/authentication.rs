@@ -13,7 +13,7 @@ use sentry_pagerduty_bridge::config::Config;
 use sentry_pagerduty_bridge::delivery::DeliveryView;
 use sentry_pagerduty_bridge::ingest::Ingest;
 use sentry_pagerduty_bridge::metrics::Metrics;
-use sentry_pagerduty_bridge::monitor::{Limits, Monitor};
+use sentry_pagerduty_bridge::monitor::{Monitor, TroubleLimits};
 use sentry_pagerduty_bridge::queue::held::MAX_HELD;
 use sentry_pagerduty_bridge::queue::{HeldSender, Queue};
 use sentry_pagerduty_bridge::web::auth::webhook::Authentication;
@@ -50,7 +50,7 @@ impl Web {
         let ingest = Ingest::from(&config);
         let metrics = Metrics::new();
         let (_, delivery) = watch::channel(DeliveryView::default());
-        let limits = Limits::from(&config);
+        let limits = TroubleLimits::from(&config);
         let monitor = Monitor::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
         let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
         Self {

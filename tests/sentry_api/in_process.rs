@@ -32,8 +32,6 @@ const CANARIES: CanarySchedule =
 const INTERVALS: Intervals = Intervals {
     check: Duration::from_millis(20),
     resolve_after: Duration::from_millis(200),
-    unverified: Duration::ZERO,
-    canary: SHORT,
     outage_after: Duration::from_mins(1),
     fallback_pause: Duration::from_secs(2),
 };
@@ -127,6 +125,8 @@ impl InProcessBridge {
                 let quick = Duration::from_millis(50);
                 let schedule = AuditSchedule { first: quick, every: quick, retry: quick };
                 let bridge = bridge.with_intervals(INTERVALS).with_schedules(CANARIES, schedule);
+                let bridge =
+                    bridge.with_trouble_limits(|limits| (limits.unverified, limits.canary) = (Duration::ZERO, SHORT));
                 tell.send(()).unwrap();
                 bridge.run_until_stopped(async { stopped.await.unwrap_or_default() }).await.unwrap();
             });

@@ -4,7 +4,7 @@ use super::*;
 use crate::canary::CanaryLimits;
 use crate::monitor::checks::Health;
 
-const LIMITS: Limits = Limits {
+const LIMITS: TroubleLimits = TroubleLimits {
     silence: Some(Duration::from_hours(2)),
     waiting: Duration::from_secs(5),
     signatures: 5,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use humantime::format_duration;
 
-use super::{Cause, Health, Limits, Trouble, rounded, since};
+use super::{Cause, Health, Trouble, TroubleLimits, rounded, since};
 use crate::delivery::KeyView;
 use crate::metrics::Failing;
 use crate::monitor::snapshot::Snapshot;
@@ -69,7 +69,7 @@ fn severity(kind: OutcomeKind) -> u8 {
     }
 }
 
-pub(super) fn waiting(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+pub(super) fn waiting(snapshot: &Snapshot, limits: &TroubleLimits) -> Option<Trouble> {
     let oldest = snapshot.backlog.as_ref().ok()?.oldest()?;
     let age = since(oldest.since, snapshot.at);
     if age < limits.waiting {

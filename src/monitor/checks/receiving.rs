@@ -2,7 +2,7 @@
 
 use humantime::format_duration;
 
-use super::{Cause, Limits, Trouble, rounded, since};
+use super::{Cause, Trouble, TroubleLimits, rounded, since};
 use crate::canary::CanaryProgress;
 use crate::metrics::Senders;
 use crate::monitor::snapshot::Snapshot;
@@ -13,7 +13,7 @@ use crate::sentry_api::connect::CANARY;
 /// A held webhook is lost unless the bridge is given the new secret, so a single one is a trouble. There are three
 /// reasons to take it for a stranger's: right signatures came since; right ones came after wrong ones within the last
 /// day, and there are only a few wrong ones now; it is too new. A sender with a right token is not a stranger.
-pub(super) fn signatures(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+pub(super) fn signatures(snapshot: &Snapshot, limits: &TroubleLimits) -> Option<Trouble> {
     let metrics = &snapshot.metrics;
     let queue = snapshot.queue.as_ref().ok();
     let held = queue.map_or(0, |queue| queue.held);
@@ -84,7 +84,7 @@ pub(super) fn canary(snapshot: &Snapshot) -> Option<Trouble> {
     Some(Trouble::failing(Cause::Canary, sentence))
 }
 
-pub(super) fn silence(snapshot: &Snapshot, limits: &Limits) -> Option<Trouble> {
+pub(super) fn silence(snapshot: &Snapshot, limits: &TroubleLimits) -> Option<Trouble> {
     let limit = limits.silence?;
     let last = snapshot.metrics.last_webhook_at;
     let quiet = since(last.unwrap_or(snapshot.started_at), snapshot.at);

@@ -11,7 +11,7 @@ use crate::proof::ProofStatus;
 use crate::queue::BridgeId;
 use crate::queue::{Backlog, DeadLetters, EventId, FirstWaiting, Overview, Proof, QueueError, ServiceKeyCounts};
 
-const LIMITS: Limits = Limits {
+const LIMITS: TroubleLimits = TroubleLimits {
     silence: Some(Duration::from_hours(2)),
     waiting: Duration::from_mins(15),
     signatures: 5,
@@ -76,12 +76,12 @@ fn dead_at(died_at: DateTime<Utc>) -> DeadLetters {
 }
 
 fn checked(snapshot: &Snapshot) -> (Health, Vec<Cause>) {
-    let troubles = check(snapshot, &LIMITS);
+    let troubles = troubles(snapshot, &LIMITS);
     (Health::of(&troubles), troubles.iter().map(|trouble| trouble.cause).collect())
 }
 
 fn sentence(snapshot: &Snapshot) -> String {
-    let troubles = check(snapshot, &LIMITS);
+    let troubles = troubles(snapshot, &LIMITS);
     assert_eq!(troubles.len(), 1, "{troubles:?}");
     troubles[0].sentence.clone()
 }
@@ -106,7 +106,7 @@ fn bridges_with_different_settings_are_degraded_and_one_that_is_cut_off_is_named
     let mut snapshot = healthy();
     let mut sentence = |bridges: Vec<BridgeView>| {
         snapshot.cluster = ClusterView { bridges };
-        let trouble = check(&snapshot, &LIMITS).into_iter().find(|trouble| trouble.cause == Cause::Bridges);
+        let trouble = troubles(&snapshot, &LIMITS).into_iter().find(|trouble| trouble.cause == Cause::Bridges);
         trouble.map(|trouble| (trouble.health, trouble.sentence))
     };
     assert_eq!(sentence(vec![bridge("a", "1", true), bridge("b", "1", true)]), None);
@@ -146,7 +146,7 @@ fn silence_counts_from_the_start_when_no_webhook_ever_came() {
         "{}",
         sentence(&snapshot)
     );
-    assert_eq!(check(&snapshot, &Limits { silence: None, ..LIMITS }), []);
+    assert_eq!(troubles(&snapshot, &TroubleLimits { silence: None, ..LIMITS }), []);
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn a_canary_that_does_not_come_back_is_told_by_the_half_of_the_way_that_is_inter
     let told = |status: CanaryStatus| {
         let mut snapshot = healthy();
         snapshot.canary = Some(Ok(status));
-        check(&snapshot, &LIMITS)
+        troubles(&snapshot, &LIMITS)
     };
     assert_eq!(told(canary(CanaryProgress::Returns)), []);
     assert_eq!(told(canary(CanaryProgress::Unknown)), []);
@@ -420,7 +420,7 @@ fn proof_view(failures: Vec<Proof>) -> ProofView {
 fn what_pagerduty_accepted_and_did_not_do_is_trouble_with_the_reason() {
     let names = KeyNames::new([(key(), "Payments".to_owned())]);
     let told =
-        |proof: ProofView| check(&Snapshot { key_names: names.clone(), proof: Some(proof), ..healthy() }, &LIMITS);
+        |proof: ProofView| troubles(&Snapshot { key_names: names.clone(), proof: Some(proof), ..healthy() }, &LIMITS);
     assert_eq!(told(proof_view(Vec::new())), []);
     let troubles = told(proof_view(vec![unopened(7), unopened(6)]));
     let expected = "PagerDuty accepted event 7 for Payments (…WXYZ) 30m ago and no incident exists, so that nobody was \
@@ -460,7 +460,7 @@ fn the_worst_comes_first() {
 fn what_cannot_be_read_of_the_queue_is_trouble_with_storage() {
     let with = |unreadable| {
         let delivery = DeliveryView { unreadable, ..DeliveryView::default() };
-        check(&Snapshot { delivery, ..healthy() }, &LIMITS)
+        troubles(&Snapshot { delivery, ..healthy() }, &LIMITS)
     };
     assert_eq!(with(UnreadableView::default()), []);
     let damaged = || Some("a part of the database bridge.db is damaged".to_owned());

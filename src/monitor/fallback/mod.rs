@@ -25,7 +25,7 @@ pub use outage::FallbackError;
 pub use webhook::FallbackWebhook;
 
 use super::snapshot::{FallbackView, Snapshot};
-use super::{Intervals, Monitor, check};
+use super::{Intervals, Monitor, troubles};
 use crate::logging::throttle;
 use crate::queue::{OutageNotice, Queue};
 use outage::{Notice, Outages, assess};
@@ -98,7 +98,7 @@ impl FallbackTask {
         // there is no leader, so every bridge tells by itself that its alarm cannot be sent.
         if self.monitor.cluster.is_leader() || self.unsent_alarm.borrow().is_some() {
             let snapshot = self.monitor.snapshot(Utc::now()).await;
-            let troubles = check(&snapshot, self.monitor.limits());
+            let troubles = troubles(&snapshot, self.monitor.limits());
             let unsent_alarm = self.unsent_alarm.borrow().clone();
             let assessment = assess(&snapshot, &troubles, unsent_alarm.as_deref());
             let (is_told, now) = (self.outage_since().is_some(), self.started.elapsed());

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::monitor::Intervals;
 use crate::monitor::checks::delivery::unreachable;
-use crate::monitor::checks::{Cause, Limits, Trouble};
+use crate::monitor::checks::{Cause, Trouble, TroubleLimits};
 use crate::monitor::hysteresis::{Assessment, Hysteresis, Phase};
 use crate::monitor::snapshot::Snapshot;
 
@@ -112,7 +112,7 @@ struct NoticeAttempts {
 }
 
 impl Outages {
-    pub(super) fn new(intervals: Intervals, limits: &Limits) -> Self {
+    pub(super) fn new(intervals: Intervals, limits: &TroubleLimits) -> Self {
         let Intervals { outage_after, resolve_after, fallback_pause, .. } = intervals;
         Self {
             course: Hysteresis::new(Duration::ZERO),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::metrics::{Failing, MetricsSnapshot};
-use crate::monitor::{Health, Limits, check};
+use crate::monitor::{Health, TroubleLimits, troubles};
 use crate::pagerduty::KeyNames;
 use crate::queue::{Backlog, DeadLetters, EventId, FirstWaiting, Overview, QueueError, ServiceKeyCounts};
 
-const LIMITS: Limits = Limits {
+const LIMITS: TroubleLimits = TroubleLimits {
     silence: Some(Duration::from_hours(2)),
     waiting: Duration::from_mins(15),
     signatures: 5,
@@ -51,7 +51,7 @@ fn failing(snapshot: &mut Snapshot, end: &str, kind: OutcomeKind, seconds: i64) 
 }
 
 fn line(snapshot: &Snapshot) -> (Health, Option<String>) {
-    let troubles = check(snapshot, &LIMITS);
+    let troubles = troubles(snapshot, &LIMITS);
     (Health::of(&troubles), Headline::of(snapshot, &troubles).map(|headline| headline.text(now())))
 }
 

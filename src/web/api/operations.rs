@@ -14,7 +14,7 @@ use url::form_urlencoded;
 
 use super::responses::{self, ItemOutcome, ItemOutcomeKind};
 use super::{ApiError, Caller, OPENAPI, done, json_response};
-use crate::monitor::check;
+use crate::monitor::troubles;
 use crate::queue::admin::{BULK, BulkKind, ResolvedTriggers};
 use crate::queue::json::{ItemDetails, ItemSummary, ServiceKeys};
 use crate::queue::{EventId, EventSummary, ItemId, QueueError, RejectedId, State};
@@ -72,7 +72,7 @@ async fn openapi(_: Caller) -> HttpResponse {
 
 async fn status(_: Caller, state: Data<AppState>) -> HttpResponse {
     let snapshot = state.monitor.snapshot(Utc::now()).await;
-    done(&responses::status(&snapshot, &check(&snapshot, state.monitor.limits())))
+    done(&responses::status(&snapshot, &troubles(&snapshot, state.monitor.limits())))
 }
 
 async fn activity(_: Caller, state: Data<AppState>) -> HttpResponse {

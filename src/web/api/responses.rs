@@ -54,7 +54,7 @@ fn headline(headline: &Headline, snapshot: &Snapshot) -> Value {
     let overview = snapshot.queue.as_ref().ok();
     json!({
         "sentence": headline.text(snapshot.at),
-        "since": headline.when.map(|(_, at)| time(at)),
+        "since": headline.when.map(|when| time(when.time())),
         "waiting_alerts": snapshot.waiting_alerts,
         "oldest_waiting": overview.and_then(|overview| overview.oldest_waiting).map(time),
         "dead": overview.map_or(0, |overview| overview.dead),

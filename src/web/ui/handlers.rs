@@ -67,7 +67,7 @@ pub(super) struct TestPageForm {
 /// `GET /`: the status page.
 pub(super) async fn home(user: PageRequest, request: HttpRequest, state: Data<AppState>) -> HttpResponse {
     let snapshot = state.monitor.snapshot(user.frame.at).await;
-    let troubles = monitor::check(&snapshot, state.monitor.limits());
+    let troubles = monitor::troubles(&snapshot, state.monitor.limits());
     let health = Health::of(&troubles);
     let reader = state.queue.reader();
     let lists = glance(&state).await.ok();

@@ -92,7 +92,7 @@ fn hero(status: &StatusPage) -> Markup {
 fn headline_line(now: DateTime<Utc>, headline: &Headline) -> Markup {
     html! {
         (harmless(&headline.what))
-        @if let Some((word, at)) = headline.when { " " (word) " " (minute(now, at)) }
+        @if let Some(when) = headline.when { " " (when.word()) " " (minute(now, when.time())) }
         @if let Some(waiting) = &headline.waiting {
             "; " strong { (count(waiting.counted().0)) " " (waiting.counted().1) }
             @if let Some(oldest) = waiting.oldest { ", the oldest " (age(now, oldest)) }

@@ -5,20 +5,18 @@ use crate::canary::CanaryLimits;
 use crate::cluster::BridgeView;
 use crate::delivery::{DeliveryView, KeyView};
 use crate::metrics::Failing;
-use crate::monitor::checks::check;
+use crate::monitor::checks::troubles;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::{Backlog, BridgeId, EventId, FirstWaiting, Overview, QueueError, ServiceKeyCounts};
 
 const INTERVALS: Intervals = Intervals {
     check: Duration::from_secs(2),
     resolve_after: Duration::from_secs(15),
-    unverified: Duration::from_mins(5),
-    canary: CanaryLimits::USUAL,
     outage_after: Duration::from_mins(1),
     fallback_pause: Duration::from_secs(2),
 };
 
-const LIMITS: Limits = Limits {
+const LIMITS: TroubleLimits = TroubleLimits {
     silence: None,
     waiting: Duration::from_mins(15),
     signatures: 5,
@@ -63,7 +61,7 @@ fn waiting(since: i64, reason: Option<&str>) -> Snapshot {
 }
 
 fn assessed(snapshot: &Snapshot, unsent_alarm: Option<&str>) -> Assessment<Outage> {
-    assess(snapshot, &check(snapshot, &LIMITS), unsent_alarm)
+    assess(snapshot, &troubles(snapshot, &LIMITS), unsent_alarm)
 }
 
 #[track_caller]

@@ -1,4 +1,4 @@
-//! The monitor's handle on a running bridge.
+//! [`Monitor`], which takes the snapshots of a running bridge.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use strum::VariantArray;
 use tokio::sync::watch;
 
-use super::checks::{Cause, Limits};
+use super::checks::{Cause, TroubleLimits};
 use super::snapshot::{Clock, CommitTimes, FallbackView, ProofView, Snapshot};
 use crate::canary::CanaryStatus;
 use crate::catch_up::CatchUpStatus;
@@ -28,7 +28,7 @@ pub struct Monitor {
     queue: Queue,
     delivery: watch::Receiver<DeliveryView>,
     metrics: Metrics,
-    pub(super) limits: Limits,
+    pub(super) limits: TroubleLimits,
     alarm_keys: Vec<IncidentKey>,
     /// Since when alerts cannot be stored or read.
     storage_since: Arc<Mutex<Option<Instant>>>,
@@ -49,7 +49,7 @@ impl Monitor {
         queue: Queue,
         delivery: watch::Receiver<DeliveryView>,
         metrics: Metrics,
-        limits: Limits,
+        limits: TroubleLimits,
         prefix: &str,
     ) -> Self {
         let alarm_keys = Cause::VARIANTS.iter().map(|cause| cause.incident_key(prefix)).collect();
@@ -80,10 +80,16 @@ impl Monitor {
         Self { cluster, ..self }
     }
 
-    /// Includes Sentry's side in snapshots: the canaries, if those are sent, and the audits.
+    /// Includes the stored canaries in snapshots, if the bridge sends canaries.
     #[must_use]
-    pub fn with_sentry(self, sends_canaries: bool, audit: Option<watch::Receiver<AuditStatus>>) -> Self {
-        Self { sends_canaries, audit, ..self }
+    pub fn with_canaries(self, sends_canaries: bool) -> Self {
+        Self { sends_canaries, ..self }
+    }
+
+    /// Includes the state of the audits in snapshots, if Sentry is audited.
+    #[must_use]
+    pub fn with_audit(self, audit: Option<watch::Receiver<AuditStatus>>) -> Self {
+        Self { audit, ..self }
     }
 
     /// Takes from `commits` when events were committed, by the monotonic clock. Without that, how long events have been
@@ -123,9 +129,9 @@ impl Monitor {
         self.started_at
     }
 
-    /// The limits at which troubles begin, for [`check`](super::checks::check).
+    /// The limits at which troubles begin, for [`troubles`](super::troubles).
     #[must_use]
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &TroubleLimits {
         &self.limits
     }
 
