@@ -336,12 +336,12 @@ fn count_commits(queue: &Queue, metrics: &Metrics) -> Arc<CommitTimes> {
             {
                 committed.committed(first.id, last.id, Instant::now());
             }
-            metrics.committed(*took);
-            arrivals.iter().for_each(|arrival| metrics.queued(arrival.event_type));
-            metrics.folded(*folded_count);
-            metrics.rejected_kept(*rejected);
+            metrics.record_commit(*took);
+            arrivals.iter().for_each(|arrival| metrics.count_queued(arrival.event_type));
+            metrics.count_folded(*folded_count);
+            metrics.count_rejected_kept(*rejected);
         }
-        CommitOutcome::Failed => metrics.commit_failed(),
+        CommitOutcome::Failed => metrics.count_failed_commit(),
     });
     times
 }

@@ -163,7 +163,7 @@ impl Reload {
                 info!("SIGHUP: the files of secrets have the same contents as before, so nothing changed");
             }
             if self.invalid.take().is_some() {
-                self.shared.metrics.unusable_secrets(None);
+                self.shared.metrics.set_unusable_secrets(None);
                 info!("the files of secrets have the secrets in use again");
             }
             self.seen = None;
@@ -182,7 +182,7 @@ impl Reload {
     fn report_invalid(&mut self, problems: &ConfigError, found: Digests, is_asked: bool) {
         if self.invalid.as_ref() != Some(&found) || is_asked {
             let problems = problems.to_string().replace('\n', "; ");
-            self.shared.metrics.unusable_secrets(Some(problems.clone()));
+            self.shared.metrics.set_unusable_secrets(Some(problems.clone()));
             error!("a secret was read again and cannot be used, so the old one stays in use: {problems}");
         }
         self.invalid = Some(found);
@@ -211,7 +211,7 @@ impl Reload {
         self.live.replace(config);
         self.cluster.set_fingerprint(fingerprint.clone());
         state.config_fingerprint.send_replace(Some(fingerprint.clone()));
-        state.metrics.unusable_secrets(None);
+        state.metrics.set_unusable_secrets(None);
         if !changed.is_empty() {
             let changed = changed.join(", ");
             info!(config:% = fingerprint; "{changed} changed and is in use from now on, config {fingerprint}");
@@ -228,8 +228,8 @@ impl Reload {
         match state.queue_admin.admit_held(secrets, Utc::now()).await {
             Ok(admitted) if admitted.verified() == 0 => Some(0),
             Ok(admitted) => {
-                state.metrics.held(HeldOutcome::Admitted, admitted.verified());
-                state.metrics.verified(Utc::now());
+                state.metrics.count_held(HeldOutcome::Admitted, admitted.verified());
+                state.metrics.record_verification(Utc::now());
                 info!(
                     "{} held webhooks are verified by a secret and admitted: {} queued, {} ignored, {} rejected; {} are still held",
                     admitted.verified(),
@@ -265,7 +265,7 @@ impl Reload {
         match self.shared.queue_admin.expire_held(Utc::now()).await {
             Ok(0) => {}
             Ok(expired) => {
-                self.shared.metrics.held(HeldOutcome::Expired, expired);
+                self.shared.metrics.count_held(HeldOutcome::Expired, expired);
                 warn!("{expired} held webhooks were deleted: no secret verified them for 24 hours");
             }
             Err(error) => warn!("expired held webhooks could not be deleted: {error}"),

@@ -141,7 +141,7 @@ impl CanaryTask {
             return self.schedule.retry;
         }
         let sent = self.client.send(id, at, &mark).await;
-        self.metrics.canary_sent(sent.is_ok());
+        self.metrics.count_canary(sent.is_ok());
         self.record(CanaryChange::Answered { id, failure: sent.as_ref().err().map(ToString::to_string) }).await;
         match sent {
             Ok(()) => {

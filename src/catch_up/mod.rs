@@ -132,7 +132,7 @@ impl CatchUpTask {
             if schedule.is_due(began.elapsed(), self.queue.can_commit(), since_webhook) && (self.is_leader)() {
                 let ran = self.run_once(Utc::now()).await;
                 schedule.ran(began.elapsed(), ran.is_ok());
-                self.metrics.catch_up_ran(ran.is_ok());
+                self.metrics.count_catch_up_run(ran.is_ok());
                 if let Err(error) = ran {
                     self.status.send_modify(|status| status.failure = Some((Utc::now(), error.to_string())));
                     warn!("catch-up failed, so alerts whose webhooks did not come may be missing: {error}");
@@ -180,7 +180,7 @@ impl CatchUpTask {
     async fn complete(&mut self, run: CatchUpRun, is_exact: Option<bool>) -> Result<(), SentryTaskError> {
         let notes = SentryNotes { at: run.ran_at, run: Some(run), issues: Vec::new() };
         self.queue.write_sentry_notes(notes).await?;
-        self.metrics.caught_up(run.enqueued, run.reported, run.summarized);
+        self.metrics.count_caught_up(run.enqueued, run.reported, run.summarized);
         self.status.send_modify(|status| {
             (status.last, status.failure) = (Some(run), None);
             status.is_exact = is_exact.or(status.is_exact);

@@ -310,7 +310,7 @@ impl Worker {
             AttemptResult::NotBegun { key, id, permit, error } => self.not_begun(key, id, permit, &error),
             AttemptResult::Ended { key, id, permit, received_at, outcome } => {
                 self.cluster.attempted(outcome.kind());
-                self.metrics.attempted(&key, outcome.kind(), received_at, Utc::now());
+                self.metrics.count_attempt(&key, outcome.kind(), received_at, Utc::now());
                 if !is_own {
                     if let Some(attempt) = self.answered_elsewhere(key, id, permit, received_at, &outcome) {
                         self.attempts.push(Box::pin(steps::settle(self.queue.clone(), attempt)));
@@ -371,7 +371,7 @@ impl Worker {
 
     fn settled(&mut self, attempt: &EndedAttempt) {
         if let Disposition::Dead { .. } = attempt.disposition {
-            self.metrics.dead();
+            self.metrics.count_dead();
         }
         attempt.log(Utc::now());
         self.scheduler.settled(&attempt.key, attempt.id, &attempt.disposition);
@@ -389,7 +389,7 @@ impl Worker {
     fn publish(&mut self) {
         let clock = self.now();
         let view = DeliveryView { unreadable: self.unreadable.view(), ..self.scheduler.view(clock) };
-        self.metrics.untrusted(view.untrusted.clone());
+        self.metrics.set_untrusted(view.untrusted.clone());
         self.publisher.publish(view, clock, Instant::now(), Utc::now());
     }
 

@@ -173,7 +173,7 @@ impl IssueStatusTask {
     }
 
     fn failed(&self, error: &dyn std::error::Error) {
-        self.metrics.issue_checked(IssueCheck::Failed);
+        self.metrics.count_issue_check(IssueCheck::Failed);
         let line = throttle::line("issues could not be asked for", Level::Warn);
         log!(line.level, "whether open incidents are resolved in Sentry is not known: {error}{line}");
     }
@@ -206,7 +206,7 @@ impl IssueStatusTask {
             let alert = alert.map(|alert| Alert { subject: Subject::Metric(name.to_owned()), ..alert });
             return self.resolve(key, alert, None, IssueCheck::Resolved).await;
         }
-        self.metrics.issue_checked(IssueCheck::Open);
+        self.metrics.count_issue_check(IssueCheck::Open);
         Ok(())
     }
 
@@ -251,7 +251,7 @@ impl IssueStatusTask {
             (IssueCheck::Merged, Some(issue)) => (alert_of(id, &format!("merged into issue {}", issue.id), at), None),
             (IssueCheck::Deleted, _) => (alert_of(id, "the issue was deleted", at), None),
             _ => {
-                self.metrics.issue_checked(IssueCheck::Open);
+                self.metrics.count_issue_check(IssueCheck::Open);
                 return Ok(());
             }
         };
@@ -268,7 +268,7 @@ impl IssueStatusTask {
         resolved_at: Option<DateTime<Utc>>,
         kind: IssueCheck,
     ) -> Result<(), SentryTaskError> {
-        self.metrics.issue_checked(kind);
+        self.metrics.count_issue_check(kind);
         let Some(alert) = alert else { return Ok(()) };
         let decision = self.ingest.decide_on_fetched(alert, resolved_at, Utc::now());
         let Decision::Enqueue(enqueue) = decision else { return Ok(()) };

@@ -52,7 +52,6 @@ impl Default for Counters {
     #[allow(clippy::too_many_lines, reason = "one statement for each metric")]
     fn default() -> Self {
         let registry = Registry::new();
-        let [pagerduty_webhooks, issue_updates] = way_back(&registry);
         let counters = Self {
             webhooks: counters(
                 &registry,
@@ -129,8 +128,18 @@ impl Default for Counters {
                 "Times that Sentry was asked about the issue of an open incident, by what it said.",
                 &["status"],
             ),
-            pagerduty_webhooks,
-            issue_updates,
+            pagerduty_webhooks: counters(
+                &registry,
+                "bridge_pagerduty_webhooks_total",
+                "Webhooks of PagerDuty answered, by answer.",
+                &["answer"],
+            ),
+            issue_updates: counters(
+                &registry,
+                "bridge_issue_updates_total",
+                "Attempts to do in Sentry what people did in PagerDuty, by outcome.",
+                &["outcome"],
+            ),
             proofs: counters(
                 &registry,
                 "bridge_event_proofs_total",
@@ -154,16 +163,6 @@ impl Default for Counters {
         counters.initialize_labels();
         counters
     }
-}
-
-/// Registers the counters of PagerDuty's webhooks, and of what is done in Sentry because of them.
-fn way_back(registry: &Registry) -> [IntCounterVec; 2] {
-    let webhooks = "Webhooks of PagerDuty answered, by answer.";
-    let updates = "Attempts to do in Sentry what people did in PagerDuty, by outcome.";
-    [
-        counters(registry, "bridge_pagerduty_webhooks_total", webhooks, &["answer"]),
-        counters(registry, "bridge_issue_updates_total", updates, &["outcome"]),
-    ]
 }
 
 impl Counters {

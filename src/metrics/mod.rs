@@ -38,13 +38,13 @@ use signatures::WrongSignatures;
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     counters: Arc<Counters>,
-    recent: Arc<Mutex<Recent>>,
+    state: Arc<Mutex<MetricsState>>,
     needs_saving: Arc<Notify>,
 }
 
-/// The metrics other than the counters.
+/// What the metrics hold besides the counters.
 #[derive(Debug, Default)]
-struct Recent {
+struct MetricsState {
     activity: DailyActivity,
     last_webhook_at: Option<DateTime<Utc>>,
     /// The same time by the monotonic clock, if the webhook came in this run.
@@ -163,94 +163,94 @@ impl Metrics {
     }
 
     /// Counts a webhook that was received at `at` and has been answered.
-    pub fn webhook(&self, source: WebhookSource, answered: WebhookAnswer, at: DateTime<Utc>) {
-        let mut recent = self.recent();
+    pub fn count_webhook(&self, source: WebhookSource, answered: WebhookAnswer, at: DateTime<Utc>) {
+        let mut state = self.state();
         self.counters.webhooks.with_label_values(&[label(source), label(answered)]).inc();
-        if answered == WebhookAnswer::WrongSignature && recent.wrong_signatures.add(at) {
+        if answered == WebhookAnswer::WrongSignature && state.wrong_signatures.add(at) {
             self.needs_saving.notify_one();
         }
         if answered.is_authenticated(source) {
             if source == WebhookSource::Platform {
-                if recent.wrong_signatures.disprove(at) {
+                if state.wrong_signatures.disprove(at) {
                     self.needs_saving.notify_one();
                 }
-                recent.is_verified = true;
+                state.is_verified = true;
             }
             // What the bridge sends itself says nothing about how quiet Sentry's other alerts are.
             if answered != WebhookAnswer::Canary {
                 // The newest, not the greatest: the clock may have been set back.
-                recent.last_webhook_at = Some(at);
-                recent.last_webhook = Some(Instant::now());
-                recent.record(ActivityKind::Received, at);
+                state.last_webhook_at = Some(at);
+                state.last_webhook = Some(Instant::now());
+                state.record(ActivityKind::Received, at);
             }
         }
     }
 
     /// Records that a webhook with a wrong signature came over a connection from `address`.
-    pub fn wrong_signature_from(&self, address: IpAddr) {
-        self.recent().wrong_signatures.add_sender(address);
+    pub fn record_wrong_signature_sender(&self, address: IpAddr) {
+        self.state().wrong_signatures.add_sender(address);
     }
 
     /// Counts webhooks with a wrong signature, by what became of them.
-    pub fn held(&self, outcome: HeldOutcome, webhooks: u64) {
+    pub fn count_held(&self, outcome: HeldOutcome, webhooks: u64) {
         self.counters.held.with_label_values(&[label(outcome)]).inc_by(webhooks);
     }
 
     /// Records that a secret has verified at `at` webhooks that had a wrong signature when they came. This ends the series
     /// of wrong signatures.
-    pub fn verified(&self, at: DateTime<Utc>) {
-        let mut recent = self.recent();
-        recent.wrong_signatures.end(at);
-        recent.is_verified = true;
+    pub fn record_verification(&self, at: DateTime<Utc>) {
+        let mut state = self.state();
+        state.wrong_signatures.end(at);
+        state.is_verified = true;
         self.needs_saving.notify_one();
     }
 
     /// Sets why files of secrets could not be used when they were read again; `None` if they could.
-    pub fn unusable_secrets(&self, reason: Option<String>) {
-        self.recent().unusable_secrets = reason;
+    pub fn set_unusable_secrets(&self, reason: Option<String>) {
+        self.state().unusable_secrets = reason;
     }
 
     /// Counts a webhook of PagerDuty that was answered.
-    pub fn pagerduty_webhook(&self, answered: PagerDutyAnswer) {
+    pub fn count_pagerduty_webhook(&self, answered: PagerDutyAnswer) {
         self.counters.pagerduty_webhooks.with_label_values(&[label(answered)]).inc();
     }
 
     /// Counts an attempt to do in Sentry what a person did in PagerDuty.
-    pub fn issue_updated(&self, outcome: UpdateOutcome) {
+    pub fn count_issue_update(&self, outcome: UpdateOutcome) {
         self.counters.issue_updates.with_label_values(&[label(outcome)]).inc();
     }
 
     /// Counts rejected webhooks whose bodies were stored.
-    pub fn rejected_kept(&self, webhooks: u64) {
+    pub fn count_rejected_kept(&self, webhooks: u64) {
         self.counters.rejected_kept.inc_by(webhooks);
     }
 
     /// Counts an event that was enqueued.
-    pub fn queued(&self, event_type: EventType) {
+    pub fn count_queued(&self, event_type: EventType) {
         self.counters.queued.with_label_values(&[event_type.as_str()]).inc();
     }
 
     /// Counts alerts that were folded into waiting events.
-    pub fn folded(&self, alerts: u64) {
+    pub fn count_folded(&self, alerts: u64) {
         self.counters.folded.inc_by(alerts);
     }
 
     /// Records how long a commit took.
-    pub fn committed(&self, took: Duration) {
+    pub fn record_commit(&self, took: Duration) {
         self.counters.commit_seconds.observe(took.as_secs_f64());
     }
 
     /// Counts a commit that failed.
-    pub fn commit_failed(&self) {
+    pub fn count_failed_commit(&self) {
         self.counters.commits_failed.inc();
     }
 
     /// Counts an attempt to deliver an event for `key` that ended at `at`. The event's newest alert was received at
     /// `received_at`.
-    pub fn attempted(&self, key: &ServiceKey, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
-        let mut recent = self.recent();
+    pub fn count_attempt(&self, key: &ServiceKey, kind: OutcomeKind, received_at: DateTime<Utc>, at: DateTime<Utc>) {
+        let mut state = self.state();
         self.counters.attempts.with_label_values(&[kind.name()]).inc();
-        if recent.failing.attempted(key, kind, at) {
+        if state.failing.attempted(key, kind, at) {
             self.needs_saving.notify_one();
         }
         if kind == OutcomeKind::Delivered {
@@ -259,10 +259,10 @@ impl Metrics {
             let latency = (at - received_at).max(TimeDelta::zero());
             self.counters.latency_seconds.observe(latency.as_seconds_f64());
             // The newest, not the greatest: the clock may have been set back.
-            recent.last_delivered_at = Some(at);
-            recent.delivered.insert(key.clone(), at);
-            recent.unsaved_keys.insert(key.clone());
-        } else if let Some(delivered) = recent.delivered.get_mut(key) {
+            state.last_delivered_at = Some(at);
+            state.delivered.insert(key.clone(), at);
+            state.unsaved_keys.insert(key.clone());
+        } else if let Some(delivered) = state.delivered.get_mut(key) {
             // It is before this attempt. If its time is later, the clock was set back in between.
             *delivered = (*delivered).min(at);
         }
@@ -271,7 +271,7 @@ impl Metrics {
             OutcomeKind::Throttled => ActivityKind::Throttled,
             _ => ActivityKind::Failed,
         };
-        recent.record(counted, at);
+        state.record(counted, at);
     }
 
     /// Waits until something happens that should be saved soon: attempts for a service key begin to fail, fail in another
@@ -282,69 +282,69 @@ impl Metrics {
 
     /// Records that this bridge delivers for `key` from now on. How its own attempts failed before does not count, because
     /// another bridge may have delivered since; the next attempt shows whether they still fail.
-    pub fn taken_over(&self, key: &ServiceKey) {
-        self.recent().failing.forget(key);
+    pub fn record_takeover(&self, key: &ServiceKey) {
+        self.state().failing.forget(key);
     }
 
     /// How attempts for a service key fail, if they do.
     #[must_use]
     pub fn failing(&self, key: &ServiceKey) -> Option<Failing> {
-        self.recent().failing.of(key)
+        self.state().failing.of(key)
     }
 
     /// Sets why PagerDuty's certificate is not trusted; `None` if it is, as far as is known.
-    pub fn untrusted(&self, reason: Option<String>) {
-        self.recent().untrusted = reason;
+    pub fn set_untrusted(&self, reason: Option<String>) {
+        self.state().untrusted = reason;
     }
 
     /// Counts a canary that was sent to Sentry; `taken`: whether Sentry accepted it.
-    pub fn canary_sent(&self, taken: bool) {
+    pub fn count_canary(&self, taken: bool) {
         self.counters.canaries_sent.with_label_values(&[if taken { "yes" } else { "no" }]).inc();
     }
 
     /// Records how long it took until a canary came back.
-    pub fn canary_returned(&self, took: Duration) {
+    pub fn record_canary_return(&self, took: Duration) {
         self.counters.canary_seconds.observe(took.as_secs_f64());
     }
 
     /// Counts an event that became a dead letter.
-    pub fn dead(&self) {
+    pub fn count_dead(&self) {
         self.counters.dead.inc();
     }
 
     /// Counts a run of catch-up that ended, complete or not.
-    pub fn catch_up_ran(&self, is_complete: bool) {
+    pub fn count_catch_up_run(&self, is_complete: bool) {
         let outcome = if is_complete { "complete" } else { "failed" };
         self.counters.catch_up_runs.with_label_values(&[outcome]).inc();
     }
 
     /// Counts the missing alerts that a complete run of catch-up enqueued, only reported, or summarized in one event.
-    pub fn caught_up(&self, enqueued: u64, reported: u64, summarized: u64) {
+    pub fn count_caught_up(&self, enqueued: u64, reported: u64, summarized: u64) {
         for (outcome, alerts) in [("enqueued", enqueued), ("reported", reported), ("summarized", summarized)] {
             self.counters.caught_up.with_label_values(&[outcome]).inc_by(alerts);
         }
     }
 
     /// Counts that Sentry was asked about the issue of an open incident, by the result.
-    pub fn issue_checked(&self, check: IssueCheck) {
+    pub fn count_issue_check(&self, check: IssueCheck) {
         self.counters.issue_checks.with_label_values(&[label(check)]).inc();
     }
 
     /// Counts a delivered event for which it is known what became of it in PagerDuty.
-    pub fn proved(&self, state: ProofState) {
+    pub fn count_proof(&self, state: ProofState) {
         self.counters.proofs.with_label_values(&[state.name()]).inc();
     }
 
     /// How long ago the last authenticated webhook of this run was received, by the monotonic clock.
     #[must_use]
     pub fn since_webhook(&self) -> Option<Duration> {
-        self.recent().last_webhook.map(|last| last.elapsed())
+        self.state().last_webhook.map(|last| last.elapsed())
     }
 
     /// When the last authenticated webhook was received, in this run or an earlier one.
     #[must_use]
     pub fn last_webhook_at(&self) -> Option<DateTime<Utc>> {
-        self.recent().last_webhook_at
+        self.state().last_webhook_at
     }
 
     /// The metrics at `now`.
@@ -352,57 +352,57 @@ impl Metrics {
     pub fn snapshot(&self, now: DateTime<Utc>) -> MetricsSnapshot {
         // Under the lock that also guards the counters that have a field here, so that no update falls between counters
         // and fields.
-        let recent = self.recent();
-        let wrong = recent.wrong_signatures.row(now);
+        let state = self.state();
+        let wrong = state.wrong_signatures.row(now);
         MetricsSnapshot {
-            last_webhook_at: recent.last_webhook_at,
-            since_webhook: recent.last_webhook.map(|last| last.elapsed()),
-            last_delivered_at: recent.last_delivered_at,
-            delivered: recent.delivered.clone(),
-            failing: recent.failing.get(),
+            last_webhook_at: state.last_webhook_at,
+            since_webhook: state.last_webhook.map(|last| last.elapsed()),
+            last_delivered_at: state.last_delivered_at,
+            delivered: state.delivered.clone(),
+            failing: state.failing.get(),
             wrong_signatures: wrong.number,
             wrong_signatures_since: wrong.first_at,
             wrong_signatures_for: wrong.lasted,
-            disproved_for: recent.wrong_signatures.disproved_for(),
+            disproved_for: state.wrong_signatures.disproved_for(),
             wrong_signatures_from: wrong.senders,
-            is_verified: recent.is_verified,
-            unusable_secrets: recent.unusable_secrets.clone(),
-            activity: recent.activity.last_day(now),
-            unsaved: recent.unsaved.counted(),
+            is_verified: state.is_verified,
+            unusable_secrets: state.unusable_secrets.clone(),
+            activity: state.activity.last_day(now),
+            unsaved: state.unsaved.counted(),
             counters: self.counters.gather(),
         }
     }
 
     /// Restores what an earlier run stored. Times after `now`, such as after the clock was set back, are left out or become `now`.
     pub fn restore(&self, stored: PersistedMetrics, now: DateTime<Utc>) {
-        let mut recent = self.recent();
+        let mut state = self.state();
         let past = |at: &DateTime<Utc>| *at <= now;
-        recent.last_webhook_at = recent.last_webhook_at.max(stored.last_webhook_at.filter(past));
-        recent.last_delivered_at = recent.last_delivered_at.max(stored.last_delivered_at.filter(past));
+        state.last_webhook_at = state.last_webhook_at.max(stored.last_webhook_at.filter(past));
+        state.last_delivered_at = state.last_delivered_at.max(stored.last_delivered_at.filter(past));
         for (key, at) in stored.delivered {
-            recent.delivered.entry(key).or_insert(at.min(now));
+            state.delivered.entry(key).or_insert(at.min(now));
         }
-        let Recent { failing, delivered, .. } = &mut *recent;
+        let MetricsState { failing, delivered, .. } = &mut *state;
         failing.restore(stored.failing, delivered, now);
-        recent.untrusted = stored.untrusted;
-        recent.wrong_signatures.restore(stored.wrong_signatures.unwrap_or_default(), now);
-        recent.activity.add(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
+        state.untrusted = stored.untrusted;
+        state.wrong_signatures.restore(stored.wrong_signatures.unwrap_or_default(), now);
+        state.activity.add(stored.buckets.into_iter().filter(|bucket| past(&bucket.from)));
     }
 
     /// The number of saves that began or ended so far, for [`Metrics::follow_signatures`].
     #[must_use]
     pub fn saves(&self) -> u64 {
-        self.recent().saves
+        self.state().saves
     }
 
     /// Follows the wrong signatures that are stored for all bridges that share the queue; what happened here since the last
     /// save comes after that. `saves` is what [`Metrics::saves`] returned before `stored` was read: if a save was under way
     /// since, it is not known whether `stored` has it, so that nothing is changed.
     pub fn follow_signatures(&self, stored: Option<&SignatureRow>, saves: u64, now: DateTime<Utc>) {
-        let mut recent = self.recent();
-        if recent.saves == saves && saves.is_multiple_of(2) {
+        let mut state = self.state();
+        if state.saves == saves && saves.is_multiple_of(2) {
             let stored = stored.cloned().unwrap_or_default();
-            recent.is_verified |= recent.wrong_signatures.follow_stored(stored, now);
+            state.is_verified |= state.wrong_signatures.follow_stored(stored, now);
         }
     }
 
@@ -410,24 +410,24 @@ impl Metrics {
     /// [`Metrics::saved`] or [`Metrics::not_saved`].
     #[must_use]
     pub fn take_unsaved(&self) -> Option<PersistedMetrics> {
-        let mut recent = self.recent();
-        let wrong_signatures = recent.wrong_signatures.take_unsaved();
-        if recent.unsaved.is_empty() && wrong_signatures.is_none() {
+        let mut state = self.state();
+        let wrong_signatures = state.wrong_signatures.take_unsaved();
+        if state.unsaved.is_empty() && wrong_signatures.is_none() {
             return None;
         }
-        recent.saves += 1;
-        let buckets = std::mem::take(&mut recent.unsaved).counted();
+        state.saves += 1;
+        let buckets = std::mem::take(&mut state.unsaved).counted();
         // Stored again without anything new, a time of a clock that was ahead would count as the time of the save.
         let is_new = |counted: fn(&Bucket) -> u64| buckets.iter().any(|bucket| counted(bucket) > 0);
         Some(PersistedMetrics {
-            last_webhook_at: recent.last_webhook_at.filter(|_| is_new(|bucket| bucket.received)),
-            last_delivered_at: recent.last_delivered_at.filter(|_| is_new(|bucket| bucket.delivered)),
-            delivered: std::mem::take(&mut recent.unsaved_keys)
+            last_webhook_at: state.last_webhook_at.filter(|_| is_new(|bucket| bucket.received)),
+            last_delivered_at: state.last_delivered_at.filter(|_| is_new(|bucket| bucket.delivered)),
+            delivered: std::mem::take(&mut state.unsaved_keys)
                 .into_iter()
-                .filter_map(|key| recent.delivered.get(&key).copied().map(|at| (key, at)))
+                .filter_map(|key| state.delivered.get(&key).copied().map(|at| (key, at)))
                 .collect(),
-            failing: recent.failing.take_unsaved(),
-            untrusted: recent.untrusted.clone(),
+            failing: state.failing.take_unsaved(),
+            untrusted: state.untrusted.clone(),
             wrong_signatures,
             buckets,
         })
@@ -435,25 +435,25 @@ impl Metrics {
 
     /// Records that what [`Metrics::take_unsaved`] returned is stored.
     pub fn saved(&self) {
-        self.recent().saves += 1;
+        self.state().saves += 1;
     }
 
     /// Takes back what [`Metrics::take_unsaved`] returned, because it could not be stored: the next call returns it again.
     pub fn not_saved(&self, unsaved: &PersistedMetrics) {
-        let mut recent = self.recent();
-        recent.saves += 1;
-        recent.unsaved_keys.extend(unsaved.delivered.keys().cloned());
-        recent.unsaved.add(unsaved.buckets.iter().copied());
-        recent.failing.not_saved(&unsaved.failing);
-        recent.wrong_signatures.not_saved(unsaved.wrong_signatures.as_ref());
+        let mut state = self.state();
+        state.saves += 1;
+        state.unsaved_keys.extend(unsaved.delivered.keys().cloned());
+        state.unsaved.add(unsaved.buckets.iter().copied());
+        state.failing.not_saved(&unsaved.failing);
+        state.wrong_signatures.not_saved(unsaved.wrong_signatures.as_ref());
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, MetricsState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Recent {
+impl MetricsState {
     fn record(&mut self, kind: ActivityKind, at: DateTime<Utc>) {
         self.activity.record(kind, at);
         self.unsaved.record(kind, at);
@@ -473,7 +473,7 @@ mod tests {
         thread::scope(|scope| {
             let deliveries = scope.spawn(|| {
                 for _ in 0..20_000 {
-                    metrics.attempted(&key, OutcomeKind::Delivered, now, now);
+                    metrics.count_attempt(&key, OutcomeKind::Delivered, now, now);
                 }
             });
             while !deliveries.is_finished() {
@@ -492,7 +492,7 @@ mod tests {
     fn a_row_of_wrong_signatures_that_was_read_around_a_save_changes_nothing() {
         let (metrics, now) = (Metrics::new(), Utc::now());
         let wrong = || metrics.snapshot(now).wrong_signatures;
-        metrics.webhook(WebhookSource::Unknown, WebhookAnswer::WrongSignature, now);
+        metrics.count_webhook(WebhookSource::Unknown, WebhookAnswer::WrongSignature, now);
         let before = metrics.saves();
         metrics.follow_signatures(None, before, now);
         assert_eq!(wrong(), 1, "it is not saved yet");
@@ -513,7 +513,7 @@ mod tests {
         let (metrics, now) = (Metrics::new(), Utc::now());
         let (key, back) = (ServiceKey::parse("0123456789abcdef0123456789abWXYZ").unwrap(), now - TimeDelta::hours(2));
         for at in [now, back] {
-            metrics.attempted(&key, OutcomeKind::Delivered, at, at);
+            metrics.count_attempt(&key, OutcomeKind::Delivered, at, at);
         }
         assert_eq!(metrics.snapshot(back).last_delivered_at, Some(back));
     }

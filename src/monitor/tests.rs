@@ -81,8 +81,9 @@ async fn silence_is_counted_from_the_last_webhook_whatever_is_done_to_the_clock(
         for step in STEPS {
             for (limit, expected) in [(SOON, vec![Cause::Silence]), (LONG, vec![])] {
                 let bridge = start(limit).await;
-                (0..webhooks)
-                    .for_each(|_| bridge.metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now()));
+                (0..webhooks).for_each(|_| {
+                    bridge.metrics.count_webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
+                });
                 sleep(5 * SOON).await;
                 assert_eq!(
                     bridge.troubles(Utc::now() + step).await,
@@ -97,9 +98,9 @@ async fn silence_is_counted_from_the_last_webhook_whatever_is_done_to_the_clock(
 #[tokio::test]
 async fn a_webhook_after_the_clock_was_set_back_ends_the_silence() {
     let bridge = start(LONG).await;
-    bridge.metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
+    bridge.metrics.count_webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
     let back = Utc::now() - TimeDelta::hours(2);
-    bridge.metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, back);
+    bridge.metrics.count_webhook(WebhookSource::Legacy, WebhookAnswer::Queued, back);
     assert_eq!(bridge.monitor.snapshot(back).await.metrics.last_webhook_at, Some(back));
 }
 
@@ -108,7 +109,11 @@ async fn an_event_waits_since_it_was_committed_whatever_is_done_to_the_clock() {
     for step in STEPS {
         for (limit, expected) in [(SOON, vec![Cause::Waiting]), (LONG, vec![])] {
             let bridge = start(limit).await;
-            bridge.metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now() + TimeDelta::days(400));
+            bridge.metrics.count_webhook(
+                WebhookSource::Legacy,
+                WebhookAnswer::Queued,
+                Utc::now() + TimeDelta::days(400),
+            );
             bridge.accept(Utc::now()).await;
             sleep(5 * SOON).await;
             let mut troubles = bridge.troubles(Utc::now() + step).await;

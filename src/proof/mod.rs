@@ -364,7 +364,7 @@ impl ProofTask {
             reason,
         };
         self.queue.record_proof(proof.clone()).await?;
-        self.metrics.proved(state);
+        self.metrics.count_proof(state);
         self.forget(event);
         let (id, incident_key, number) =
             (event.id.get(), event.incident_key.as_str(), proof.incident_number.unwrap_or(0));

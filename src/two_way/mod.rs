@@ -101,7 +101,7 @@ impl TwoWayTask {
         for update in superseded {
             let reason = Some("the incident was changed again in PagerDuty".to_owned());
             self.end(&update, UpdateEnd::Done, reason).await?;
-            self.metrics.issue_updated(UpdateOutcome::Superseded);
+            self.metrics.count_issue_update(UpdateOutcome::Superseded);
         }
         for update in newest.into_iter().filter(|update| update.next_attempt_at <= now) {
             self.attempt(&update).await?;
@@ -119,12 +119,12 @@ impl TwoWayTask {
         let failure = match self.change(issue, update).await {
             Ok(None) => {
                 info!(incident; "the issue is {in_sentry} in Sentry, because a person {in_pagerduty} its incident in PagerDuty");
-                self.metrics.issue_updated(UpdateOutcome::Done);
+                self.metrics.count_issue_update(UpdateOutcome::Done);
                 return self.end(update, UpdateEnd::Done, None).await;
             }
             Ok(Some(why)) => {
                 info!(incident; "a person {in_pagerduty} the incident in PagerDuty, and nothing is changed in Sentry: {why}");
-                self.metrics.issue_updated(UpdateOutcome::NotNeeded);
+                self.metrics.count_issue_update(UpdateOutcome::NotNeeded);
                 return self.end(update, UpdateEnd::Done, Some(why.to_owned())).await;
             }
             Err(error) => error,
@@ -136,10 +136,10 @@ impl TwoWayTask {
                 "a person {in_pagerduty} the incident in PagerDuty, and its issue could not be changed in Sentry: {failure}; do it there \
                  by hand"
             );
-            self.metrics.issue_updated(UpdateOutcome::Dead);
+            self.metrics.count_issue_update(UpdateOutcome::Dead);
             return self.end(update, UpdateEnd::Dead, Some(failure.to_string())).await;
         }
-        self.metrics.issue_updated(UpdateOutcome::Failed);
+        self.metrics.count_issue_update(UpdateOutcome::Failed);
         let line = throttle::line("issues could not be changed in Sentry", Level::Warn);
         log!(line.level, incident, attempts; "the issue could not be {in_sentry} in Sentry, which is retried: {failure}{line}");
         let (webhook_id, reason) = (update.webhook_id.clone(), failure.to_string());

@@ -44,7 +44,7 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
     let body = match read {
         Ok(body) => body,
         Err((answered, status, reason)) => {
-            state.metrics.pagerduty_webhook(answered);
+            state.metrics.count_pagerduty_webhook(answered);
             let peer = peer(&request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
             let line = throttle::line("webhooks of PagerDuty were refused", Level::Warn);
             log!(line.level, peer; "a webhook of PagerDuty was refused: {reason}{line}");
@@ -75,7 +75,7 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
     match state.queue.record_issue_update(IssueUpdateChange::Received(update)).await {
         Ok(true) => {
             info!(incident_key:% = incident_key; "a person {} the incident in PagerDuty, so its issue becomes {} in Sentry", change.in_pagerduty(), change.in_sentry());
-            state.metrics.pagerduty_webhook(PagerDutyAnswer::Queued);
+            state.metrics.count_pagerduty_webhook(PagerDutyAnswer::Queued);
             answer::issue_update(&incident_key, change.name())
         }
         Ok(false) => ignored(&state, &NoUpdate::Repeated),
@@ -94,7 +94,7 @@ async fn withdraw(
     let change = IssueUpdateChange::Reopened { incident_key: incident_key.clone(), reopened_at, at };
     if state.queue.record_issue_update(change).await? {
         info!(incident_key:% = incident_key; "a person reopened the incident in PagerDuty before its issue was resolved in Sentry, so it is not resolved");
-        state.metrics.issue_updated(UpdateOutcome::Superseded);
+        state.metrics.count_issue_update(UpdateOutcome::Superseded);
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ fn ignored(state: &AppState, unwanted: &NoUpdate) -> HttpResponse {
     let level = if matches!(unwanted, NoUpdate::Shape(_) | NoUpdate::NoKey) { Level::Warn } else { Level::Info };
     let line = throttle::line("webhooks of PagerDuty were ignored", level);
     log!(line.level, "a webhook of PagerDuty was ignored: {unwanted}{line}");
-    state.metrics.pagerduty_webhook(PagerDutyAnswer::Ignored);
+    state.metrics.count_pagerduty_webhook(PagerDutyAnswer::Ignored);
     answer::ignored(&unwanted.to_string())
 }
 
@@ -122,6 +122,6 @@ fn ignored(state: &AppState, unwanted: &NoUpdate) -> HttpResponse {
 fn unavailable(state: &AppState, error: &QueueError) -> HttpResponse {
     let line = throttle::line("webhooks of PagerDuty were not accepted", Level::Error);
     log!(line.level, "a webhook of PagerDuty was not accepted, and PagerDuty sends it again: {error}{line}");
-    state.metrics.pagerduty_webhook(PagerDutyAnswer::Unavailable);
+    state.metrics.count_pagerduty_webhook(PagerDutyAnswer::Unavailable);
     answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string())
 }

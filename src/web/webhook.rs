@@ -117,7 +117,7 @@ pub(super) async fn count<B: MessageBody>(
     let response = next.call(request).await?;
     let counted = response.response().extensions().get().copied();
     if let Some(WebhookLabels { source, answered }) = counted {
-        state.metrics.webhook(source, answered, received_at);
+        state.metrics.count_webhook(source, answered, received_at);
     }
     Ok(response)
 }
@@ -249,7 +249,7 @@ async fn read(
     };
     if credentials.needs_signature() && !state.authentication.is_signed(request.headers(), &body) {
         if let Some(peer) = peer(request) {
-            state.metrics.wrong_signature_from(peer);
+            state.metrics.record_wrong_signature_sender(peer);
         }
         hold(request, state, credentials, body, reservation, received_at).await;
         return Err(Unauthorized::WrongSignature.logged(request).into());
@@ -288,7 +288,7 @@ async fn hold(
     let queue = state.queue.clone();
     let not_held = match store(async move { queue.hold(held).await }, reservation).await {
         Ok(Ok(true)) => {
-            state.metrics.held(HeldOutcome::Held, 1);
+            state.metrics.count_held(HeldOutcome::Held, 1);
             let line = throttle::line("webhooks with a wrong signature are held", Level::Warn);
             log!(
                 line.level,
@@ -297,7 +297,7 @@ async fn hold(
             return;
         }
         Ok(Ok(false)) => {
-            state.metrics.held(HeldOutcome::NoRoom, 1);
+            state.metrics.count_held(HeldOutcome::NoRoom, 1);
             "too many are held already".to_owned()
         }
         Ok(Err(error)) => error,
@@ -352,7 +352,7 @@ async fn canary(
         match state.queue.record_canary(CanaryChange::Returned { id, at }).await {
             Ok(Some(sent_at)) => {
                 let took = round_trip(sent_at, at);
-                state.metrics.canary_returned(took);
+                state.metrics.record_canary_return(took);
                 info!(canary:% = id; "the canary came back after {:.1} s", took.as_secs_f64());
             }
             Ok(None) => {

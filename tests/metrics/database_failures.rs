@@ -73,7 +73,7 @@ fn a_memory_that_cannot_be_written_says_so_and_is_written_when_it_can_be() {
     runtime.block_on(async {
         let queue = Queue::open(&path).await.unwrap();
         let metrics = Metrics::new();
-        metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
+        metrics.count_webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
         let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
         sqlx::query("ALTER TABLE lately RENAME TO hidden").execute(&mut connection).await.unwrap();
         queue.persist_metrics(&metrics).await.unwrap_err();
@@ -105,10 +105,10 @@ fn when_each_key_delivered_and_why_pagerduty_was_not_trusted_is_known_after_a_re
         let queue = Queue::open(&path).await.unwrap();
         let (metrics, now) = (Metrics::new(), Utc::now());
         let earlier = now - TimeDelta::days(300);
-        metrics.attempted(&key("AAAA"), OutcomeKind::Delivered, earlier, earlier);
-        metrics.attempted(&key("BBBB"), OutcomeKind::Delivered, now, now);
-        metrics.attempted(&key("CCCC"), OutcomeKind::Untrusted, now, now);
-        metrics.untrusted(Some("TLS: expired".to_owned()));
+        metrics.count_attempt(&key("AAAA"), OutcomeKind::Delivered, earlier, earlier);
+        metrics.count_attempt(&key("BBBB"), OutcomeKind::Delivered, now, now);
+        metrics.count_attempt(&key("CCCC"), OutcomeKind::Untrusted, now, now);
+        metrics.set_untrusted(Some("TLS: expired".to_owned()));
         queue.persist_metrics(&metrics).await.unwrap();
 
         let recalled = Metrics::new();
@@ -123,8 +123,8 @@ fn when_each_key_delivered_and_why_pagerduty_was_not_trusted_is_known_after_a_re
         recalled.restore(queue.persisted_metrics(before).await.unwrap(), before);
         assert_eq!(recalled.snapshot(before).delivered[&key("BBBB")], before);
 
-        metrics.untrusted(None);
-        metrics.attempted(&key("CCCC"), OutcomeKind::Delivered, now, now);
+        metrics.set_untrusted(None);
+        metrics.count_attempt(&key("CCCC"), OutcomeKind::Delivered, now, now);
         queue.persist_metrics(&metrics).await.unwrap();
         let memory = queue.persisted_metrics(now).await.unwrap();
         assert_eq!((memory.untrusted, memory.delivered.len()), (None, 3));

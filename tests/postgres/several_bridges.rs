@@ -200,7 +200,7 @@ async fn what_bridges_count_is_added_up_and_no_restart_counts_it_twice() {
     let bridges = [Queue::open(&database).await.unwrap(), Queue::open(&database).await.unwrap()];
     let (metrics, now) = ([Metrics::new(), Metrics::new()], Utc::now());
     let count = |metrics: &Metrics, times: usize| {
-        (0..times).for_each(|_| metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, now));
+        (0..times).for_each(|_| metrics.count_webhook(WebhookSource::Legacy, WebhookAnswer::Queued, now));
     };
     let shown = async |metrics: &Metrics| {
         let mut snapshot = metrics.snapshot(now);
@@ -234,12 +234,12 @@ async fn times_of_a_clock_that_was_ahead_keep_no_alarm_from_being_raised() {
     let (ahead, other) = (began + TimeDelta::hours(1), ServiceKey::parse(&KEY.replace('f', "0")).unwrap());
     let stored = async || queue.persisted_metrics(Utc::now()).await.unwrap();
     // At first, no webhook has come, and there is no time to be stored.
-    metrics.attempted(&other, OutcomeKind::Timeout, ahead, ahead);
+    metrics.count_attempt(&other, OutcomeKind::Timeout, ahead, ahead);
     queue.persist_metrics(&metrics).await.unwrap();
     assert_eq!((stored().await.last_webhook_at, stored().await.last_delivered_at), (None, None));
 
-    metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, ahead);
-    metrics.attempted(&key(), OutcomeKind::Delivered, ahead, ahead);
+    metrics.count_webhook(WebhookSource::Legacy, WebhookAnswer::Queued, ahead);
+    metrics.count_attempt(&key(), OutcomeKind::Delivered, ahead, ahead);
     let sent = queue.enqueue_event(trigger("1")).await.unwrap().id;
     queue.begin(sent, ahead).await.unwrap();
     queue.settle(sent, Disposition::Delivered { note: None }, ahead).await.unwrap();
@@ -252,8 +252,8 @@ async fn times_of_a_clock_that_was_ahead_keep_no_alarm_from_being_raised() {
     assert!(kept.failing[&other].is_some_and(|failing| fresh.contains(&failing.since)), "{kept:?}");
 
     // The clock is right again. What is counted since says nothing new about the last webhook and the last delivery.
-    metrics.webhook(WebhookSource::Unknown, WebhookAnswer::WrongToken, Utc::now());
-    metrics.attempted(&other, OutcomeKind::Throttled, Utc::now(), Utc::now());
+    metrics.count_webhook(WebhookSource::Unknown, WebhookAnswer::WrongToken, Utc::now());
+    metrics.count_attempt(&other, OutcomeKind::Throttled, Utc::now(), Utc::now());
     queue.persist_metrics(&metrics).await.unwrap();
     let later = stored().await;
     assert_eq!((later.last_webhook_at, later.last_delivered_at), (kept.last_webhook_at, kept.last_delivered_at));
@@ -261,12 +261,12 @@ async fn times_of_a_clock_that_was_ahead_keep_no_alarm_from_being_raised() {
 
     // An earlier version stored such a time: it ends with the next that is stored.
     database.execute_sql(&format!("UPDATE lately SET last_webhook_at = {}", ahead.timestamp_millis())).await;
-    metrics.webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
+    metrics.count_webhook(WebhookSource::Legacy, WebhookAnswer::Queued, Utc::now());
     queue.persist_metrics(&metrics).await.unwrap();
     assert!(stored().await.last_webhook_at < Some(ahead));
 
     // PagerDuty is gone. Another bridge sees that the attempts fail, although the last delivery had a later time.
-    metrics.attempted(&key(), OutcomeKind::NetworkError, Utc::now(), Utc::now());
+    metrics.count_attempt(&key(), OutcomeKind::NetworkError, Utc::now(), Utc::now());
     queue.persist_metrics(&metrics).await.unwrap();
     for observer in [&metrics, &Metrics::new()] {
         let mut snapshot = observer.snapshot(Utc::now());
@@ -281,7 +281,7 @@ async fn wrong_signatures_are_added_up_and_a_right_one_at_any_bridge_ends_them()
     let queues = [Queue::open(&database).await.unwrap(), Queue::open(&database).await.unwrap()];
     let metrics = [Metrics::new(), Metrics::new()];
     let count = |bridge: usize, answer: WebhookAnswer| {
-        metrics[bridge].webhook(WebhookSource::Platform, answer, Utc::now());
+        metrics[bridge].count_webhook(WebhookSource::Platform, answer, Utc::now());
     };
     let seen = async |bridge: usize| {
         let now = Utc::now();
@@ -291,7 +291,7 @@ async fn wrong_signatures_are_added_up_and_a_right_one_at_any_bridge_ends_them()
         (snapshot.wrong_signatures, snapshot.is_verified, snapshot.wrong_signatures_from.addresses())
     };
     for (bridge, address) in [(0, "192.0.2.1"), (1, "192.0.2.2"), (0, "192.0.2.1")] {
-        metrics[bridge].wrong_signature_from(address.parse().unwrap());
+        metrics[bridge].record_wrong_signature_sender(address.parse().unwrap());
         count(bridge, WebhookAnswer::WrongSignature);
         queues[bridge].persist_metrics(&metrics[bridge]).await.unwrap();
     }

@@ -370,8 +370,8 @@ async fn wrong_signatures_in_a_row_are_known_after_a_restart_until_one_is_right(
     let (database, queue) = open().await;
     let metrics = Metrics::new();
     for seconds in 0..5 {
-        metrics.wrong_signature_from("192.0.2.7".parse().unwrap());
-        metrics.webhook(WebhookSource::Platform, WebhookAnswer::WrongSignature, at(seconds));
+        metrics.record_wrong_signature_sender("192.0.2.7".parse().unwrap());
+        metrics.count_webhook(WebhookSource::Platform, WebhookAnswer::WrongSignature, at(seconds));
     }
     queue.persist_metrics(&metrics).await.unwrap();
     queue.close().await.unwrap();
@@ -386,7 +386,7 @@ async fn wrong_signatures_in_a_row_are_known_after_a_restart_until_one_is_right(
     let snapshot = metrics.snapshot(at(100));
     assert_eq!((snapshot.wrong_signatures, snapshot.wrong_signatures_since), (5, Some(at(0))));
     assert_eq!(snapshot.wrong_signatures_from.addresses(), "192.0.2.7");
-    metrics.webhook(WebhookSource::Platform, WebhookAnswer::Queued, at(101));
+    metrics.count_webhook(WebhookSource::Platform, WebhookAnswer::Queued, at(101));
     queue.persist_metrics(&metrics).await.unwrap();
     assert_eq!(restored(&queue).await.snapshot(at(100)).wrong_signatures, 0);
     queue.close().await.unwrap();
@@ -396,8 +396,8 @@ async fn wrong_signatures_in_a_row_are_known_after_a_restart_until_one_is_right(
 async fn since_when_attempts_fail_is_known_after_a_restart_until_one_succeeds() {
     let (database, queue) = open().await;
     let metrics = Metrics::new();
-    metrics.attempted(&key(1), OutcomeKind::Timeout, at(0), at(10));
-    metrics.attempted(&key(2), OutcomeKind::Throttled, at(0), at(20));
+    metrics.count_attempt(&key(1), OutcomeKind::Timeout, at(0), at(10));
+    metrics.count_attempt(&key(2), OutcomeKind::Throttled, at(0), at(20));
     queue.persist_metrics(&metrics).await.unwrap();
     queue.close().await.unwrap();
 
@@ -413,8 +413,8 @@ async fn since_when_attempts_fail_is_known_after_a_restart_until_one_succeeds() 
         (key(2), Failing { kind: OutcomeKind::Throttled, since: at(20) }),
     ];
     assert_eq!(failing, BTreeMap::from(expected.clone()));
-    metrics.attempted(&key(1), OutcomeKind::Timeout, at(0), at(110));
-    metrics.attempted(&key(2), OutcomeKind::Delivered, at(0), at(120));
+    metrics.count_attempt(&key(1), OutcomeKind::Timeout, at(0), at(110));
+    metrics.count_attempt(&key(2), OutcomeKind::Delivered, at(0), at(120));
     queue.persist_metrics(&metrics).await.unwrap();
     assert_eq!(restored(&queue).await.0, BTreeMap::from([expected[0].clone()]));
     queue.close().await.unwrap();

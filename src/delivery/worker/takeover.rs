@@ -117,7 +117,7 @@ impl Worker {
                 continue;
             };
             if self.owned_keys.complete_takeover(&key, fence) {
-                self.metrics.taken_over(&key);
+                self.metrics.record_takeover(&key);
                 info!(service_key:% = key; "this bridge delivers for the service key from now on");
                 self.scheduler.send_until(&key, now + *left);
                 self.restore_attempts(attempts.iter().filter(|(attempted, ..)| *attempted == key));
