@@ -71,6 +71,7 @@
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
 //! - `http_client`: one HTTP request to another service, within a time limit and without redirects. [`tls`]: which certificate
 //!   authorities the clients trust.
+//! - [`backoff`]: how long to pause after failures in a row.
 //! - [`printable`]: escapes control characters in untrusted text. Terminals and logs only get what it returns.
 //! - [`build_info`]: the version and commit of this build.
 //!
@@ -80,6 +81,7 @@
 //! `docs/architecture.md` has a glossary, and lists the files to touch for common changes.
 
 pub mod alert;
+pub mod backoff;
 pub mod bridge;
 pub mod build_info;
 pub mod canary;

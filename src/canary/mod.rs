@@ -20,9 +20,9 @@ use log::{Level, debug, log};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::backoff::Backoff;
 use crate::cluster::IsLeader;
 use crate::config::Dsn;
-use crate::http_client::backoff;
 use crate::ingest::{CanaryId, Ingest};
 use crate::logging::throttle;
 use crate::metrics::Metrics;
@@ -51,7 +51,7 @@ impl CanarySchedule {
     /// The pause after `failures` canaries in a row that Sentry did not accept, the last of them because of `error`.
     fn after_failure(&self, failures: u32, error: &CanarySendError) -> Duration {
         let longest = self.every.max(self.retry);
-        let pause = backoff(self.retry, failures.saturating_sub(1), longest);
+        let pause = Backoff { first: self.retry, ceiling: longest }.pause(failures);
         let asked = match error {
             CanarySendError::Throttled { wait, .. } => wait.unwrap_or_default(),
             _ => Duration::ZERO,

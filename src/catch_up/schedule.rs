@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http_client::backoff;
+use crate::backoff::Backoff;
 
 /// The pause between runs while nothing happens.
 const HOUR: Duration = Duration::from_hours(1);
@@ -13,8 +13,8 @@ const SETTLED: Duration = Duration::from_mins(4);
 /// The time without webhooks after which it is a silence.
 const SILENCE: Duration = Duration::from_mins(15);
 
-/// The pause after a run that failed; doubled with each further failure.
-const RETRY: Duration = Duration::from_secs(10);
+/// The pause after a run that failed.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(10), ceiling: HOUR };
 
 /// Decides when a run is due. All times are of a monotonic clock, since an arbitrary moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,8 +54,8 @@ impl CatchUpSchedule {
     /// Records that a run ended at `now`.
     pub(super) fn ran(&mut self, now: Duration, is_complete: bool) {
         if !is_complete {
-            self.due = now + backoff(RETRY, self.failures, HOUR);
             self.failures += 1;
+            self.due = now + RETRY.pause(self.failures);
             return;
         }
         self.failures = 0;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Moment;
+use crate::backoff::Backoff;
 
 /// The end of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -19,36 +20,17 @@ pub(super) struct AttemptEnd {
     pub(super) chance: f64,
 }
 
-/// An exponential backoff with a ceiling and jitter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Backoff {
-    /// The wait after the first failure, before jitter.
-    pub first: Duration,
-    /// The longest wait, before jitter.
-    pub ceiling: Duration,
-}
+/// After transient failures, which may be over at any moment. The ceiling limits how late a recovery of PagerDuty is
+/// noticed.
+pub const TRANSIENT_BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
 
-impl Backoff {
-    /// After transient failures, which may be over at any moment. The ceiling limits how late a recovery of PagerDuty is
-    /// noticed.
-    pub const TRANSIENT: Self = Self { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
-    /// After throttling: PagerDuty counts over 60 seconds, so trying sooner does not help.
-    pub const THROTTLED: Self = Self { first: Duration::from_secs(10), ceiling: Duration::from_mins(1) };
-    /// For an event that fails while others of its key are delivered. The ceiling limits how late the event is delivered
-    /// once PagerDuty accepts it.
-    pub const QUARANTINE: Self = Self { first: Duration::from_secs(2), ceiling: Duration::from_mins(1) };
+/// After throttling: PagerDuty counts over 60 seconds, so trying sooner does not help.
+const THROTTLED_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), ceiling: Duration::from_mins(1) };
 
-    /// Returns the wait after `failures` failures in a row (1 or more): between half and all of the backoff, which doubles
-    /// with each failure up to the ceiling.
-    ///
-    /// `chance` is a random number from 0 up to 1; it keeps many bridges from retrying at the same moment.
-    #[must_use]
-    pub fn wait(&self, failures: u32, chance: f64) -> Duration {
-        let doublings = failures.saturating_sub(1).min(20);
-        let whole = self.first.saturating_mul(1 << doublings).min(self.ceiling);
-        whole.mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
-    }
-}
+/// For an event that fails while others of its key are delivered. The ceiling limits how late the event is delivered once
+/// PagerDuty accepts it.
+pub(super) const QUARANTINE_BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(2), ceiling: Duration::from_mins(1) };
 
 /// The circuit breaker of one service key.
 #[derive(Debug, Default)]
@@ -108,9 +90,9 @@ impl CircuitBreaker {
         if end.number > self.last_before_failure {
             self.last_before_failure = end.latest;
             self.failures = self.failures.saturating_add(1);
-            self.retry_at = end.now + Backoff::TRANSIENT.wait(self.failures, end.chance);
+            self.retry_at = end.now + TRANSIENT_BACKOFF.pause_with_jitter(self.failures, end.chance);
             if first && self.first_failures > 0 {
-                self.block_until(end.now + Backoff::TRANSIENT.wait(self.first_failures, end.chance));
+                self.block_until(end.now + TRANSIENT_BACKOFF.pause_with_jitter(self.first_failures, end.chance));
             }
             self.first_failures = self.first_failures.saturating_add(first.into());
         }
@@ -133,7 +115,7 @@ impl CircuitBreaker {
         if is_new {
             self.last_before_failure = end.latest;
             self.throttled = self.throttled.saturating_add(1);
-            self.block_until(end.now + Backoff::THROTTLED.wait(self.throttled, end.chance));
+            self.block_until(end.now + THROTTLED_BACKOFF.pause_with_jitter(self.throttled, end.chance));
         }
         self.block_until(end.now + retry_after.unwrap_or_default());
         is_new
@@ -203,7 +185,7 @@ impl TlsBreaker {
             self.last_before_failure = end.latest;
             self.failures += 1;
             self.reason = Some(reason.to_owned());
-            self.blocked_until = end.now + Backoff::TRANSIENT.wait(self.failures, end.chance);
+            self.blocked_until = end.now + TRANSIENT_BACKOFF.pause_with_jitter(self.failures, end.chance);
         }
     }
 
@@ -213,19 +195,5 @@ impl TlsBreaker {
             self.failures = 0;
             self.reason = None;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wait_doubles_up_to_the_ceiling_and_jitter_takes_at_most_half() {
-        let backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
-        let longest: Vec<u64> = (1..=7).map(|failures| backoff.wait(failures, 1.0).as_secs()).collect();
-        assert_eq!(longest, [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(backoff.wait(u32::MAX, 0.0), Duration::from_secs(15));
-        assert_eq!(backoff.wait(0, 0.0), Duration::from_millis(500));
     }
 }

@@ -38,7 +38,7 @@ pub mod worker;
 
 use std::time::Duration;
 
-pub use circuit_breaker::Backoff;
+pub use circuit_breaker::TRANSIENT_BACKOFF;
 pub use scheduler::Scheduler;
 pub use view::{DeliveryView, KeyView, UnreadableView};
 pub use worker::Worker;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::circuit_breaker::{AttemptEnd, Backoff, CircuitBreaker};
+use super::circuit_breaker::{AttemptEnd, CircuitBreaker, QUARANTINE_BACKOFF};
 use super::connections::{Latency, Speed};
 use super::incident_queue::{Candidate, EventState, IncidentQueues};
 use super::prefetch::Prefetch;
@@ -291,7 +291,7 @@ impl ServiceKeyQueue {
             self.breaker.failed(end, history.failures() == 1, retry_after);
         }
         let (state, may_at) = if history.is_quarantined() {
-            let wait = Backoff::QUARANTINE.wait(history.failures(), end.chance);
+            let wait = QUARANTINE_BACKOFF.pause_with_jitter(history.failures(), end.chance);
             let until = now + wait.max(retry_after.unwrap_or_default());
             (EventState::Quarantined(until), until)
         } else {

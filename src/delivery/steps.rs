@@ -13,7 +13,8 @@ use log::{Level, error, info, log, warn};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::{Backoff, Moment};
+use super::{Moment, TRANSIENT_BACKOFF};
+use crate::backoff::Backoff;
 use crate::cluster::Permit;
 use crate::logging::throttle;
 use crate::pagerduty::outcome::Outcome;
@@ -172,7 +173,7 @@ pub(super) async fn settle(queue: Queue, attempt: EndedAttempt) -> AttemptResult
 pub(super) async fn settle_after_repair(queue: Queue, attempt: EndedAttempt) -> BackgroundResult {
     let mut failures = 1;
     loop {
-        sleep(SETTLE_BACKOFF.wait(failures, rand::random())).await;
+        sleep(SETTLE_BACKOFF.pause_with_jitter(failures, rand::random())).await;
         if attempt.commit(&queue).await.is_ok() {
             return BackgroundResult::Settled(attempt.id);
         }
@@ -248,6 +249,6 @@ pub(super) async fn retry_unreadable(reader: Reader, ids: Vec<EventId>) -> Backg
 
 /// Waits before a key's waiting events are read again, after `failures` failures in a row.
 pub(super) async fn back_off(key: ServiceKey, failures: u32) -> BackgroundResult {
-    sleep(Backoff::TRANSIENT.wait(failures, rand::random())).await;
+    sleep(TRANSIENT_BACKOFF.pause_with_jitter(failures, rand::random())).await;
     BackgroundResult::BackedOff { key }
 }

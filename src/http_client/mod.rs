@@ -47,11 +47,6 @@ pub(crate) fn awc_client(tls: ClientConfig, timeout: Duration) -> awc::Client {
         .finish()
 }
 
-/// The pause after a failed call that `failures` failed calls preceded: `first`, doubled with each of them, at most `longest`.
-pub(crate) fn backoff(first: Duration, failures: u32, longest: Duration) -> Duration {
-    first.saturating_mul(2_u32.saturating_pow(failures)).min(longest)
-}
-
 /// One request: what is asked for, without the server and the token.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiCall {

@@ -18,8 +18,8 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::alert::{Alert, SentryId, Subject};
+use crate::backoff::Backoff;
 use crate::cluster::IsLeader;
-use crate::http_client::backoff;
 use crate::ingest::{Decision, Ingest};
 use crate::logging::throttle;
 use crate::metrics::{IssueCheck, Metrics};
@@ -44,9 +44,8 @@ const MOST: u32 = 5_000;
 const BATCH: usize = 4;
 const BETWEEN: Duration = Duration::from_millis(450);
 
-/// The pause after a failure. It doubles with each failure, up to the longest.
-const RETRY: Duration = Duration::from_secs(15);
-const LONGEST_RETRY: Duration = Duration::from_mins(10);
+/// The pause after a failure.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(15), ceiling: Duration::from_mins(10) };
 
 /// After this time the note that Sentry has shown an issue is written again, so that it does not expire.
 const NOTE_AGAIN: TimeDelta = TimeDelta::days(30);
@@ -108,8 +107,8 @@ impl IssueStatusTask {
                 }
                 Err(error) => {
                     self.failed(&error);
-                    sleep(backoff(RETRY, failures, LONGEST_RETRY)).await;
                     failures += 1;
+                    sleep(RETRY.pause(failures)).await;
                 }
             }
         }
@@ -159,7 +158,7 @@ impl IssueStatusTask {
             }
             // Also after an error that ends this round: if it comes back for this issue alone, the others are checked first.
             if let Some(watched) = self.watched.get_mut(&key) {
-                let pause = if is_checked { pause(at - watched.since) } else { RETRY };
+                let pause = if is_checked { pause(at - watched.since) } else { RETRY.first };
                 watched.due = self.began.elapsed() + pause;
             }
             if done.is_err() {

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::alarms::{self, AlarmAction, Alarms, IncidentStatus, may_accept};
 use super::{Cause, Intervals, Monitor, Snapshot, Trouble, TroubleLimits, troubles};
+use crate::backoff::Backoff;
 use crate::envelope::{Dedup, FollowUp};
 use crate::logging::throttle;
 use crate::pagerduty::event::EventAction;
@@ -24,8 +25,8 @@ const PROBE_INTERVAL: Duration = Duration::from_mins(1);
 /// The number of attempts to send an alarm that cannot be enqueued; with the pauses in between they take 17 minutes.
 const DIRECT_ATTEMPTS: u32 = 9;
 
-/// Half of the pause after the first of these attempts; the pause doubles with each.
-const DIRECT_PAUSE: Duration = Duration::from_secs(2);
+/// The pause after one of these attempts.
+const DIRECT_BACKOFF: Backoff = Backoff { first: Duration::from_secs(4), ceiling: Duration::from_secs(1024) };
 
 /// Where alarms are sent.
 #[derive(Clone, Debug)]
@@ -275,7 +276,7 @@ impl AlarmTask {
         }
         self.direct.attempts += 1;
         self.alarms.attempted(trouble.cause);
-        self.direct.not_before = now + DIRECT_PAUSE * 2_u32.pow(self.direct.attempts.min(DIRECT_ATTEMPTS));
+        self.direct.not_before = now + DIRECT_BACKOFF.pause(self.direct.attempts);
         for key in self.paged_keys(trouble.cause) {
             let event = self.event(trouble.cause, &key, trigger.clone());
             match self.client.send(&event.destination, render(&event).bytes).await {

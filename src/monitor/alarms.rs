@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use strum::VariantArray;
 
 use super::checks::{Cause, Trouble, TroubleLimits};
 use super::hysteresis::{Assessment, Hysteresis, Phase};
 use super::snapshot::Snapshot;
+use crate::backoff::Backoff;
 use crate::canary::CanaryProgress;
 use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Trigger, V2Fields};
 use crate::pagerduty::{Description, Severity};
@@ -20,14 +21,10 @@ use crate::queue::IncidentSummary;
 /// The client that the events of alarms name.
 const CLIENT: &str = "sentry-pagerduty-bridge";
 
-/// How long an alarm that PagerDuty rejected is not raised again on the same service key, unless that key has accepted
-/// an event since.
-const REJECTED: TimeDelta = TimeDelta::days(1);
-
-/// The pause before an alarm that was rejected twice on a service key is raised there again; it doubles with each
-/// rejection, up to [`REJECTED`]. Each rejection makes a dead letter, and without a pause there would be one for every
-/// alert delivered.
-const REJECTED_TWICE: TimeDelta = TimeDelta::minutes(1);
+/// How long an alarm that PagerDuty rejected is not raised again on the same service key. If the key has accepted an event
+/// since, it is this backoff, which begins with the second rejection: each rejection makes a dead letter, and without a
+/// pause there would be one for every alert delivered. Otherwise it is the ceiling.
+const REJECTED: Backoff = Backoff { first: Duration::from_mins(1), ceiling: Duration::from_hours(24) };
 
 /// The interval at which the storage alarm is sent again while its trouble lasts, if other bridges share the queue. PagerDuty
 /// adds it to the incident while that is open.
@@ -249,14 +246,13 @@ impl Alarm {
 /// Whether a service key that accepted its last event at `delivered_at` may accept an alarm whose incident is not open.
 pub(super) fn may_accept(incident: &IncidentSummary, delivered_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     let Some(died_at) = incident.died_at else { return true };
-    let pause = match u32::try_from(incident.dead.saturating_sub(2)) {
-        _ if incident.dead < 2 => TimeDelta::zero(),
-        Ok(doublings) => REJECTED_TWICE * 2_i32.pow(doublings.min(11)),
-        Err(_) => REJECTED,
+    let pause = match incident.dead.saturating_sub(1) {
+        0 => Duration::ZERO,
+        rejections => REJECTED.pause(u32::try_from(rejections).unwrap_or(u32::MAX)),
     };
     // A dead letter with a time in the future is from before the clock was set back.
-    let age = (now - died_at).abs();
-    age >= REJECTED || age >= pause && delivered_at > Some(died_at)
+    let age = (now - died_at).abs().to_std().unwrap_or_default();
+    age >= REJECTED.ceiling || age >= pause && delivered_at > Some(died_at)
 }
 
 /// Returns the trigger that opens the incident of a trouble. `None` does not occur, because the description is never

@@ -16,8 +16,8 @@ use log::{Level, debug, info, log, warn};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::backoff::Backoff;
 use crate::cluster::IsLeader;
-use crate::http_client::backoff;
 use crate::logging::throttle;
 use crate::metrics::Metrics;
 use crate::pagerduty::{EventType, IncidentKey, KeyNames, ProofState, ServiceKey};
@@ -39,9 +39,8 @@ const REFUSED: Duration = Duration::from_mins(10);
 /// The pause if the plan of the account does not include the API: the task is as good as off.
 const OFF: Duration = Duration::from_hours(24);
 
-/// The pause after any other failure. It doubles with each failure, up to the longest.
-const RETRY: Duration = Duration::from_secs(15);
-const LONGEST_RETRY: Duration = Duration::from_mins(5);
+/// The pause after any other failure.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(15), ceiling: Duration::from_mins(5) };
 
 /// The longest wait that PagerDuty may ask for.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
@@ -162,10 +161,9 @@ impl ProofTask {
                 // Only a debug line: an operator learns of a failing queue from the alerts that cannot be enqueued.
                 Err(LookUpError::Queue(error)) => debug!("deliveries are not looked up yet: {error}"),
                 Err(LookUpError::Api(error)) => {
-                    let pause = pause(&error, failures);
                     failures += 1;
                     self.failed(&error);
-                    sleep(pause).await;
+                    sleep(pause(&error, failures)).await;
                 }
             }
         }
@@ -396,9 +394,9 @@ impl ProofTask {
     }
 }
 
-/// How long to wait after `error`, with this many failures in a row before it.
+/// How long to wait after `error`, which was the last of this many failures in a row.
 fn pause(error: &PagerDutyApiError, failures: u32) -> Duration {
-    let doubled = backoff(RETRY, failures, LONGEST_RETRY);
+    let doubled = RETRY.pause(failures);
     match error {
         PagerDutyApiError::Throttled { wait: Some(wait), .. } => (*wait).clamp(Duration::from_secs(1), LONGEST_WAIT),
         PagerDutyApiError::Throttled { wait: None, .. } => doubled.max(Duration::from_mins(1)),
@@ -416,17 +414,17 @@ mod tests {
     fn each_refusal_is_waited_for_as_it_deserves() {
         let call = || "GET /incidents".to_owned();
         let throttled = |wait| PagerDutyApiError::Throttled { call: call(), wait };
-        assert_eq!(pause(&throttled(Some(Duration::from_secs(7))), 0), Duration::from_secs(7));
-        assert_eq!(pause(&throttled(Some(Duration::from_hours(9))), 0), LONGEST_WAIT);
-        assert_eq!(pause(&throttled(None), 0), Duration::from_mins(1), "without headers it backs off");
-        assert_eq!(pause(&throttled(None), 3), Duration::from_mins(2));
+        assert_eq!(pause(&throttled(Some(Duration::from_secs(7))), 1), Duration::from_secs(7));
+        assert_eq!(pause(&throttled(Some(Duration::from_hours(9))), 1), LONGEST_WAIT);
+        assert_eq!(pause(&throttled(None), 1), Duration::from_mins(1), "without headers it backs off");
+        assert_eq!(pause(&throttled(None), 4), Duration::from_mins(2));
         for refused in
             [PagerDutyApiError::Unauthorized { call: call() }, PagerDutyApiError::Forbidden { call: call(), needs: "" }]
         {
-            assert_eq!(pause(&refused, 0), REFUSED, "{refused}");
+            assert_eq!(pause(&refused, 1), REFUSED, "{refused}");
         }
-        assert_eq!(pause(&PagerDutyApiError::NotInPlan { call: call() }, 0), OFF);
+        assert_eq!(pause(&PagerDutyApiError::NotInPlan { call: call() }, 1), OFF);
         let broken = PagerDutyApiError::Status { call: call(), status: 500, reason: String::new() };
-        assert_eq!([0, 1, 9].map(|failures| pause(&broken, failures).as_secs()), [15, 30, 300]);
+        assert_eq!([1, 2, 10].map(|failures| pause(&broken, failures).as_secs()), [15, 30, 300]);
     }
 }

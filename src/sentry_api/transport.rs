@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
 use super::error::SentryApiError;
+use crate::backoff::Backoff;
 use crate::config::ApiToken;
 use crate::http_client::{ApiCall, awc_client, printable_reason};
 use crate::tls::{self, TlsError};
@@ -32,8 +33,8 @@ const ATTEMPTS: u32 = 4;
 /// The longest wait that is accepted from Sentry; the windows of its rate limits are a minute at most.
 const MAX_WAIT: Duration = Duration::from_secs(65);
 
-/// The pause before a failed call is repeated, doubled each time.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The pause before a failed call is repeated.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(500), ceiling: MAX_WAIT };
 
 /// The timeout of one call, from connecting to the last byte. Sentry itself ends requests after 30 seconds.
 const TIMEOUT: Duration = Duration::from_secs(35);
@@ -109,7 +110,7 @@ impl SentryClient {
                 SentryApiError::Unreachable { .. } | SentryApiError::Status { status: 500.., .. }
                     if call.method == Method::GET =>
                 {
-                    PAUSE * 2_u32.pow(attempt - 1)
+                    RETRY.pause(attempt)
                 }
                 _ => return Err(error),
             };

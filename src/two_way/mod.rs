@@ -22,6 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use log::{Level, error, info, log, warn};
 use tokio::time::sleep;
 
+use crate::backoff::Backoff;
 use crate::cluster::IsLeader;
 use crate::logging::throttle;
 use crate::metrics::{Metrics, UpdateOutcome};
@@ -52,9 +53,8 @@ impl TwoWaySettings {
 /// How often the task looks for updates.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The pause after the first failure. It doubles with each failure, up to the longest.
-const PAUSE: TimeDelta = TimeDelta::seconds(5);
-const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(10);
+/// The pause after a failed attempt.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(5), ceiling: Duration::from_mins(10) };
 
 /// The most attempts for an update, which take about four hours.
 const ATTEMPTS: u32 = 30;
@@ -143,7 +143,7 @@ impl TwoWayTask {
         let line = throttle::line("issues could not be changed in Sentry", Level::Warn);
         log!(line.level, incident, attempts; "the issue could not be {in_sentry} in Sentry, which is retried: {failure}{line}");
         let (webhook_id, reason) = (update.webhook_id.clone(), failure.to_string());
-        let next_attempt_at = Utc::now() + pause(attempts);
+        let next_attempt_at = Utc::now() + RETRY.pause(attempts);
         self.queue
             .record_issue_update(IssueUpdateChange::Failed { webhook_id, next_attempt_at, reason })
             .await
@@ -210,12 +210,6 @@ fn newest_of_each(waiting: Vec<IssueUpdate>) -> (Vec<IssueUpdate>, Vec<IssueUpda
     (updates(newest), updates(superseded))
 }
 
-/// The pause after this many failed attempts.
-fn pause(attempts: u32) -> TimeDelta {
-    let doublings = attempts.saturating_sub(1).min(10);
-    (PAUSE * 2_i32.pow(doublings)).min(LONGEST_PAUSE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,9 +246,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_ten_minutes_and_all_of_them_take_hours() {
-        let pauses: Vec<_> = (1..ATTEMPTS).map(|attempts| pause(attempts).num_seconds()).collect();
+        let pauses: Vec<_> = (1..ATTEMPTS).map(|attempts| RETRY.pause(attempts).as_secs()).collect();
         assert_eq!(&pauses[..9], [5, 10, 20, 40, 80, 160, 320, 600, 600]);
-        let hours = pauses.iter().sum::<i64>() / 3600;
+        let hours = pauses.iter().sum::<u64>() / 3600;
         assert_eq!(hours, 3, "and a bit");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use sentry_pagerduty_bridge::delivery::Backoff;
+use sentry_pagerduty_bridge::delivery::TRANSIENT_BACKOFF;
 use sentry_pagerduty_bridge::pagerduty::outcome::Outcome;
 use sentry_pagerduty_bridge::queue::{Disposition, EventId, WaitingEvent};
 
@@ -219,7 +219,7 @@ impl World {
             let failures = &mut self.bridge().read_failures[key];
             *failures += 1;
             // The pause of the worker before it reads the events of a key again.
-            let wait = Backoff::TRANSIENT.wait(*failures, chance);
+            let wait = TRANSIENT_BACKOFF.pause_with_jitter(*failures, chance);
             return self.expect(wait, Step::BackedOff { run, key });
         };
         self.bridge().read_failures[key] = 0;

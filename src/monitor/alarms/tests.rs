@@ -1,5 +1,7 @@
 //! When somebody is paged, and when the alarm is resolved.
 
+use chrono::TimeDelta;
+
 use super::*;
 use crate::canary::CanaryLimits;
 use crate::monitor::checks::Health;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use strum::IntoStaticStr;
 use thiserror::Error;
 
+use crate::backoff::Backoff;
 use crate::monitor::Intervals;
 use crate::monitor::checks::delivery::unreachable;
 use crate::monitor::checks::{Cause, Trouble, TroubleLimits};
@@ -181,8 +182,8 @@ impl Outages {
     /// Records a failed attempt. Returns whether it was the last one.
     pub(super) fn failed(&mut self, error: &FallbackError, now: Duration) -> bool {
         let attempts = &mut self.attempts;
-        let pause = self.pause.saturating_mul(2_u32.saturating_pow(attempts.number)).min(LONGEST_PAUSE);
         attempts.number += 1;
+        let pause = Backoff { first: self.pause, ceiling: LONGEST_PAUSE }.pause(attempts.number);
         attempts.not_before = now + pause.max(error.retry_after.unwrap_or_default());
         self.may_be_told = if attempts.is_end {
             // After the last attempt, neither the outage nor its end is sent again.

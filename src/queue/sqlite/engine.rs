@@ -15,16 +15,14 @@ use super::load::load;
 use super::recovery::Saved;
 use super::write::{self, run};
 use super::{SqliteReads, recovery, schema, standalone};
+use crate::backoff::Backoff;
 use crate::metrics::PersistedMetrics;
 use crate::queue::external::SentryNotes;
 use crate::queue::store::{Committed, Dependencies, Known, Plan, Prune, Store};
 use crate::queue::{CanaryChange, EventId, IssueUpdateChange, OutageNotice, Proof, QueueError};
 
-/// The first pause between two attempts to open files again; it doubles with each.
-const REOPEN_PAUSE: Duration = Duration::from_secs(1);
-
-/// The longest of these pauses.
-const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The pause after a failed attempt to open files again.
+const REOPEN: Backoff = Backoff { first: Duration::from_secs(1), ceiling: Duration::from_secs(30) };
 
 /// How many of the newest event numbers are remembered, to report which events a truncated log has lost.
 const RECENT: usize = 10_000;
@@ -64,7 +62,8 @@ struct Broken {
     change: FileChange,
     error: QueueError,
     not_before: Instant,
-    pause: Duration,
+    /// The failed attempts to open it again.
+    failures: u32,
 }
 
 impl SqliteEngine {
@@ -188,10 +187,9 @@ impl SqliteEngine {
         let reopened = self.reopen(broken.change).await;
         if let Err(error) = &reopened {
             warn!("the database could not be opened again: {error}");
-            let pause = broken.pause;
-            let not_before = Instant::now() + pause;
-            let pause = (pause * 2).min(REOPEN_PAUSE_MAX);
-            self.broken = Some(Broken { change: broken.change, error: error.clone(), not_before, pause });
+            let failures = broken.failures.saturating_add(1);
+            let not_before = Instant::now() + REOPEN.pause(failures);
+            self.broken = Some(Broken { change: broken.change, error: error.clone(), not_before, failures });
         }
         reopened
     }
@@ -220,8 +218,7 @@ impl SqliteEngine {
         }
         error!("the database {} {change} while the bridge runs on it", self.database.path().display());
         let error = QueueError::Lost { database: self.database.name(), what: change.to_string() };
-        let (not_before, pause) = (Instant::now(), REOPEN_PAUSE);
-        self.broken = Some(Broken { change, error: error.clone(), not_before, pause });
+        self.broken = Some(Broken { change, error: error.clone(), not_before: Instant::now(), failures: 0 });
         error
     }
 
