@@ -60,7 +60,7 @@ fn look_at_routes(text: &str) {
         let first = routes.iter().find(is_first).unwrap_or(route);
         let found = all.key_for(&alert);
         assert!(FIELDS.contains(&condition.name()) || found == first.key(), "{condition:?} is passed over");
-        assert_eq!(all.destination(found).key, *found);
+        assert_eq!(all.destination(found).service_key, *found);
         assert!(!all.explain(&alert).is_empty());
     }
 }
