@@ -18,8 +18,9 @@
 //!
 //! # A tour
 //!
-//! Four files in this order show the whole program: [`bridge`] puts the parts together and runs them; `web::webhook`
-//! answers one webhook; [`ingest`] decides what it means; [`delivery::worker`] carries out what the scheduler decides.
+//! Five files in this order show the whole program: [`bridge`] puts the parts together and runs them; `web::webhook`
+//! answers one webhook; [`ingest`] decides what it means; `queue::decide` decides what is enqueued, folded or ignored;
+//! [`delivery::worker`] carries out what [`delivery::scheduler`] decides.
 //!
 //! # Modules
 //!
@@ -65,7 +66,7 @@
 //!   rejected webhooks.
 //! - [`sentry_api`]: Sentry's own API, for `connect`, the audit, [`catch_up`] (alerts whose webhooks never came) and
 //!   [`issue_status`] (resolves that never came). The path of an alert does not depend on it.
-//! - [`pagerduty_api`]: PagerDuty's REST API, for [`proof`], `check` and `connect pagerduty`. No event depends on it.
+//! - [`pagerduty_rest`]: PagerDuty's REST API, for [`proof`], `check` and `connect pagerduty`. No event depends on it.
 //! - [`two_way`]: what people resolve or reopen in PagerDuty, done in Sentry as well.
 //! - `reload`: secrets that change while the bridge runs, and the webhooks that were held until then.
 //! - [`bridge`]: the running application. [`descriptors`] raises the limit of open files for it.
@@ -101,7 +102,7 @@ pub mod logging;
 pub mod metrics;
 pub mod monitor;
 pub mod pagerduty;
-pub mod pagerduty_api;
+pub mod pagerduty_rest;
 pub mod printable;
 pub mod proof;
 pub mod queue;

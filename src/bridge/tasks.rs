@@ -11,7 +11,7 @@ use crate::ingest::Ingest;
 use crate::issue_status::IssueStatusTask;
 use crate::metrics::Metrics;
 use crate::pagerduty::KeyNames;
-use crate::pagerduty_api::PagerDutyRestClient;
+use crate::pagerduty_rest::PagerDutyRestClient;
 use crate::proof::ProofTask;
 use crate::queue::Queue;
 use crate::reload::LiveConfig;

@@ -16,8 +16,8 @@ use crate::exit_code::ExitCode;
 use crate::monitor::fallback::{FallbackWebhook, Message};
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{ApiVersion, Destination, EventsClient, KeyNames, ServiceKey, render, test_page};
-use crate::pagerduty_api::types::{Integration, PagerDutyService, ServiceStatus, owners};
-use crate::pagerduty_api::{PagerDutyApiError, PagerDutyRestClient};
+use crate::pagerduty_rest::types::{Integration, PagerDutyService, ServiceStatus, owners};
+use crate::pagerduty_rest::{PagerDutyApiError, PagerDutyRestClient};
 use crate::printable::line;
 use crate::queue::{Durability, Queue, QueueError, Survives};
 

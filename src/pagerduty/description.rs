@@ -164,7 +164,7 @@ fn draws_nothing(character: char) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::api::Cut;
+    use super::super::events_api::Cut;
     use super::*;
 
     fn line(text: &str) -> String {

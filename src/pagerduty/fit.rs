@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::mem;
 
-use super::api::{Cut, MAX_ADDRESS, MAX_BYTES, MAX_COUNTS, Rendered};
 use super::event::{Detail, Details, Trigger};
+use super::events_api::{Cut, MAX_ADDRESS, MAX_BYTES, MAX_COUNTS, Rendered};
 
 /// The largest trigger that is rendered, in bytes: [`with_counts`](super::with_counts) may add to it later.
 const MAX_TRIGGER: usize = MAX_BYTES - MAX_COUNTS;

@@ -10,11 +10,11 @@
 //! - [`client`]: one attempt to send an event
 //! - [`outcome`]: what PagerDuty's response means for the event
 
-pub mod api;
 pub mod client;
 pub mod description;
 pub mod destination;
 pub mod event;
+pub mod events_api;
 mod fit;
 pub mod keys;
 pub mod map;
@@ -24,11 +24,11 @@ pub mod template;
 pub mod v1;
 pub mod v2;
 
-pub use api::{Cut, EventsApi, Rendered, with_counts};
 pub use client::EventsClient;
 pub use description::Description;
 pub use destination::{ApiSet, ApiVersion, Destination, KeyApis};
 pub use event::{Event, EventType, ProofState, Severity};
+pub use events_api::{Cut, EventsApi, Rendered, with_counts};
 pub use keys::{IncidentKey, KeyNames, ServiceKey};
 pub use map::test_page;
 pub use outcome::OutcomeKind;

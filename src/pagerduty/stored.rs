@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::api::TIME;
 use super::event::HAPPENED_AT;
+use super::events_api::TIME;
 
 /// Does the same as [`with_counts`](super::with_counts) by parsing the JSON, for bodies in which the position of the
 /// counts is not known. Existing counts are replaced. A body that is not an object with details is returned unchanged.

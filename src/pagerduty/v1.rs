@@ -2,9 +2,9 @@
 //!
 //! Source: PagerDuty's pages "Events API v1: Overview" and "Trigger, acknowledge and resolve events".
 
-use super::api::{Cut, EventWriter, EventsApi, Rendered};
 use super::description::Description;
 use super::event::{Event, EventAction, Trigger};
+use super::events_api::{Cut, EventWriter, EventsApi, Rendered};
 use super::fit::{FieldNames, fit};
 
 /// The Events API v1.
@@ -74,8 +74,8 @@ mod tests {
     use serde_json::{Map, Value};
 
     use super::super::ApiVersion;
-    use super::super::api::{MAX_BYTES, with_counts};
     use super::super::event::{Detail, Details, HAPPENED_AT, samples};
+    use super::super::events_api::{MAX_BYTES, with_counts};
     use super::*;
 
     fn event(action: EventAction) -> Event {

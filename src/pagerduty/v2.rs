@@ -2,8 +2,8 @@
 //!
 //! Source: PagerDuty's pages "Events API v2: Overview" and "Send an alert event", and its OpenAPI description.
 
-use super::api::{Cut, EventWriter, EventsApi, Rendered};
 use super::event::{Event, EventAction, Trigger};
+use super::events_api::{Cut, EventWriter, EventsApi, Rendered};
 use super::fit::{FieldNames, fit};
 
 /// The Events API v2.
@@ -75,8 +75,8 @@ fn render_trigger(event: &Event, trigger: &Trigger) -> Rendered {
 mod tests {
     use chrono::{DateTime, Utc};
 
-    use super::super::api::{MAX_BYTES, with_counts};
     use super::super::event::{Detail, Details, HAPPENED_AT, V2Fields, samples};
+    use super::super::events_api::{MAX_BYTES, with_counts};
     use super::super::{ApiVersion, Description, Severity};
     use super::*;
 

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use crate::pagerduty_api::PagerDutyRestClient;
-use crate::pagerduty_api::types::{IncidentAlert, Integration, PagerDutyIncident, PagerDutyService, ServiceStatus};
+use crate::pagerduty_rest::PagerDutyRestClient;
+use crate::pagerduty_rest::types::{IncidentAlert, Integration, PagerDutyIncident, PagerDutyService, ServiceStatus};
 
 /// How much the two clocks may differ. PagerDuty's times have whole seconds.
 const SKEW: TimeDelta = TimeDelta::seconds(10);
