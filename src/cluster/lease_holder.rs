@@ -1,4 +1,4 @@
-//! Which leases one bridge requests, and when it may send. Pure: views of the database and moments of the bridge's own
+//! Which leases one bridge requests, and when it may send. Pure: states of the database and moments of the bridge's own
 //! clock come in, changes and rights go out. A moment is the time since that clock began; it never goes back.
 //!
 //! - A bridge sends under a lease only while at least the timeout of an attempt and a margin remain of the lease. The
@@ -17,7 +17,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use crate::pagerduty::OutcomeKind;
-use crate::queue::leases::{BridgeId, Fence, LeaseChanges, LeaseName, LeaseRow, LeaseView};
+use crate::queue::leases::{BridgeId, Fence, LeaseChanges, LeaseName, LeaseRow, LeaseState};
 
 /// How many attempts in a row have to fail on the way to PagerDuty, over at least [`FAILING`].
 const FAILURES: u32 = 5;
@@ -62,7 +62,7 @@ pub struct LeaseHolder {
     me: BridgeId,
     timing: Timing,
     owned: BTreeMap<LeaseName, OwnedLease>,
-    view: Option<LeaseView>,
+    state: Option<LeaseState>,
     /// The leases in the last changes that were free when they were requested, so that there is no attempt to wait for.
     released: BTreeSet<LeaseName>,
     is_leaving: bool,
@@ -82,7 +82,7 @@ struct OwnedLease {
 
 /// A right to send, and until when an attempt may begin under it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Right {
+pub struct SendRight {
     /// The fence that every beginning and settlement of an attempt carries.
     pub fence: Fence,
     /// No attempt begins after this moment of the bridge's own clock.
@@ -93,7 +93,7 @@ impl LeaseHolder {
     /// A bridge that has no leases yet.
     #[must_use]
     pub fn new(me: BridgeId, timing: Timing) -> Self {
-        Self { me, timing, owned: BTreeMap::new(), view: None, released: BTreeSet::new(), is_leaving: false }
+        Self { me, timing, owned: BTreeMap::new(), state: None, released: BTreeSet::new(), is_leaving: false }
     }
 
     /// Returns the id of the bridge.
@@ -121,18 +121,21 @@ impl LeaseHolder {
 
     /// Returns the right under which attempts may begin now, if there is one.
     #[must_use]
-    pub fn right(&self, name: &LeaseName, now: Duration) -> Option<Right> {
+    pub fn right(&self, name: &LeaseName, now: Duration) -> Option<SendRight> {
         let found = self.active(now).find(|(active, _)| *active == name);
         found.map(|(_, right)| right).filter(|right| now <= right.send_until)
     }
 
     /// Returns the leases under which this bridge delivers, even if too little time remains to send: it keeps what it
     /// knows of the keys.
-    pub fn active(&self, now: Duration) -> impl Iterator<Item = (&LeaseName, Right)> {
+    pub fn active(&self, now: Duration) -> impl Iterator<Item = (&LeaseName, SendRight)> {
         let active = self.owned.iter().filter(move |(_, lease)| !lease.is_given_up && lease.send_from <= now);
         active.map(|(name, lease)| {
             let fence = Fence { number: lease.number, owner: self.me };
-            (name, Right { fence, send_until: lease.until.saturating_sub(self.timing.attempt + self.timing.margin) })
+            (
+                name,
+                SendRight { fence, send_until: lease.until.saturating_sub(self.timing.attempt + self.timing.margin) },
+            )
         })
     }
 
@@ -146,8 +149,8 @@ impl LeaseHolder {
     pub fn changes(&mut self, now: Duration, is_busy: impl Fn(&LeaseName) -> bool) -> LeaseChanges {
         let mut changes = LeaseChanges::default();
         self.released.clear();
-        let Some(view) = self.view.take() else { return changes };
-        let (quota, rank) = self.quota(&view);
+        let Some(state) = self.state.take() else { return changes };
+        let (quota, rank) = self.quota(&state);
         self.give_up(quota);
         let given_up: Vec<_> = self
             .owned
@@ -164,19 +167,19 @@ impl LeaseHolder {
         let kept = self.owned.iter().filter(|(_, lease)| lease.until < now + self.timing.lease * 2 / 3);
         changes.renew = kept.map(|(name, lease)| (name.clone(), lease.number)).collect();
         if !self.is_leaving {
-            self.take(&view, quota, rank, &mut changes);
+            self.take(&state, quota, rank, &mut changes);
         }
         changes.leave = self.has_left();
-        self.view = Some(view);
+        self.state = Some(state);
         changes
     }
 
     /// Applies the database's answer to `changes`. They were sent at `asked_at`, and it is `now`, both by the bridge's own
     /// clock.
-    pub fn answered(&mut self, asked_at: Duration, changes: &LeaseChanges, view: LeaseView, now: Duration) {
-        let rows: BTreeMap<_, _> = view.leases.iter().map(|row| (&row.name, row)).collect();
+    pub fn answered(&mut self, asked_at: Duration, changes: &LeaseChanges, state: LeaseState, now: Duration) {
+        let rows: BTreeMap<_, _> = state.leases.iter().map(|row| (&row.name, row)).collect();
         let until = |row: &LeaseRow| {
-            let left = (row.until - view.now).to_std().unwrap_or_default();
+            let left = (row.until - state.now).to_std().unwrap_or_default();
             asked_at + left.min(self.timing.lease)
         };
         self.owned.retain(|name, lease| {
@@ -195,21 +198,21 @@ impl LeaseHolder {
             let lease = OwnedLease { number, until: until(row), send_from, is_given_up: false };
             self.owned.insert(name.clone(), lease);
         }
-        self.view = Some(view);
+        self.state = Some(state);
     }
 
     /// Returns how many keys this bridge should have, and its place among the bridges that get some.
-    fn quota(&self, view: &LeaseView) -> (usize, usize) {
+    fn quota(&self, state: &LeaseState) -> (usize, usize) {
         if self.is_leaving {
             return (0, 0);
         }
-        let seen = |last_seen| last_seen > view.now - self.timing.alive();
-        let alive = || view.bridges.iter().filter(|row| !row.info.is_leaving && seen(row.last_seen));
+        let seen = |last_seen| last_seen > state.now - self.timing.alive();
+        let alive = || state.bridges.iter().filter(|row| !row.info.is_leaving && seen(row.last_seen));
         let some_reach = alive().any(|row| row.info.reaches_pagerduty);
         let mut counts: BTreeMap<_, _> =
             alive().filter(|row| row.info.reaches_pagerduty || !some_reach).map(|row| (row.info.id, 0_usize)).collect();
-        let keys = || view.leases.iter().filter(|row| row.name != LeaseName::Leader);
-        for row in keys().filter(|row| row.until > view.now) {
+        let keys = || state.leases.iter().filter(|row| row.name != LeaseName::Leader);
+        for row in keys().filter(|row| row.until > state.now) {
             if let Some(count) = row.owner.and_then(|owner| counts.get_mut(&owner)) {
                 *count += 1;
             }
@@ -217,7 +220,7 @@ impl LeaseHolder {
         let mut order: Vec<_> = counts.into_iter().collect();
         order.sort_unstable_by_key(|(id, count)| (std::cmp::Reverse(*count), *id));
         let Some(rank) = order.iter().position(|(id, _)| *id == self.me) else { return (0, 0) };
-        let all = keys().count() + view.unleased.len();
+        let all = keys().count() + state.unleased.len();
         (all / order.len() + usize::from(rank < all % order.len()), rank)
     }
 
@@ -236,9 +239,9 @@ impl LeaseHolder {
     }
 
     /// Takes what is free, up to the quota.
-    fn take(&mut self, view: &LeaseView, quota: usize, rank: usize, changes: &mut LeaseChanges) {
+    fn take(&mut self, state: &LeaseState, quota: usize, rank: usize, changes: &mut LeaseChanges) {
         let is_free = |row: &&LeaseRow| {
-            let has_none = row.owner.is_none() || row.until <= view.now;
+            let has_none = row.owner.is_none() || row.until <= state.now;
             // A lease of this bridge that it does not know of, because the answer was lost. It gets a new number, so that
             // an earlier statement, which may still arrive, has no effect on it.
             let is_lost = row.owner == Some(self.me);
@@ -246,10 +249,10 @@ impl LeaseHolder {
         };
         let released_now =
             |name: &LeaseName| changes.release.iter().chain(&changes.end).any(|(given, _)| given == name);
-        let free = view.leases.iter().filter(is_free).filter(|row| !released_now(&row.name));
+        let free = state.leases.iter().filter(is_free).filter(|row| !released_now(&row.name));
         let mut candidates: Vec<_> = free.map(|row| (row.name.clone(), Some(row))).collect();
-        candidates.extend(view.unleased.iter().map(|key| (LeaseName::Key(key.clone()), None)));
-        if view.leases.iter().all(|row| row.name != LeaseName::Leader) {
+        candidates.extend(state.unleased.iter().map(|key| (LeaseName::Key(key.clone()), None)));
+        if state.leases.iter().all(|row| row.name != LeaseName::Leader) {
             candidates.push((LeaseName::Leader, None));
         }
         let (keys, periodic): (Vec<_>, Vec<_>) =

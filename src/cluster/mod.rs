@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::logging::throttle;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName, LeaseStore};
-use lease_holder::{LeaseHolder, Reachability, Right, Timing};
+use lease_holder::{LeaseHolder, Reachability, SendRight, Timing};
 pub use view::{BridgeView, ClusterView};
 
 /// How often leases are exchanged with the database.
@@ -182,7 +182,7 @@ impl Cluster {
     pub(crate) fn keys(&self) -> Option<BTreeMap<ServiceKey, (Fence, Duration)>> {
         let membership = self.0.as_ref()?;
         let (state, now) = (membership.state(), clock());
-        let left = |right: Right| (right.fence, right.send_until.saturating_sub(now));
+        let left = |right: SendRight| (right.fence, right.send_until.saturating_sub(now));
         let active = state.leases.active(now).filter_map(|(name, right)| Some((name.key()?.clone(), left(right))));
         Some(active.collect())
     }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::lease_holder::Timing;
 use crate::pagerduty::ServiceKey;
-use crate::queue::leases::{BridgeId, LeaseName, LeaseView};
+use crate::queue::leases::{BridgeId, LeaseName, LeaseState};
 
 /// All bridges that share the queue, in the order of their names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -42,7 +42,7 @@ pub struct BridgeView {
 
 impl ClusterView {
     /// Returns what `view` shows to the bridge `me`.
-    pub(super) fn new(view: &LeaseView, me: BridgeId, timing: &Timing) -> Self {
+    pub(super) fn new(view: &LeaseState, me: BridgeId, timing: &Timing) -> Self {
         let mut bridges: Vec<_> = view
             .bridges
             .iter()

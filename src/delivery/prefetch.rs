@@ -83,12 +83,12 @@ impl Prefetch {
         self.read_to
     }
 
-    /// Records that a page was read up to `end`. `last`: whether the queue had nothing newer at that moment.
-    pub(super) fn loaded(&mut self, end: Option<EventId>, last: bool) {
+    /// Records that a page was read up to `end`. `is_last`: whether the queue had nothing newer at that moment.
+    pub(super) fn loaded(&mut self, end: Option<EventId>, is_last: bool) {
         let load = std::mem::take(&mut self.load);
         self.read_to = self.read_to.max(end);
-        self.has_more = !last || load == Load::Incomplete;
-        if last || self.read_to >= self.reread_to {
+        self.has_more = !is_last || load == Load::Incomplete;
+        if is_last || self.read_to >= self.reread_to {
             self.reread_to = None;
         }
         if load == Load::Outdated {

@@ -13,7 +13,7 @@ use super::view::DeliveryView;
 use super::{DeliveryLimits, Moment};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
-use crate::queue::{Disposition, EventId, WaitingEvent};
+use crate::queue::{Disposition, EventId, Page, WaitingEvent};
 
 /// What to do next.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -136,10 +136,9 @@ impl Scheduler {
         self.queue(&event.service_key).arrived(event);
     }
 
-    /// A page requested by [`Next::Load`] was read up to `end`, which is after the last event of `page` if some could not
-    /// be read. `last`: nothing newer was waiting at that moment.
-    pub fn loaded(&mut self, key: &ServiceKey, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
-        self.queue(key).loaded(page, end, last);
+    /// A page requested by [`Next::Load`] was read.
+    pub fn loaded(&mut self, key: &ServiceKey, page: &Page) {
+        self.queue(key).loaded(page);
     }
 
     /// A page requested by [`Next::Load`] could not be read; it will be requested again.

@@ -12,7 +12,7 @@ use super::view::KeyView;
 use super::{DeliveryLimits, Moment};
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::{FailureCause, Outcome};
-use crate::queue::{Disposition, EventId, WaitingEvent};
+use crate::queue::{Disposition, EventId, Page, WaitingEvent};
 
 /// The incident queues of one service key, with its rate limiter and circuit breaker.
 #[derive(Debug)]
@@ -109,15 +109,15 @@ impl ServiceKeyQueue {
         self.prefetch.wants_page(self.incidents.ready_count() <= self.limits.prefetch / 2)
     }
 
-    pub(super) fn loaded(&mut self, page: &[WaitingEvent], end: Option<EventId>, last: bool) {
+    pub(super) fn loaded(&mut self, page: &Page) {
         let failed_meanwhile = std::mem::take(&mut self.failed_meanwhile);
-        for event in page {
+        for event in &page.events {
             // The page may be older than what is known here.
             if !(failed_meanwhile.contains(&event.id) && self.incidents.is_tracked(event.id)) {
                 self.incidents.push_waiting(event);
             }
         }
-        self.prefetch.loaded(end, last);
+        self.prefetch.loaded(page.end, page.is_last);
         if !self.prefetch.is_rereading() {
             for id in std::mem::take(&mut self.awaiting_reread) {
                 self.incidents.keep_waiting(id);

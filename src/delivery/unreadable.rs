@@ -74,7 +74,7 @@ impl UnreadableEvents {
         self.keys.remove(key);
         if !self.events.is_empty() {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let to = if page.last { Bound::Unbounded } else { page.end.map_or(Bound::Unbounded, Bound::Included) };
+            let to = if page.is_last { Bound::Unbounded } else { page.end.map_or(Bound::Unbounded, Bound::Included) };
             let of_page = self.events.range((from, to)).filter(|(_, event)| event.service_key.as_ref() == Some(key));
             for id in of_page.map(|(id, _)| *id).collect::<Vec<_>>() {
                 if page.unreadable.iter().all(|event| event.id != id) {
@@ -133,9 +133,9 @@ mod tests {
         Unreadable { id: EventId::new(id), service_key: key, reason: format!("event {id} is damaged") }
     }
 
-    fn page(ids: &[i64], end: i64, last: bool) -> Page {
+    fn page(ids: &[i64], end: i64, is_last: bool) -> Page {
         let unreadable = ids.iter().map(|id| unreadable(*id, Some(key(1)))).collect();
-        Page { unreadable, end: Some(EventId::new(end)), last, ..Page::default() }
+        Page { unreadable, end: Some(EventId::new(end)), is_last, ..Page::default() }
     }
 
     #[test]

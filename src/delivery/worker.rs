@@ -163,13 +163,13 @@ impl Worker {
             // This loop runs at every change and every check, so the view also follows what changes by time alone.
             let wake = self.publish_if_due().map_or(due, |publish| publish.min(due));
             tokio::select! {
-                Some(arrival) = self.arrivals.recv() => self.announce(&arrival),
+                Some(arrival) = self.arrivals.recv() => self.take_arrivals(&arrival),
                 Some(result) = self.attempts.next() => self.handle_attempt_result(result),
                 Some(result) = self.background.next() => self.handle_background_result(result),
                 () = cluster.changed() => self.follow_cluster(),
                 _ = checks.tick() => {
                     self.follow_cluster();
-                    self.check();
+                    self.start_checks();
                 }
                 () = sleep_until(wake.into()) => {}
             }
@@ -186,7 +186,7 @@ impl Worker {
 
     /// Passes on all events that were committed and announced: to the scheduler, or to the bridges that deliver for other
     /// keys.
-    fn announce(&mut self, arrival: &WaitingEvent) {
+    fn take_arrivals(&mut self, arrival: &WaitingEvent) {
         let mut others = BTreeSet::new();
         let mut arrived = |arrival: &WaitingEvent| {
             if self.owned_keys.has(&arrival.service_key) {
@@ -213,7 +213,7 @@ impl Worker {
 
     /// Checks whether an editor changed the queue, as the commands `queue retry` and `queue discard` do, and from time to
     /// time whether events that could not be read can be read now.
-    fn check(&mut self) {
+    fn start_checks(&mut self) {
         if !self.is_checking {
             self.is_checking = true;
             self.background.push(Box::pin(steps::changes(self.queue.reader().clone(), self.known_generation())));
@@ -264,7 +264,7 @@ impl Worker {
                 }
                 self.unreadable.update_from_page(&key, after, &page).iter().for_each(log_unreadable);
                 page.events.retain(|event| !self.unreadable.is_unsettled(event.id));
-                self.scheduler.loaded(&key, &page.events, page.end, page.last);
+                self.scheduler.loaded(&key, &page);
             }
             BackgroundResult::NoPage { key, .. } if !self.owned_keys.has(&key) => {}
             BackgroundResult::NoPage { key, reason } => {
@@ -276,7 +276,7 @@ impl Worker {
             BackgroundResult::Settled(id) => self.unreadable.settled(id),
             BackgroundResult::BackedOff { key } if !self.owned_keys.has(&key) => {}
             BackgroundResult::BackedOff { key } => self.scheduler.not_loaded(&key),
-            BackgroundResult::TakenOver(keys, attempts) => self.taken_over(keys, attempts),
+            BackgroundResult::TakenOver(keys, attempts) => self.complete_takeovers(keys, attempts),
             BackgroundResult::Changes(changes) => {
                 self.is_checking = false;
                 let Some((generation, keys)) = changes else { return };

@@ -130,9 +130,9 @@ pub struct BridgeInfo {
 /// The row of a bridge.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct BridgeRow {
-    /// What the bridge told about itself.
+    /// The bridge's own description.
     pub info: BridgeInfo,
-    /// When it told that last, by the database's clock.
+    /// When the bridge last wrote its row, by the database's clock.
     pub last_seen: DateTime<Utc>,
 }
 
@@ -149,7 +149,7 @@ pub struct LeaseRow {
     pub until: DateTime<Utc>,
 }
 
-/// The changes that a bridge asks for. Each is made only if the row of the lease still allows it; the view shows which
+/// The changes that a bridge asks for. Each is made only if the row of the lease still allows it; the state shows which
 /// were made.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct LeaseChanges {
@@ -181,7 +181,7 @@ impl LeaseChanges {
 
 /// The bridges and leases in the database, after the changes.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct LeaseView {
+pub struct LeaseState {
     /// The database's clock (`clock_timestamp()`), read within the statement that changed the rows or after it.
     pub now: DateTime<Utc>,
     /// All bridges that were seen within [`KEEP_BRIDGES`], in the order of their ids.
@@ -206,7 +206,7 @@ pub trait LeaseStore: Debug + Send + Sync {
         me: &BridgeInfo,
         changes: &LeaseChanges,
         duration: Duration,
-    ) -> Result<LeaseView, QueueError>;
+    ) -> Result<LeaseState, QueueError>;
 
     /// Tells the other bridges that events of these keys were committed. It is only a hint, and may get lost.
     ///
@@ -241,7 +241,7 @@ impl LeaseTable {
         duration: Duration,
         waiting: &[ServiceKey],
         now: DateTime<Utc>,
-    ) -> LeaseView {
+    ) -> LeaseState {
         let until = now + TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
         let id = me.id;
         for (name, number) in &changes.renew {
@@ -276,7 +276,7 @@ impl LeaseTable {
         }
         let oldest = now - TimeDelta::from_std(KEEP_BRIDGES).unwrap_or(TimeDelta::MAX);
         self.bridges.retain(|_, bridge| bridge.last_seen >= oldest);
-        self.view(waiting, now)
+        self.state(waiting, now)
     }
 
     /// Whether an operation with this fence is allowed.
@@ -289,9 +289,9 @@ impl LeaseTable {
         self.leases.get_mut(name).filter(|lease| lease.owner == Some(me) && lease.number == number)
     }
 
-    pub(super) fn view(&self, waiting: &[ServiceKey], now: DateTime<Utc>) -> LeaseView {
+    pub(super) fn state(&self, waiting: &[ServiceKey], now: DateTime<Utc>) -> LeaseState {
         let unleased = waiting.iter().filter(|key| !self.leases.contains_key(&LeaseName::Key((*key).clone())));
-        LeaseView {
+        LeaseState {
             now,
             bridges: self.bridges.values().cloned().collect(),
             leases: self.leases.values().cloned().collect(),
@@ -342,8 +342,8 @@ mod tests {
         let lease = || LeaseName::Leader;
         let (a, b) = (bridge(1), bridge(2));
         let mut ask = |me: &BridgeInfo, changes: LeaseChanges, seconds| {
-            let view = table.exchange(me, &changes, DURATION, &[], at(seconds));
-            let LeaseRow { owner, number, until, .. } = view.leases[0].clone();
+            let state = table.exchange(me, &changes, DURATION, &[], at(seconds));
+            let LeaseRow { owner, number, until, .. } = state.leases[0].clone();
             (owner.map(BridgeId::get), number, (until - at(0)).num_seconds())
         };
         let none = LeaseChanges::default;
@@ -370,8 +370,8 @@ mod tests {
         let mut table = LeaseTable::default();
         let key = ServiceKey::parse("0123456789abcdef0123456789abcdef").unwrap();
         let lease = LeaseName::Key(key.clone());
-        let view = table.exchange(&bridge(1), &LeaseChanges::default(), DURATION, std::slice::from_ref(&key), at(0));
-        assert_eq!(view.unleased, [key]);
+        let state = table.exchange(&bridge(1), &LeaseChanges::default(), DURATION, std::slice::from_ref(&key), at(0));
+        assert_eq!(state.unleased, [key]);
         let create = LeaseChanges { create: vec![lease.clone()], ..LeaseChanges::default() };
         assert_eq!(table.exchange(&bridge(1), &create, DURATION, &[], at(0)).unleased, []);
         let fence = |owner, number| Fence { owner: BridgeId::new(owner), number };
@@ -413,12 +413,12 @@ mod tests {
                 }
             }
             changes.leave = random.random_bool(0.1);
-            let shown = |view: LeaseView| {
-                let bridges: Vec<_> = view.bridges.into_iter().map(|row| row.info).collect();
-                let leases: Vec<_> = view
+            let shown = |state: LeaseState| {
+                let bridges: Vec<_> = state.bridges.into_iter().map(|row| row.info).collect();
+                let leases: Vec<_> = state
                     .leases
                     .into_iter()
-                    .map(|row| (row.name, row.owner, row.number, row.until > view.now))
+                    .map(|row| (row.name, row.owner, row.number, row.until > state.now))
                     .collect();
                 (bridges, leases)
             };
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn bridges_that_are_gone_are_shown_for_an_hour() {
         let mut table = LeaseTable::default();
-        let seen = |view: LeaseView| view.bridges.iter().map(|row| row.info.id.get()).collect::<Vec<_>>();
+        let seen = |state: LeaseState| state.bridges.iter().map(|row| row.info.id.get()).collect::<Vec<_>>();
         let mut ask = |me, leave, seconds| {
             let changes = LeaseChanges { leave, ..LeaseChanges::default() };
             seen(table.exchange(&bridge(me), &changes, DURATION, &[], at(seconds)))

@@ -325,7 +325,7 @@ pub struct Page {
     /// The greatest number in this part, readable or not; `None` when it is empty.
     pub end: Option<EventId>,
     /// Whether no newer event was waiting.
-    pub last: bool,
+    pub is_last: bool,
 }
 
 /// The service keys with waiting events, from [`Reader::waiting_keys`](super::DeliveryReads::waiting_keys).

@@ -355,7 +355,7 @@ pub(super) struct Plan<'b> {
     /// Marks on stored triggers, in their order. The events in `rows` already have their final values.
     pub(super) trigger_marks: Vec<TriggerMark<'b>>,
     /// New events, and events with more alerts folded into them, in the order of their queues.
-    pub(super) rows: Vec<Row<'b>>,
+    pub(super) rows: Vec<EventWrite<'b>>,
     /// Issues that are open in shared incidents from now on, or no longer.
     pub(super) shared_issues: Vec<(&'b IncidentKey, IncidentQueueKey, SharedIssue)>,
     /// The last resolves of incidents; `None`: no longer kept.
@@ -402,9 +402,9 @@ pub(super) enum TriggerMark<'b> {
     NotResolved { incident_key: &'b IncidentKey, service_key: Option<&'b ServiceKey> },
 }
 
-/// An event to be written.
+/// A new event to write, or a stored one with more alerts folded into it.
 #[derive(Clone, Debug)]
-pub(super) struct Row<'b> {
+pub(super) struct EventWrite<'b> {
     /// The stored event that it replaces; `None`: it is a new event, whose number the store chooses.
     pub(super) replaces: Option<EventId>,
     /// The newest event it stands for.

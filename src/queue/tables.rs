@@ -55,6 +55,16 @@ impl Table {
 }
 
 /// All tables that are moved. Tallies follow from the events; the dedup keys of the last minutes are not moved.
+///
+/// Most columns have the names of the fields that they hold. The others, column → field:
+///
+/// - `events.revived_at` → [`FirstWaiting::is_requeued`](super::FirstWaiting::is_requeued), if there is a time
+/// - `resolves.happened_at` → [`Resolve::sentry_at`](super::store::Resolve::sentry_at)
+/// - `rejected.from_sentrys_pages`, `rejected.is_signed` →
+///   [`RejectedWebhook`](super::RejectedWebhook)`::{has_app_signature, is_signature_verified}`
+/// - `held.network` → [`HeldWebhook::sender`](super::HeldWebhook::sender)
+/// - `wrong_signatures.more` → [`Senders::has_more`](crate::metrics::signatures::Senders::has_more)
+/// - `leases.name` `periodic` (PostgreSQL only, not moved) → [`LeaseName::Leader`](super::leases::LeaseName::Leader)
 pub(super) const TABLES: &[Table] = &[
     Table {
         name: "events",

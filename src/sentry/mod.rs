@@ -4,7 +4,7 @@
 //!   platform's kinds of webhooks are registered
 //! - `event`, `issue`, `metric`: these kinds. An event is the same in all three bodies
 //! - `resource`: what a webhook of the integration platform is about, and why a webhook makes no alert
-//! - `stack`, `title`, `tags`, `link`: parts of bodies, under the names they had since Sentry 8.0
+//! - `stack`, `title`, `tags`, `link`: parts of bodies, under the names they have had since Sentry 8.0
 //! - `fetched`: what Sentry's API shows, in place of a webhook that never came
 //! - `lenient`, `json`: values of unexpected types, and text that is almost JSON
 //! - [`signature`]: verifies that the integration platform sent a body

@@ -13,7 +13,9 @@ use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::pagerduty::outcome::{FailureCause, Outcome};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName};
 use sentry_pagerduty_bridge::queue::memory::Operations;
-use sentry_pagerduty_bridge::queue::{AttemptPayload, BeginRequest, Disposition, EventId, QueueError, SettleRequest};
+use sentry_pagerduty_bridge::queue::{
+    AttemptPayload, BeginRequest, Disposition, EventId, Page, QueueError, SettleRequest,
+};
 
 use crate::world::{RATE, Request, TIMEOUT, World};
 
@@ -160,9 +162,9 @@ impl Bridge {
                     return;
                 }
                 Next::Load { key, after } => {
-                    let page = world.queue.waiting(&key, after, PAGE);
-                    let end = page.last().map(|event| event.id);
-                    self.scheduler.loaded(&key, &page, end, page.len() < PAGE);
+                    let events = world.queue.waiting(&key, after, PAGE);
+                    let (end, is_last) = (events.last().map(|event| event.id), events.len() < PAGE);
+                    self.scheduler.loaded(&key, &Page { events, end, is_last, ..Page::default() });
                 }
                 Next::Send { id, key } => self.begin(world, key, id, now, is_cut_off),
             }

@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::delivery::{DeliveryLimits, Worker};
 use sentry_pagerduty_bridge::ingest::IgnoreReason;
 use sentry_pagerduty_bridge::metrics::{Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, EventsClient, IncidentKey, OutcomeKind, ServiceKey};
-use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseView};
+use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseState};
 use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError, Retention, State};
 
 use crate::database::TestDatabase;
@@ -136,7 +136,7 @@ async fn a_text_with_a_nul_costs_no_alert_and_is_read_as_it_came() {
 }
 
 /// Exchanges leases between a bridge and the database.
-async fn exchange(queue: &Queue, changes: &LeaseChanges) -> LeaseView {
+async fn exchange(queue: &Queue, changes: &LeaseChanges) -> LeaseState {
     let me = BridgeInfo {
         id: BridgeId::new(1),
         name: String::new(),

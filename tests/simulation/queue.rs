@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::memory::{MemoryQueue, Operations};
 use sentry_pagerduty_bridge::queue::{
-    Answers, BeginRequest, EnqueueRequest, Enqueued, EnqueuedEvent, EventId, SettleRequest, WaitingEvent,
+    Answers, BeginRequest, EnqueueRequest, Enqueued, EnqueuedEvent, EventId, Page, SettleRequest, Unreadable,
+    WaitingEvent,
 };
 
 use crate::fault::Content;
@@ -225,11 +226,16 @@ impl Queue {
 
     pub(crate) fn page(&self, key: usize, after: Option<EventId>, limit: usize, now: Duration) -> Page {
         let found = self.store.waiting(&service_key(key), after, limit);
-        let (end, last) = (found.last().map(|event| event.id), found.len() < limit);
+        let (end, is_last) = (found.last().map(|event| event.id), found.len() < limit);
         let is_readable =
             |event: &WaitingEvent| self.rows[usize::try_from(event.id.get()).unwrap() - 1].is_readable(now);
         let (events, unreadable): (Vec<_>, Vec<_>) = found.into_iter().partition(is_readable);
-        Page { events, unreadable: unreadable.into_iter().map(|event| event.id).collect(), end, last }
+        let set_aside = |event: WaitingEvent| Unreadable {
+            id: event.id,
+            service_key: Some(event.service_key),
+            reason: String::new(),
+        };
+        Page { events, unreadable: unreadable.into_iter().map(set_aside).collect(), end, is_last }
     }
 }
 
@@ -238,15 +244,6 @@ impl Queue {
 pub(crate) enum Read {
     Page(Page),
     Fails,
-}
-
-/// A page of the waiting events of a key.
-#[derive(Clone, Debug)]
-pub(crate) struct Page {
-    pub(crate) events: Vec<WaitingEvent>,
-    pub(crate) unreadable: Vec<EventId>,
-    pub(crate) end: Option<EventId>,
-    pub(crate) last: bool,
 }
 
 impl Row {

@@ -230,8 +230,8 @@ impl World {
                 row.read_again_at = Some(now);
             }
         }
-        page.unreadable.iter().for_each(|id| self.cannot_read(*id));
-        self.bridge().scheduler.loaded(&service_key(key), &page.events, page.end, page.last);
+        page.unreadable.iter().for_each(|event| self.cannot_read(event.id));
+        self.bridge().scheduler.loaded(&service_key(key), &page);
     }
 
     pub(crate) fn cannot_read(&mut self, id: EventId) {

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use sentry_pagerduty_bridge::cluster::lease_holder::{LeaseHolder, Timing};
 use sentry_pagerduty_bridge::pagerduty::ServiceKey;
 use sentry_pagerduty_bridge::queue::leases::{
-    BridgeId, BridgeInfo, Fence, LeaseChanges, LeaseName, LeaseTable, LeaseView,
+    BridgeId, BridgeInfo, Fence, LeaseChanges, LeaseName, LeaseState, LeaseTable,
 };
 
 /// How many service keys there are.
@@ -60,7 +60,7 @@ struct SeenValues {
     members: ValueTable<LeaseHolder>,
     tables: ValueTable<LeaseTable>,
     changes: ValueTable<LeaseChanges>,
-    views: ValueTable<LeaseView>,
+    views: ValueTable<LeaseState>,
     asked: HashMap<(ValueId, u8, [bool; KEYS]), (ValueId, ValueId)>,
     applied: HashMap<ApplyArguments, (ValueId, ValueId)>,
     answered: HashMap<(ValueId, ValueId, ValueId, u8), ValueId>,

@@ -102,7 +102,7 @@ impl Worker {
     }
 
     /// Completes the takeover of `keys`, or cancels it if `attempts`, the attempts of the last minute, could not be read.
-    pub(super) fn taken_over(&mut self, keys: BTreeMap<ServiceKey, Fence>, attempts: Option<RecentAttempts>) {
+    pub(super) fn complete_takeovers(&mut self, keys: BTreeMap<ServiceKey, Fence>, attempts: Option<RecentAttempts>) {
         let Some(attempts) = attempts else {
             for (key, fence) in &keys {
                 self.owned_keys.cancel_takeover(key, *fence);

@@ -31,7 +31,7 @@ use super::event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId
 use super::held::HeldWebhook;
 use super::item::{RejectedId, RejectedWebhook};
 use super::store::{
-    BeginRequest, Committed, FoldableTrigger, IntegrationIncident, Known, KnownIncident, Plan, Resolve, Row,
+    BeginRequest, Committed, EventWrite, FoldableTrigger, IntegrationIncident, Known, KnownIncident, Plan, Resolve,
 };
 use super::{Fence, QueueError};
 use crate::envelope::{Dedup, DedupKey, EnqueueRequest, Envelope};
@@ -331,11 +331,11 @@ impl<'b> Decider<'b> {
             }
             Some(FoldTarget::Stored(trigger)) => {
                 self.replaced.insert(trigger.id, rows.len());
-                rows.push(Row::replacing(trigger, envelope, sentry_at));
+                rows.push(EventWrite::replacing(trigger, envelope, sentry_at));
                 rows.len() - 1
             }
             None => {
-                rows.push(Row::new(envelope, sentry_at));
+                rows.push(EventWrite::new(envelope, sentry_at));
                 rows.len() - 1
             }
         };
@@ -388,7 +388,7 @@ impl<'b> Decider<'b> {
     }
 }
 
-impl<'b> Row<'b> {
+impl<'b> EventWrite<'b> {
     fn new(envelope: Cow<'b, Envelope>, sentry_at: Option<DateTime<Utc>>) -> Self {
         let first_seen = envelope.received_at;
         Self { replaces: None, envelope, count: 1, first_seen, sentry_at, resolved_at: None }

@@ -85,7 +85,7 @@ fn enqueues(words: &str) -> Vec<EnqueueRequest> {
 /// The rows as text: the initial of the event type and the incident, `'` for another service key, the count if it is
 /// more than one, and the event that it replaces; `!` marks a trigger that is already resolved.
 fn rows(plan: &Plan<'_>) -> String {
-    let row = |row: &Row<'_>| {
+    let row = |row: &EventWrite<'_>| {
         let kind = &row.envelope.event_type.as_str()[..1];
         let other = if row.envelope.service_key == key(KEY) { "" } else { "'" };
         let count = if row.count > 1 { format!("x{}", row.count) } else { String::new() };
@@ -432,7 +432,7 @@ fn an_incident_is_acknowledged_and_resolved_by_every_api_that_triggered_it_and_t
     let decided = |known: &Known, enqueues: &[EnqueueRequest]| -> Vec<String> {
         let batch = Batch { enqueues: enqueues.iter().collect(), ..Batch::default() };
         let plan = decide(&batch, known, &DedupWindow::default()).plan;
-        let row = |row: &Row<'_>| format!("{} {}", row.envelope.event_type, row.envelope.api);
+        let row = |row: &EventWrite<'_>| format!("{} {}", row.envelope.event_type, row.envelope.api);
         plan.rows.iter().map(row).collect()
     };
     // An incident that v1 opened is acknowledged and resolved by v1, whatever is configured now.

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use super::decide::dedup_window::DedupWindow;
 use super::decide::{self, Batch, Edit};
 use super::event::with_counts_of;
-use super::leases::{BridgeInfo, LeaseChanges, LeaseTable, LeaseView};
+use super::leases::{BridgeInfo, LeaseChanges, LeaseState, LeaseTable};
 use super::store::{IncidentQueueKey, IntegrationIncident, Resolve, SharedIssue};
 use super::{
     Answers, BeginRequest, EnqueueRequest, EventId, EventRecord, HeldId, RejectedId, ResolvedTriggers, SettleRequest,
@@ -104,7 +104,7 @@ impl MemoryQueue {
         changes: &LeaseChanges,
         duration: Duration,
         now: DateTime<Utc>,
-    ) -> LeaseView {
+    ) -> LeaseState {
         let waiting: Vec<_> = self.keys_waiting().into_iter().collect();
         self.leases.exchange(me, changes, duration, &waiting, now)
     }

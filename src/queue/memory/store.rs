@@ -12,8 +12,8 @@ use crate::queue::decide::times;
 use crate::queue::external::SentryNotes;
 use crate::queue::leases::{Fence, LeaseName};
 use crate::queue::store::{
-    Committed, Dependencies, EventToBegin, EventToEdit, EventToSettle, FoldableTrigger, IncidentEvent,
-    IncidentQueueKey, IntegrationIncident, KEEP_DISCARDED_ATTEMPTS, Known, KnownIncident, Plan, Prune, Row, Store,
+    Committed, Dependencies, EventToBegin, EventToEdit, EventToSettle, EventWrite, FoldableTrigger, IncidentEvent,
+    IncidentQueueKey, IntegrationIncident, KEEP_DISCARDED_ATTEMPTS, Known, KnownIncident, Plan, Prune, Store,
     TriggerMark,
 };
 use crate::queue::{
@@ -260,7 +260,7 @@ impl MemoryQueue {
         self.held.retain(|id| !plan.forget_held.contains(id));
     }
 
-    fn write_row(&mut self, row: &Row<'_>) -> EventId {
+    fn write_row(&mut self, row: &EventWrite<'_>) -> EventId {
         let id = row.replaces.or_else(|| self.reserved.pop_front()).unwrap_or_else(|| self.reserve());
         let (before, envelope) = (self.events.get(&id).map(|event| &event.record), &row.envelope);
         let summary = EventSummary {

@@ -101,7 +101,7 @@ fn any_held(rng: &mut StdRng, second: i64) -> Vec<HeldWebhook> {
 /// The leases of an engine that bridges share, and of the queue in memory.
 struct Leases {
     store: PostgresLeases,
-    view: LeaseView,
+    state: LeaseState,
 }
 
 impl Leases {
@@ -116,8 +116,8 @@ impl Leases {
             reaches_pagerduty: true,
         };
         let mut changes = LeaseChanges { create: vec![], ..LeaseChanges::default() };
-        changes.create.extend(self.view.unleased.iter().cloned().map(LeaseName::Key));
-        for row in &self.view.leases {
+        changes.create.extend(self.state.unleased.iter().cloned().map(LeaseName::Key));
+        for row in &self.state.leases {
             let asked = (row.name.clone(), row.number);
             match rng.random_range(0..6) {
                 0 => changes.take.push(asked),
@@ -128,19 +128,19 @@ impl Leases {
         }
         // None of them ends by itself meanwhile.
         let duration = Duration::from_hours(1);
-        self.view = memory.exchange(&me, &changes, duration, at(second));
+        self.state = memory.exchange(&me, &changes, duration, at(second));
         let found = self.store.exchange(&me, &changes, duration).await.unwrap();
-        let rows = |view: &LeaseView| {
-            let rows = view.leases.iter().map(|row| (row.name.clone(), row.owner, row.number));
-            (rows.collect::<Vec<_>>(), view.unleased.clone())
+        let rows = |state: &LeaseState| {
+            let rows = state.leases.iter().map(|row| (row.name.clone(), row.owner, row.number));
+            (rows.collect::<Vec<_>>(), state.unleased.clone())
         };
-        assert_eq!(rows(&found), rows(&self.view), "{changes:?}");
+        assert_eq!(rows(&found), rows(&self.state), "{changes:?}");
     }
 
     /// A fence for an event, mostly that of its lease.
     fn fence(&self, rng: &mut StdRng, memory: &MemoryQueue, id: EventId) -> Option<Fence> {
         let key = memory.get(id)?.summary.service_key;
-        let row = self.view.leases.iter().find(|row| row.name.key() == Some(&key));
+        let row = self.state.leases.iter().find(|row| row.name.key() == Some(&key));
         let (owner, number) = row.map_or((None, 1), |row| (row.owner, row.number));
         let number = if rng.random_bool(0.1) { number - 1 } else { number };
         Some(Fence { owner: owner.unwrap_or(BridgeId::new(1)), number })
@@ -176,7 +176,7 @@ async fn postgresql_loads_and_applies_what_the_store_in_memory_does() {
         let postgres = PostgresEngine::open(&config, &PostgresUrl::parse(&url).unwrap()).await.unwrap();
         let reader = Reader::of(postgres.reads());
         let leases =
-            Leases { store: PostgresLeases::new(postgres.another()), view: LeaseTable::default().view(&[], at(0)) };
+            Leases { store: PostgresLeases::new(postgres.another()), state: LeaseTable::default().state(&[], at(0)) };
         all.add(&compare(seed, postgres, &reader, Some(leases)).await);
     }
     let Drawn { discarded, requeued, admitted, fenced, resolved } = all;

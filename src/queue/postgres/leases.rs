@@ -16,7 +16,7 @@ use super::read::with_keys;
 use super::{PostgresEngine, PostgresReads};
 use crate::pagerduty::ServiceKey;
 use crate::queue::leases::{
-    BridgeId, BridgeInfo, BridgeRow, KEEP_BRIDGES, LeaseChanges, LeaseName, LeaseRow, LeaseStore, LeaseView,
+    BridgeId, BridgeInfo, BridgeRow, KEEP_BRIDGES, LeaseChanges, LeaseName, LeaseRow, LeaseState, LeaseStore,
 };
 use crate::queue::store::{Dependencies, Known};
 use crate::queue::{EventId, QueueError};
@@ -140,7 +140,7 @@ impl LeaseStore for PostgresLeases {
         me: &BridgeInfo,
         changes: &LeaseChanges,
         duration: Duration,
-    ) -> Result<LeaseView, QueueError> {
+    ) -> Result<LeaseState, QueueError> {
         let mut engine = self.engine.lock().await;
         let limit = engine.server.timeout();
         engine.transact(limit, async |connection| exchange(connection, me, changes, duration).await).await
@@ -199,7 +199,7 @@ async fn exchange(
     me: &BridgeInfo,
     changes: &LeaseChanges,
     duration: Duration,
-) -> sqlx::Result<LeaseView> {
+) -> sqlx::Result<LeaseState> {
     let id = me.id.to_string();
     let duration = milliseconds(duration);
     let LeaseChanges { renew, take, create, release, end, leave } = changes;
@@ -229,17 +229,17 @@ async fn exchange(
         query.bind(me.is_leaving).bind(me.reaches_pagerduty).execute(&mut *connection).await?;
     }
     sqlx::query(FORGET).bind(milliseconds(KEEP_BRIDGES)).execute(&mut *connection).await?;
-    view(connection).await
+    state(connection).await
 }
 
-async fn view(connection: &mut PgConnection) -> sqlx::Result<LeaseView> {
+async fn state(connection: &mut PgConnection) -> sqlx::Result<LeaseState> {
     let bridges = sqlx::query(BRIDGES).fetch_all(&mut *connection).await?;
     let leases = sqlx::query(LEASES).fetch_all(&mut *connection).await?;
     let unleased: Vec<String> = sqlx::query_scalar(UNLEASED).fetch_all(&mut *connection).await?;
     let now = time(&sqlx::query(NOW).fetch_one(connection).await?, 0)?;
     let mut unleased: Vec<_> = unleased.iter().filter_map(|key| ServiceKey::parse(key).ok()).collect();
     unleased.sort();
-    Ok(LeaseView {
+    Ok(LeaseState {
         now,
         bridges: bridges.iter().map(bridge).collect::<sqlx::Result<_>>()?,
         // Rows with a name that the bridge did not write are left out.

@@ -8,7 +8,7 @@ use super::edit::write_edited;
 use super::rows::{numbers, stored};
 use crate::pagerduty::ServiceKey;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
-use crate::queue::store::{Committed, Plan, Row, TriggerMark};
+use crate::queue::store::{Committed, EventWrite, Plan, TriggerMark};
 use crate::queue::{EventId, HeldSender, HeldWebhook, RejectedId, RejectedWebhook};
 
 /// Only waiting events are attempted and settled. This transaction has already loaded that they wait, and has locked
@@ -214,7 +214,7 @@ async fn write_rows(connection: &mut PgConnection, plan: &Plan<'_>) -> sqlx::Res
 
 async fn write_new(
     connection: &mut PgConnection,
-    new: &[&Row<'_>],
+    new: &[&EventWrite<'_>],
     digests: Vec<&[u8]>,
     times: Vec<i64>,
 ) -> sqlx::Result<Vec<EventId>> {
@@ -244,7 +244,7 @@ async fn write_new(
     Ok(ids)
 }
 
-async fn write_replaced(connection: &mut PgConnection, replaced: &[&Row<'_>]) -> sqlx::Result<()> {
+async fn write_replaced(connection: &mut PgConnection, replaced: &[&EventWrite<'_>]) -> sqlx::Result<()> {
     if replaced.is_empty() {
         return Ok(());
     }

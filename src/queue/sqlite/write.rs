@@ -6,7 +6,7 @@ use super::numbers;
 use crate::pagerduty::ServiceKey;
 use crate::queue::external::CLOCK_TOLERANCE;
 use crate::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
-use crate::queue::store::{Committed, KEEP_DISCARDED_ATTEMPTS, Plan, Row, TriggerMark};
+use crate::queue::store::{Committed, EventWrite, KEEP_DISCARDED_ATTEMPTS, Plan, TriggerMark};
 use crate::queue::{EventId, HeldSender, HeldWebhook, RejectedId, RejectedWebhook};
 
 /// How many bytes a probe writes; few alerts are larger.
@@ -258,7 +258,7 @@ fn write_seen(connection: &Connection, plan: &Plan<'_>) -> rusqlite::Result<()> 
 }
 
 /// Writes rows and returns their numbers, in their order. New rows are written first.
-fn write_rows(connection: &Connection, rows: &[Row<'_>], last: i64) -> rusqlite::Result<Vec<EventId>> {
+fn write_rows(connection: &Connection, rows: &[EventWrite<'_>], last: i64) -> rusqlite::Result<Vec<EventId>> {
     let mut numbers = (last + 1..).map(EventId::new);
     let numbered: Vec<_> =
         rows.iter().filter_map(|row| Some((row.replaces.or_else(|| numbers.next())?, row))).collect();
@@ -268,7 +268,12 @@ fn write_rows(connection: &Connection, rows: &[Row<'_>], last: i64) -> rusqlite:
     Ok(numbered.into_iter().map(|(id, _)| id).collect())
 }
 
-fn write_all(connection: &Connection, rows: &[(EventId, &Row<'_>)], event: &str, body: &str) -> rusqlite::Result<()> {
+fn write_all(
+    connection: &Connection,
+    rows: &[(EventId, &EventWrite<'_>)],
+    event: &str,
+    body: &str,
+) -> rusqlite::Result<()> {
     if rows.is_empty() {
         return Ok(());
     }

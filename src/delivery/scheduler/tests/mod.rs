@@ -111,8 +111,10 @@ impl Bench {
         self.load.take()
     }
 
-    fn loaded(&mut self, page: &[WaitingEvent], last: bool) {
-        self.scheduler.loaded(&service_key(0), page, page.last().map(|event| event.id), last);
+    fn loaded(&mut self, events: &[WaitingEvent], is_last: bool) {
+        let end = events.last().map(|event| event.id);
+        let page = Page { events: events.to_vec(), end, is_last, ..Page::default() };
+        self.scheduler.loaded(&service_key(0), &page);
     }
 }
 

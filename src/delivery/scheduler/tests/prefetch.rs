@@ -210,7 +210,8 @@ fn a_page_that_cannot_be_read_in_part_is_read_on_behind_its_end() {
     let mut bench = Bench::new(small());
     bench.scheduler.read_on(&service_key(0));
     assert_eq!(bench.loads(), Some(0));
-    bench.scheduler.loaded(&service_key(0), &[], Some(EventId::new(4)), false);
+    let unreadable = Page { end: Some(EventId::new(4)), ..Page::default() };
+    bench.scheduler.loaded(&service_key(0), &unreadable);
     assert_eq!(bench.loads(), Some(4));
     bench.loaded(&page(5..=6), true);
     assert_eq!(bench.sends(), [5, 6]);

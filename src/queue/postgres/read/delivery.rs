@@ -61,7 +61,7 @@ impl DeliveryReads for PostgresReads {
         let rows = self.delivery_query(query, |row| Ok((row.id()?, waiting_event(row, key)))).await?;
         let mut page = Page {
             end: rows.last().map(|(id, _)| *id),
-            last: rows.len() < usize::try_from(limit).unwrap_or(usize::MAX),
+            is_last: rows.len() < usize::try_from(limit).unwrap_or(usize::MAX),
             ..Page::default()
         };
         for (id, event) in rows {

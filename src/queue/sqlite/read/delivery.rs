@@ -56,14 +56,14 @@ impl DeliveryReads for SqliteReads {
         let full = |events: usize| events >= limit as usize;
         match self.waiting(key, after, limit).await {
             Ok(events) => {
-                let (end, last) = (events.last().map(|event| event.id), !full(events.len()));
-                return Ok(Page { events, unreadable: Vec::new(), end, last });
+                let (end, is_last) = (events.last().map(|event| event.id), !full(events.len()));
+                return Ok(Page { events, unreadable: Vec::new(), end, is_last });
             }
             Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),
         }
         let ids = self.line(key.expose().as_bytes(), after, limit).await?;
-        let mut page = Page { end: ids.last().copied(), last: !full(ids.len()), ..Page::default() };
+        let mut page = Page { end: ids.last().copied(), is_last: !full(ids.len()), ..Page::default() };
         for id in ids {
             match self.one(Pool::Deliveries, sqlx::query(EVENT).bind(id.get()), |row| waiting_event(row, key)).await {
                 Ok(event) => page.events.extend(event),
