@@ -20,7 +20,8 @@ use crate::logging::throttle;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, EventsClient, OutcomeKind, ServiceKey};
 use crate::queue::{
-    AttemptPayload, Disposition, EventId, Fence, Page, Queue, QueueError, Reader, RecentAttempts, Recheck, WaitingKeys,
+    AttemptPayload, BeginRequest, Disposition, EventId, Fence, Page, Queue, QueueError, Reader, RecentAttempts,
+    Recheck, SettleRequest, WaitingKeys,
 };
 
 /// How long to wait before a database that failed is used again.
@@ -86,7 +87,7 @@ impl EndedAttempt {
         let now = self.permit.now();
         let wait = |next: Moment| TimeDelta::from_std(next.saturating_sub(self.ended_at)).unwrap_or_default();
         let disposition = self.disposition.clone().by_clock(|next| now + wait(next));
-        match queue.settle_fenced(self.id, disposition, now, self.permit.fence()).await {
+        match queue.settle(SettleRequest { id: self.id, disposition, at: now, fence: self.permit.fence() }).await {
             Err(QueueError::NotWaiting { .. }) => Ok(()),
             result => result,
         }
@@ -142,7 +143,7 @@ pub(super) async fn attempt(
     skipped: Vec<EventId>,
     permit: Permit,
 ) -> AttemptResult {
-    match queue.begin_skipping(id, permit.now(), skipped, permit.fence()).await {
+    match queue.begin(BeginRequest { id, at: permit.now(), skipped, fence: permit.fence() }).await {
         // The commit may have taken longer than what was left of the lease.
         Ok(_) if !permit.is_valid() => AttemptResult::NotBegun { key, id, permit, error: QueueError::Fenced(id) },
         Ok(AttemptPayload { api, body, received_at }) => {

@@ -10,7 +10,9 @@ use crate::canary::CanaryLimits;
 use crate::delivery::DeliveryView;
 use crate::metrics::{Metrics, WebhookAnswer, WebhookSource};
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use crate::queue::{CommitOutcome, Disposition, Editor, Envelope, EventId, Queue, ResolvedTriggers};
+use crate::queue::{
+    BeginRequest, CommitOutcome, Disposition, Editor, Envelope, EventId, Queue, ResolvedTriggers, SettleRequest,
+};
 
 /// A limit that every test exceeds.
 const SOON: Duration = Duration::from_millis(1);
@@ -158,8 +160,12 @@ async fn a_dead_letter_that_was_put_back_waits_from_then_on() {
     let bridge = start(LONG).await;
     let yesterday = Utc::now() - TimeDelta::days(1);
     let id = bridge.accept(yesterday).await;
-    bridge.queue.begin(id, yesterday).await.unwrap();
-    bridge.queue.settle(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
+    bridge.queue.begin(BeginRequest::new(id, yesterday)).await.unwrap();
+    bridge
+        .queue
+        .settle(SettleRequest::new(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday))
+        .await
+        .unwrap();
     let mut editor = Editor::open(&bridge.directory.path().join("bridge.db")).await.unwrap();
     editor.requeue(&[id], ResolvedTriggers::Skip).await.unwrap();
     assert_eq!(bridge.troubles(Utc::now()).await, []);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::leases::Fence;
 use crate::ingest::IgnoreReason;
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey, with_counts, with_counts_by_parsing};
 
@@ -74,6 +75,48 @@ impl<N> EnqueuedEvent<N> {
     #[must_use]
     pub fn is_folded(&self) -> bool {
         self.count > 1
+    }
+}
+
+/// An attempt to begin.
+#[derive(Clone, Debug)]
+pub struct BeginRequest {
+    /// The event.
+    pub id: EventId,
+    /// When it begins.
+    pub at: DateTime<Utc>,
+    /// Earlier events of its service key that cannot be read. It does not wait for those that belong to its incident.
+    pub skipped: Vec<EventId>,
+    /// The right by which it begins; `None`: no other bridge uses the queue.
+    pub fence: Option<Fence>,
+}
+
+impl BeginRequest {
+    /// An attempt of a bridge that has the queue to itself, and whose events can all be read.
+    #[must_use]
+    pub fn new(id: EventId, at: DateTime<Utc>) -> Self {
+        Self { id, at, skipped: Vec::new(), fence: None }
+    }
+}
+
+/// What happens to an event after an attempt.
+#[derive(Clone, Debug)]
+pub struct SettleRequest {
+    /// The event.
+    pub id: EventId,
+    /// What becomes of it.
+    pub disposition: Disposition,
+    /// When its attempt ended.
+    pub at: DateTime<Utc>,
+    /// The fence under which its attempt began; `None` if no other bridge uses the queue.
+    pub fence: Option<Fence>,
+}
+
+impl SettleRequest {
+    /// The end of an attempt of a bridge that has the queue to itself.
+    #[must_use]
+    pub fn new(id: EventId, disposition: Disposition, at: DateTime<Utc>) -> Self {
+        Self { id, disposition, at, fence: None }
     }
 }
 

@@ -55,9 +55,12 @@ use tokio::time::timeout;
 
 pub use admin::Editor;
 pub use arrivals::Arrivals;
-pub use decide::{Answers, SettleRequest};
+pub use decide::Answers;
 pub use error::QueueError;
-pub use event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId, ResolvedTriggers, State, WaitingEvent};
+pub use event::{
+    AttemptPayload, BeginRequest, Disposition, Enqueued, EnqueuedEvent, EventId, ResolvedTriggers, SettleRequest,
+    State, WaitingEvent,
+};
 pub use external::{CanaryChange, CanaryRecord, IssueUpdate, IssueUpdateChange, Proof, StatusChange, UpdateEnd};
 pub use held::{HeldId, HeldSender, HeldSummary, HeldWebhook};
 pub use item::{EventRecord, EventSummary, InvalidItemId, ItemId, RejectedId, RejectedSummary, RejectedWebhook};
@@ -70,7 +73,6 @@ pub use reader::{
     StatusReads, Unreadable, WaitingKeys,
 };
 pub use retention::Retention;
-pub use store::BeginRequest;
 pub use writer::status::CommitOutcome;
 
 use crate::config::{DatabaseConfig, DatabaseUrl};
@@ -235,53 +237,21 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// When it could neither be committed nor read, [`QueueError::NotWaiting`] when the event no longer waits, or
-    /// [`QueueError::Behind`] when an earlier event of its incident waits.
-    pub async fn begin(&self, id: EventId, at: DateTime<Utc>) -> Result<AttemptPayload, QueueError> {
-        self.begin_skipping(id, at, Vec::new(), None).await
-    }
-
-    /// Begins an attempt like [`Queue::begin`], without waiting for the events in `skipped`: earlier events of its service
-    /// key that cannot be read. Where several bridges share the queue, `fence` is the right by which the attempt begins.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Queue::begin`]; [`QueueError::Fenced`] when another bridge now delivers for the service key.
-    pub async fn begin_skipping(
-        &self,
-        id: EventId,
-        at: DateTime<Utc>,
-        skipped: Vec<EventId>,
-        fence: Option<Fence>,
-    ) -> Result<AttemptPayload, QueueError> {
-        self.background_writer.operate(|reply| Operation::Begin(BeginRequest { id, at, skipped, fence }, reply)).await
+    /// When it could neither be committed nor read; [`QueueError::NotWaiting`] when the event no longer waits;
+    /// [`QueueError::Behind`] when an earlier event of its incident waits; [`QueueError::Fenced`] when another bridge now
+    /// delivers for the service key.
+    pub async fn begin(&self, request: BeginRequest) -> Result<AttemptPayload, QueueError> {
+        self.background_writer.operate(|reply| Operation::Begin(request, reply)).await
     }
 
     /// Stores how an attempt ended. It is committed when this returns.
     ///
     /// # Errors
     ///
-    /// When it could not be committed, or [`QueueError::NotWaiting`] when the event no longer waits.
-    pub async fn settle(&self, id: EventId, disposition: Disposition, at: DateTime<Utc>) -> Result<(), QueueError> {
-        self.settle_fenced(id, disposition, at, None).await
-    }
-
-    /// Settles an event like [`Queue::settle`]; where several bridges share the queue, `fence` is the right by which the
-    /// attempt began.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Queue::settle`]: an event that another bridge now delivers counts as one that no longer waits.
-    pub async fn settle_fenced(
-        &self,
-        id: EventId,
-        disposition: Disposition,
-        at: DateTime<Utc>,
-        fence: Option<Fence>,
-    ) -> Result<(), QueueError> {
-        self.background_writer
-            .operate(|reply| Operation::Settle(SettleRequest { id, disposition, at, fence }, reply))
-            .await
+    /// When it could not be committed, or [`QueueError::NotWaiting`] when the event no longer waits, or another bridge now
+    /// delivers it.
+    pub async fn settle(&self, request: SettleRequest) -> Result<(), QueueError> {
+        self.background_writer.operate(|reply| Operation::Settle(request, reply)).await
     }
 
     /// Stores a rejected webhook, and deletes the oldest ones if there are too many. It is committed when this returns.
@@ -330,7 +300,7 @@ impl Queue {
     /// events only the service keys are kept, see [`Arrivals::take_missed`].
     ///
     /// There is one listener: a second call ends the first receiver. Call this first and then read
-    /// [`Reader::waiting`](DeliveryReads::waiting), so that nothing is missed; an event that comes both ways has the same
+    /// [`Reader::page`](DeliveryReads::page), so that nothing is missed; an event that comes both ways has the same
     /// id. While there is no listener, nothing is kept.
     #[must_use]
     pub fn arrivals(&self) -> Arrivals {

@@ -119,16 +119,8 @@ pub type RecentAttempts = Vec<(ServiceKey, DateTime<Utc>, u32)>;
 /// What the deliveries read. Their connections are used for nothing else, so they do not wait for other readers.
 #[async_trait]
 pub trait DeliveryReads {
-    /// The first `limit` waiting events of `key` after `after`, in order.
-    async fn waiting(
-        &self,
-        key: &ServiceKey,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<WaitingEvent>, QueueError>;
-
-    /// The same, and also the events that cannot be read: a row, or all rows on a damaged page of the file. If nothing is
-    /// damaged, it costs no more.
+    /// The first `limit` waiting events of `key` after `after`, in order, and those among them that cannot be read: a row, or
+    /// all rows on a damaged page of the file.
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError>;
 
     /// The service keys with waiting events, and the waiting events whose stored service key is not valid.

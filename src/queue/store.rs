@@ -120,19 +120,6 @@ pub(super) struct IncidentQueueKey {
     pub(super) service_key: ServiceKey,
 }
 
-/// An attempt to begin.
-#[derive(Clone, Debug)]
-pub struct BeginRequest {
-    /// The event.
-    pub id: EventId,
-    /// When it begins.
-    pub at: DateTime<Utc>,
-    /// Earlier events of its service key that cannot be read. It does not wait for those that belong to its incident.
-    pub skipped: Vec<EventId>,
-    /// The right by which it begins; `None`: no other bridge uses the queue.
-    pub fence: Option<Fence>,
-}
-
 /// Which delivered events and closed incidents are deleted, oldest first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Prune {

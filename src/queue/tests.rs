@@ -14,8 +14,8 @@ use super::decide::{Batch, decide, dependencies};
 use super::sqlite::SqliteEngine;
 use super::store::{Dependencies, Plan, Store};
 use super::{
-    CanaryChange, Disposition, EnqueueRequest, Envelope, EventId, IssueUpdate, IssueUpdateChange, OutageNotice, Queue,
-    QueueError, StatusChange, WriterHandle,
+    BeginRequest, CanaryChange, Disposition, EnqueueRequest, Envelope, EventId, IssueUpdate, IssueUpdateChange,
+    OutageNotice, Queue, QueueError, SettleRequest, StatusChange, WriterHandle,
 };
 use crate::ingest::CanaryId;
 use crate::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
@@ -120,7 +120,8 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
         began.send(()).unwrap_or_default();
         let _ = end.lock().unwrap().recv();
     });
-    let nothing = queue.settle(EventId::new(9), Disposition::Delivered { note: None }, DateTime::UNIX_EPOCH);
+    let nothing =
+        queue.settle(SettleRequest::new(EventId::new(9), Disposition::Delivered { note: None }, DateTime::UNIX_EPOCH));
     let events = [("2", 100), ("3", 100_000), ("1", 100)];
     let together = async {
         begins.recv().unwrap();
@@ -137,7 +138,7 @@ async fn a_full_disk_refuses_and_the_queue_goes_on_once_there_is_space() {
     assert_eq!(queue.reader().get(small).await.unwrap().unwrap().summary.count, 1);
 
     // The record of an attempt is small enough for a disk that has no space for an alert.
-    queue.begin(small, DateTime::UNIX_EPOCH).await.unwrap();
+    queue.begin(BeginRequest::new(small, DateTime::UNIX_EPOCH)).await.unwrap();
     assert!(!queue.can_commit());
 
     let large = queue.enqueue_event(event("3", 100_000)).await.unwrap().id;

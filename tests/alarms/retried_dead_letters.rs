@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chrono::{TimeDelta, Utc};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, Envelope, Queue};
+use sentry_pagerduty_bridge::queue::{BeginRequest, Disposition, Envelope, Queue, SettleRequest};
 
 use crate::observation::{ADMIN_TOKEN, Observation, wait_for};
 use crate::support::{Bridge, KEY, PagerDuty, run};
@@ -30,8 +30,8 @@ fn leave_dead_letters(database: &Path, number: u64) {
                 counts_at: None,
             };
             let id = queue.enqueue_event(event).await.unwrap().id;
-            queue.begin(id, yesterday).await.unwrap();
-            queue.settle(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday).await.unwrap();
+            queue.begin(BeginRequest::new(id, yesterday)).await.unwrap();
+            queue.settle(SettleRequest::new(id, Disposition::Dead { reason: "answered 400".to_owned() }, yesterday)).await.unwrap();
         }
         queue.close().await.unwrap();
     });

@@ -8,7 +8,7 @@ use chrono::Utc;
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
-use sentry_pagerduty_bridge::queue::{Disposition, Queue};
+use sentry_pagerduty_bridge::queue::{BeginRequest, Disposition, Queue, SettleRequest};
 use temporary_postgres::PostgresCluster;
 
 use crate::incidents::{event_alert, issue};
@@ -64,13 +64,13 @@ async fn no_statement_on_the_way_of_an_alert_reads_a_whole_table() {
             queue.enqueue(event_alert(&incident, round, round)).await.unwrap();
             let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: now, blamed: Duration::ZERO };
             for disposition in [retry, Disposition::Delivered { note: None }] {
-                queue.begin(sent, now).await.unwrap();
-                queue.settle(sent, disposition, now).await.unwrap();
+                queue.begin(BeginRequest::new(sent, now)).await.unwrap();
+                queue.settle(SettleRequest::new(sent, disposition, now)).await.unwrap();
             }
             queue.enqueue_event(event(&incident, EventType::Resolve)).await.unwrap();
             queue.enqueue(issue("resolved", round)).await.unwrap();
             queue.enqueue(issue("unresolved", round)).await.unwrap();
-            assert!(!queue.reader().waiting(&key(), Some(sent), 2).await.unwrap().is_empty());
+            assert!(!queue.reader().page(&key(), Some(sent), 2).await.unwrap().events.is_empty());
             queue.reader().attempts_since(now, now, 100).await.unwrap();
         }
         queue.close().await.unwrap();

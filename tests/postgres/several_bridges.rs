@@ -10,7 +10,9 @@ use sentry_pagerduty_bridge::ingest::IgnoreReason;
 use sentry_pagerduty_bridge::metrics::{Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, EventsClient, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::leases::{BridgeId, BridgeInfo, LeaseChanges, LeaseName, LeaseState};
-use sentry_pagerduty_bridge::queue::{Disposition, Enqueued, Envelope, Queue, QueueError, Retention, State};
+use sentry_pagerduty_bridge::queue::{
+    BeginRequest, Disposition, Enqueued, Envelope, Queue, QueueError, Retention, SettleRequest, State,
+};
 
 use crate::database::TestDatabase;
 use crate::incidents::event_alert;
@@ -97,7 +99,7 @@ async fn events_of_an_incident_stand_in_the_order_in_which_they_were_answered() 
     for ids in join_all((0..10).map(one_after_the_other)).await {
         assert!(ids.is_sorted() && ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
     }
-    assert_eq!(bridges[0].reader().waiting(&key(), None, 999).await.unwrap().len(), 200);
+    assert_eq!(bridges[0].reader().page(&key(), None, 999).await.unwrap().events.len(), 200);
 }
 
 #[tokio::test]
@@ -127,8 +129,8 @@ async fn a_text_with_a_nul_costs_no_alert_and_is_read_as_it_came() {
     assert_ne!(queue.enqueue_event(trigger("ab")).await.unwrap().id, id);
 
     let retry = Disposition::Retry { reason: "no \0".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
-    queue.begin(id, at(1)).await.unwrap();
-    queue.settle(id, retry, at(2)).await.unwrap();
+    queue.begin(BeginRequest::new(id, at(1))).await.unwrap();
+    queue.settle(SettleRequest::new(id, retry, at(2))).await.unwrap();
     let record = queue.reader().get(id).await.unwrap().unwrap();
     assert_eq!((record.summary.incident_key, record.summary.description), (odd.incident_key, odd.description));
     assert_eq!(record.summary.reason.as_deref(), Some("no \0"));
@@ -157,12 +159,12 @@ async fn leases_of_service_keys_that_are_no_longer_in_use_are_deleted_and_made_a
     for key in [&waiting, &delivered, &discarded] {
         queue.enqueue_event(Envelope { service_key: key.clone(), ..trigger("1") }).await.unwrap();
     }
-    let of = async |key: &ServiceKey| queue.reader().waiting(key, None, 9).await.unwrap()[0].id;
+    let of = async |key: &ServiceKey| queue.reader().page(key, None, 9).await.unwrap().events[0].id;
     let now = Utc::now();
     let (sent, in_flight) = (of(&delivered).await, of(&discarded).await);
-    queue.begin(sent, now).await.unwrap();
-    queue.settle(sent, Disposition::Delivered { note: None }, now).await.unwrap();
-    queue.begin(in_flight, now).await.unwrap();
+    queue.begin(BeginRequest::new(sent, now)).await.unwrap();
+    queue.settle(SettleRequest::new(sent, Disposition::Delivered { note: None }, now)).await.unwrap();
+    queue.begin(BeginRequest::new(in_flight, now)).await.unwrap();
     let mut editor = queue.editor().await.unwrap();
     editor.discard(State::Waiting, &[in_flight]).await.unwrap();
     editor.close().await.unwrap();
@@ -241,8 +243,8 @@ async fn times_of_a_clock_that_was_ahead_keep_no_alarm_from_being_raised() {
     metrics.count_webhook(WebhookSource::Legacy, WebhookAnswer::Queued, ahead);
     metrics.count_attempt(&key(), OutcomeKind::Delivered, ahead, ahead);
     let sent = queue.enqueue_event(trigger("1")).await.unwrap().id;
-    queue.begin(sent, ahead).await.unwrap();
-    queue.settle(sent, Disposition::Delivered { note: None }, ahead).await.unwrap();
+    queue.begin(BeginRequest::new(sent, ahead)).await.unwrap();
+    queue.settle(SettleRequest::new(sent, Disposition::Delivered { note: None }, ahead)).await.unwrap();
     queue.persist_metrics(&metrics).await.unwrap();
     let kept = stored().await;
     let fresh = began - TimeDelta::milliseconds(1)..=Utc::now() + TimeDelta::milliseconds(1);

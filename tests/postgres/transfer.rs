@@ -8,7 +8,7 @@ use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl, PostgresUrl};
 use sentry_pagerduty_bridge::pagerduty::EventType;
 use sentry_pagerduty_bridge::queue::transfer::{TransferError, export, import};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, HeldId, HeldSender, HeldWebhook, Queue, QueueError, RejectedWebhook,
+    BeginRequest, Disposition, HeldId, HeldSender, HeldWebhook, Queue, QueueError, RejectedWebhook, SettleRequest,
 };
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -129,21 +129,24 @@ async fn tables(path: &Path) -> BTreeMap<String, usize> {
 async fn fill(path: &Path) {
     let queue = Queue::open(path).await.unwrap();
     let delivered = queue.enqueue_event(trigger("1")).await.unwrap().id;
-    queue.begin(delivered, at(1)).await.unwrap();
-    queue.settle(delivered, Disposition::Delivered { note: Some("no \0".to_owned()) }, at(2)).await.unwrap();
+    queue.begin(BeginRequest::new(delivered, at(1))).await.unwrap();
+    queue
+        .settle(SettleRequest::new(delivered, Disposition::Delivered { note: Some("no \0".to_owned()) }, at(2)))
+        .await
+        .unwrap();
     let dead = queue.enqueue_event(trigger("a\0b")).await.unwrap().id;
-    queue.begin(dead, at(1)).await.unwrap();
-    queue.settle(dead, Disposition::Dead { reason: "400 \u{1a}".to_owned() }, at(2)).await.unwrap();
+    queue.begin(BeginRequest::new(dead, at(1))).await.unwrap();
+    queue.settle(SettleRequest::new(dead, Disposition::Dead { reason: "400 \u{1a}".to_owned() }, at(2))).await.unwrap();
     let retried = queue.enqueue_event(event("2", EventType::Acknowledge)).await.unwrap().id;
-    queue.begin(retried, at(3)).await.unwrap();
+    queue.begin(BeginRequest::new(retried, at(3))).await.unwrap();
     let blamed = Duration::from_millis(1500);
     let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed };
-    queue.settle(retried, retry, at(4)).await.unwrap();
+    queue.settle(SettleRequest::new(retried, retry, at(4))).await.unwrap();
     for came in 0..3 {
         queue.enqueue(event_alert("a", came, came)).await.unwrap();
     }
     let discarded = queue.enqueue_event(trigger("3")).await.unwrap().id;
-    queue.begin(discarded, at(5)).await.unwrap();
+    queue.begin(BeginRequest::new(discarded, at(5))).await.unwrap();
     let mut editor = queue.editor().await.unwrap();
     editor.discard(sentry_pagerduty_bridge::queue::State::Waiting, &[discarded]).await.unwrap();
     editor.close().await.unwrap();

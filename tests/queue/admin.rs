@@ -10,8 +10,8 @@ use sentry_pagerduty_bridge::queue::admin::retry::{Retried, reprocess};
 use sentry_pagerduty_bridge::queue::item::{MAX_REJECTED, MAX_REJECTED_BYTES};
 use sentry_pagerduty_bridge::queue::retention::Retention;
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, EnqueueRequest, Enqueued, EnqueuedEvent, Envelope, EventId, Queue, QueueError, RejectedId,
-    RejectedWebhook, ResolvedTriggers, State,
+    BeginRequest, Disposition, Editor, EnqueueRequest, Enqueued, EnqueuedEvent, Envelope, EventId, Queue, QueueError,
+    RejectedId, RejectedWebhook, ResolvedTriggers, SettleRequest, State,
 };
 
 use sentry_pagerduty_bridge::routing::Routes;
@@ -62,11 +62,14 @@ async fn open() -> (TestDatabase, Queue) {
 /// An event that PagerDuty rejected.
 async fn dead_letter(queue: &Queue, incident: &str) -> EventId {
     let id = queue.enqueue_event(trigger(incident)).await.unwrap().id;
-    queue.begin(id, at(1)).await.unwrap();
+    queue.begin(BeginRequest::new(id, at(1))).await.unwrap();
     let blamed = Duration::from_secs(90);
     let retry = Disposition::Retry { reason: "500".to_owned(), next_attempt_at: at(9), blamed };
-    queue.settle(id, retry, at(2)).await.unwrap();
-    queue.settle(id, Disposition::Dead { reason: "400: no such key".to_owned() }, at(3)).await.unwrap();
+    queue.settle(SettleRequest::new(id, retry, at(2))).await.unwrap();
+    queue
+        .settle(SettleRequest::new(id, Disposition::Dead { reason: "400: no such key".to_owned() }, at(3)))
+        .await
+        .unwrap();
     id
 }
 
@@ -74,7 +77,7 @@ async fn delivered(queue: &Queue, number: usize, at: DateTime<Utc>) -> Vec<Event
     let accepted = join_all((0..number).map(|number| queue.enqueue_event(trigger(&format!("{at}/{number}"))))).await;
     let mut ids: Vec<_> = accepted.into_iter().map(|accepted| accepted.unwrap().id).collect();
     ids.sort_unstable();
-    let settle = |id| queue.settle(id, Disposition::Delivered { note: None }, at);
+    let settle = |id| queue.settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at));
     join_all(ids.iter().map(|&id| settle(id))).await.into_iter().for_each(Result::unwrap);
     ids
 }
@@ -90,13 +93,13 @@ async fn a_revived_dead_letter_stands_at_its_old_place_with_a_clean_record() {
     assert_eq!(editor.requeue(&[dead, later, EventId::new(99)], ResolvedTriggers::Skip).await.unwrap(), [dead]);
     assert_ne!(queue.reader().generation().await.unwrap(), generation);
 
-    let waiting = queue.reader().waiting(&key(), None, 10).await.unwrap();
+    let waiting = queue.reader().page(&key(), None, 10).await.unwrap().events;
     assert_eq!(waiting.iter().map(|event| event.id).collect::<Vec<_>>(), [dead, later]);
     assert_eq!((waiting[0].attempts, waiting[0].blamed), (1, Duration::ZERO), "the attempt was made all the same");
     let record = queue.reader().get(dead).await.unwrap().unwrap();
     assert_eq!((record.summary.reason, record.summary.finished_at, record.summary.next_attempt_at), (None, None, None));
     assert_eq!(record.last_attempt_at, Some(at(1)), "the rate limiter has to know it");
-    assert_eq!(queue.begin(dead, at(10)).await.unwrap().body, record.body);
+    assert_eq!(queue.begin(BeginRequest::new(dead, at(10))).await.unwrap().body, record.body);
     editor.close().await.unwrap();
 }
 
@@ -126,7 +129,7 @@ async fn what_came_by_another_webhook_is_not_queued_again_by_a_rejected_one_whic
         let retried = reprocess(&mut editor, &ingest, id).await.unwrap();
         assert_eq!(retried, Retried::Ignored(IgnoreReason::Repeated), "{api}");
         editor.close().await.unwrap();
-        assert_eq!(queue.reader().waiting(&key(), None, 10).await.unwrap().len(), 1, "{api}");
+        assert_eq!(queue.reader().page(&key(), None, 10).await.unwrap().events.len(), 1, "{api}");
     }
 }
 
@@ -139,16 +142,20 @@ async fn an_attempt_does_not_begin_while_an_earlier_event_of_its_incident_waits(
     let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.requeue(&[dead], ResolvedTriggers::Skip).await.unwrap(), [dead]);
 
-    let (refused, begun) = tokio::join!(queue.begin(later, at(4)), queue.begin(other, at(4)));
+    let (refused, begun) =
+        tokio::join!(queue.begin(BeginRequest::new(later, at(4))), queue.begin(BeginRequest::new(other, at(4))));
     assert!(
         matches!(refused, Err(QueueError::Behind { id, earlier }) if (id, earlier) == (later, dead)),
         "{refused:?}"
     );
     assert!(begun.is_ok());
     assert_eq!(queue.reader().get(later).await.unwrap().unwrap().summary.attempts, 0);
-    assert!(queue.begin_skipping(later, at(5), vec![dead], None).await.is_ok(), "that cannot be read");
-    queue.settle(dead, Disposition::Delivered { note: None }, at(6)).await.unwrap();
-    assert!(queue.begin(later, at(7)).await.is_ok());
+    assert!(
+        queue.begin(BeginRequest { id: later, at: at(5), skipped: vec![dead], fence: None }).await.is_ok(),
+        "that cannot be read"
+    );
+    queue.settle(SettleRequest::new(dead, Disposition::Delivered { note: None }, at(6))).await.unwrap();
+    assert!(queue.begin(BeginRequest::new(later, at(7))).await.is_ok());
     editor.close().await.unwrap();
 }
 
@@ -159,9 +166,9 @@ async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew()
     let resolve = |incident| Envelope { event_type: EventType::Resolve, ..trigger(incident) };
     let dies = async |incident| {
         let first = queue.enqueue_event(trigger(incident)).await.unwrap().id;
-        queue.settle(first, Disposition::Delivered { note: None }, at(1)).await.unwrap();
+        queue.settle(SettleRequest::new(first, Disposition::Delivered { note: None }, at(1))).await.unwrap();
         let id = queue.enqueue_event(resolve(incident)).await.unwrap().id;
-        queue.settle(id, Disposition::Dead { reason: "400".to_owned() }, at(100)).await.unwrap();
+        queue.settle(SettleRequest::new(id, Disposition::Dead { reason: "400".to_owned() }, at(100))).await.unwrap();
         id
     };
     let (waits, taken, alone, dead, closed) =
@@ -169,12 +176,12 @@ async fn a_dead_resolve_stays_where_it_is_once_its_incident_was_triggered_anew()
     queue.enqueue_event(trigger("1")).await.unwrap();
     // The order does not depend on the clock, which was set back.
     let later = queue.enqueue_event(trigger("2")).await.unwrap().id;
-    queue.settle(later, Disposition::Delivered { note: None }, at(50)).await.unwrap();
+    queue.settle(SettleRequest::new(later, Disposition::Delivered { note: None }, at(50))).await.unwrap();
     let later = queue.enqueue_event(trigger("4")).await.unwrap().id;
-    queue.settle(later, Disposition::Dead { reason: "400".to_owned() }, at(101)).await.unwrap();
+    queue.settle(SettleRequest::new(later, Disposition::Dead { reason: "400".to_owned() }, at(101))).await.unwrap();
     for event in [trigger("5"), resolve("5")] {
         let id = queue.enqueue_event(event).await.unwrap().id;
-        queue.settle(id, Disposition::Delivered { note: None }, at(102)).await.unwrap();
+        queue.settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(102))).await.unwrap();
     }
     let requeued = editor.requeue(&[waits, taken, alone, dead, closed], ResolvedTriggers::Skip).await.unwrap();
     assert_eq!(requeued, [alone, dead, closed], "what would close an open incident stays");
@@ -189,9 +196,12 @@ async fn the_rate_limiter_knows_the_attempts_of_a_revived_dead_letter_after_a_re
     let (database, queue) = open().await;
     let dead = queue.enqueue_event(trigger("42")).await.unwrap().id;
     for second in 1..=3 {
-        queue.begin(dead, at(second)).await.unwrap();
+        queue.begin(BeginRequest::new(dead, at(second))).await.unwrap();
     }
-    queue.settle(dead, Disposition::Dead { reason: "400: no such key".to_owned() }, at(4)).await.unwrap();
+    queue
+        .settle(SettleRequest::new(dead, Disposition::Dead { reason: "400: no such key".to_owned() }, at(4)))
+        .await
+        .unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.requeue(&[dead], ResolvedTriggers::Skip).await.unwrap(), [dead]);
     editor.close().await.unwrap();
@@ -199,7 +209,7 @@ async fn the_rate_limiter_knows_the_attempts_of_a_revived_dead_letter_after_a_re
 
     let queue = Queue::open(&database).await.unwrap();
     assert_eq!(queue.reader().attempts_since(at(0), at(3000), 120).await.unwrap(), [(key(), at(3), 3)]);
-    queue.begin(dead, at(5)).await.unwrap();
+    queue.begin(BeginRequest::new(dead, at(5))).await.unwrap();
     assert_eq!(queue.reader().attempts_since(at(0), at(3000), 120).await.unwrap(), [(key(), at(5), 4)]);
 }
 
@@ -209,7 +219,7 @@ async fn the_rate_limiter_knows_the_attempts_of_discarded_events_after_a_restart
     let mut ids = Vec::new();
     for (incident, second) in [("1", 1), ("2", 2000), ("3", 2001)] {
         let id = queue.enqueue_event(trigger(incident)).await.unwrap().id;
-        queue.begin(id, at(second)).await.unwrap();
+        queue.begin(BeginRequest::new(id, at(second))).await.unwrap();
         ids.push(id);
     }
     let never_attempted = queue.enqueue_event(trigger("4")).await.unwrap().id;
@@ -238,7 +248,7 @@ async fn only_what_is_still_there_is_discarded() {
     assert_eq!(editor.discard(State::Waiting, &[dead, waiting]).await.unwrap(), [waiting]);
 
     // A bridge that was about to send it is told that it is gone.
-    let begun = queue.begin(waiting, at(5)).await;
+    let begun = queue.begin(BeginRequest::new(waiting, at(5))).await;
     assert!(matches!(begun, Err(QueueError::NotWaiting(id)) if id == waiting), "{begun:?}");
     assert!(queue.enqueue_event(trigger("2")).await.unwrap().id > waiting);
 }

@@ -7,8 +7,8 @@ use sentry_pagerduty_bridge::ingest::CanaryMark;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ProofState, ServiceKey};
 use sentry_pagerduty_bridge::queue::external::{CatchUpRun, IssueNote, SentryNotes};
 use sentry_pagerduty_bridge::queue::{
-    CanaryChange, Disposition, Editor, EnqueueRequest, Enqueued, Envelope, EventId, IssueUpdate, IssueUpdateChange,
-    Proof, Queue, Retention, State, StatusChange, UpdateEnd,
+    BeginRequest, CanaryChange, Disposition, Editor, EnqueueRequest, Enqueued, Envelope, EventId, IssueUpdate,
+    IssueUpdateChange, Proof, Queue, Retention, SettleRequest, State, StatusChange, UpdateEnd,
 };
 
 use crate::database::TestDatabase;
@@ -44,8 +44,8 @@ async fn open() -> (TestDatabase, Queue) {
 /// Enqueues an event and settles it with this disposition at `seconds`.
 async fn settle(queue: &Queue, event: Envelope, disposition: Disposition, seconds: i64) {
     let id = queue.enqueue_event(event).await.unwrap().id;
-    queue.begin(id, at(seconds)).await.unwrap();
-    queue.settle(id, disposition, at(seconds)).await.unwrap();
+    queue.begin(BeginRequest::new(id, at(seconds))).await.unwrap();
+    queue.settle(SettleRequest::new(id, disposition, at(seconds))).await.unwrap();
 }
 
 fn delivered() -> Disposition {
@@ -333,8 +333,8 @@ async fn catch_up_has_dealt_with_the_alert_of_a_discarded_trigger() {
     };
     queue.write_sentry_notes(earlier).await.unwrap();
     let dead = wait(EventType::Trigger, "dead", 10).await;
-    queue.begin(dead, at(10)).await.unwrap();
-    queue.settle(dead, Disposition::Dead { reason: "no".to_owned() }, at(11)).await.unwrap();
+    queue.begin(BeginRequest::new(dead, at(10))).await.unwrap();
+    queue.settle(SettleRequest::new(dead, Disposition::Dead { reason: "no".to_owned() }, at(11))).await.unwrap();
     let waiting = [
         wait(EventType::Trigger, "noted", 20).await,
         wait(EventType::Trigger, "later", 30).await,

@@ -6,8 +6,8 @@ use sentry_pagerduty_bridge::envelope::{Dedup, FollowUp};
 use sentry_pagerduty_bridge::pagerduty::event::EventAction;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, KeyApis, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Backlog, DeadLetters, Disposition, Editor, EnqueueRequest, Enqueued, Envelope, EventId, FirstWaiting, Queue,
-    ResolvedTriggers, State,
+    Backlog, BeginRequest, DeadLetters, Disposition, Editor, EnqueueRequest, Enqueued, Envelope, EventId, FirstWaiting,
+    Queue, ResolvedTriggers, SettleRequest, State,
 };
 
 use crate::database::TestDatabase;
@@ -64,8 +64,8 @@ async fn resolve(queue: &Queue, name: &str, seconds: i64) -> Enqueued {
 }
 
 async fn attempt(queue: &Queue, id: EventId, settlement: Disposition, seconds: i64) {
-    queue.begin(id, at(seconds)).await.unwrap();
-    queue.settle(id, settlement, at(seconds)).await.unwrap();
+    queue.begin(BeginRequest::new(id, at(seconds))).await.unwrap();
+    queue.settle(SettleRequest::new(id, settlement, at(seconds))).await.unwrap();
 }
 
 async fn deliver(queue: &Queue, id: EventId, seconds: i64) {

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use sentry_pagerduty_bridge::ingest::{Decision, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, EnqueueRequest, Queue, State};
+use sentry_pagerduty_bridge::queue::{Disposition, EnqueueRequest, Queue, SettleRequest, State};
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::json;
 
@@ -63,7 +63,10 @@ fn is_open_after(changes: &[Change], delivers: &[bool]) -> bool {
                 let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
                 ids.sort();
                 for id in ids {
-                    queue.settle(id, Disposition::Delivered { note: None }, at(change.came)).await.unwrap();
+                    queue
+                        .settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(change.came)))
+                        .await
+                        .unwrap();
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use futures_util::future::join;
 use sentry_pagerduty_bridge::config::{DatabaseConfig, DatabaseUrl};
-use sentry_pagerduty_bridge::queue::{Disposition, EventId, Queue};
+use sentry_pagerduty_bridge::queue::{Disposition, EventId, Queue, SettleRequest};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
@@ -153,7 +153,11 @@ pub(crate) async fn send_together<T>(queue: &Queue, operations: impl Future<Outp
         let _ = began.send(());
         let _ = end.lock().unwrap().recv();
     });
-    let nothing = queue.settle(EventId::new(i64::MAX), Disposition::Delivered { note: None }, DateTime::UNIX_EPOCH);
+    let nothing = queue.settle(SettleRequest::new(
+        EventId::new(i64::MAX),
+        Disposition::Delivered { note: None },
+        DateTime::UNIX_EPOCH,
+    ));
     let together = async {
         begins.recv().await.unwrap();
         // The second future is polled after the first has sent everything.

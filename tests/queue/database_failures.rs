@@ -7,7 +7,9 @@ use std::time::Duration;
 use chrono::DateTime;
 use futures_util::future::{join, join_all, join3};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, Envelope, EventId, Queue, QueueError, Reader, Retention};
+use sentry_pagerduty_bridge::queue::{
+    BeginRequest, Disposition, Envelope, EventId, Queue, QueueError, Reader, Retention, SettleRequest,
+};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tempfile::TempDir;
@@ -212,7 +214,7 @@ async fn what_needs_a_damaged_page_fails_alone_and_refuses_nothing_else_in_its_c
     let at = DateTime::from_timestamp(1_800_000_001, 0).unwrap();
     // All of them are in one commit.
     let together = join3(
-        join_all(ids.iter().map(|&id| queue.begin(id, at))),
+        join_all(ids.iter().map(|&id| queue.begin(BeginRequest::new(id, at)))),
         join_all((10..60).map(|number| queue.enqueue_event(event(&number.to_string())))),
         queue.enqueue_event(event("3")),
     );
@@ -242,7 +244,7 @@ async fn a_commit_that_fails_leaves_nothing_behind_and_the_next_one_works() {
     )
     .await;
     let together = join(
-        queue.begin(kept, DateTime::from_timestamp(1_800_000_001, 0).unwrap()),
+        queue.begin(BeginRequest::new(kept, DateTime::from_timestamp(1_800_000_001, 0).unwrap())),
         join_all(["good", "good", "good", "bad"].map(|body| queue.enqueue_event(event(body)))),
     );
     let ((begun, accepted), commits) = send_together(&queue, together).await;
@@ -291,7 +293,9 @@ async fn delivered(queue: &Queue, incidents: impl Iterator<Item = u64>, bytes: u
     let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     for chunk in ids.chunks(1000) {
         let delivered = Disposition::Delivered { note: None };
-        for settled in join_all(chunk.iter().map(|id| queue.settle(*id, delivered.clone(), at))).await {
+        for settled in
+            join_all(chunk.iter().map(|id| queue.settle(SettleRequest::new(*id, delivered.clone(), at)))).await
+        {
             settled.unwrap();
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, IncidentKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, HeldSender, HeldWebhook, IssueUpdate, IssueUpdateChange, Queue, QueueError, Reader,
-    RejectedWebhook, ResolvedTriggers, Retention, State, StatusChange,
+    BeginRequest, Disposition, Editor, HeldSender, HeldWebhook, IssueUpdate, IssueUpdateChange, Queue, QueueError,
+    Reader, RejectedWebhook, ResolvedTriggers, Retention, SettleRequest, State, StatusChange,
 };
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -19,16 +19,16 @@ async fn a_copy_taken_as_if_the_power_had_gone_has_everything() {
     let (database, queue) = open().await;
     let delivered = queue.enqueue_event(event(&key(1), "1", b"one")).await.unwrap().id;
     let begun = queue.enqueue_event(event(&key(1), "2", b"two")).await.unwrap().id;
-    queue.begin(delivered, at(1)).await.unwrap();
-    queue.settle(delivered, Disposition::Delivered { note: None }, at(2)).await.unwrap();
-    queue.begin(begun, at(3)).await.unwrap();
+    queue.begin(BeginRequest::new(delivered, at(1))).await.unwrap();
+    queue.settle(SettleRequest::new(delivered, Disposition::Delivered { note: None }, at(2))).await.unwrap();
+    queue.begin(BeginRequest::new(begun, at(3))).await.unwrap();
 
     let copy = database.folder().join("copy.db");
     std::fs::copy(database.path(), &copy).unwrap();
     std::fs::copy(database.folder().join("bridge.db-wal"), database.folder().join("copy.db-wal")).unwrap();
     let revived = Queue::open(&copy).await.unwrap();
 
-    let waiting = revived.reader().waiting(&key(1), None, 9).await.unwrap();
+    let waiting = revived.reader().page(&key(1), None, 9).await.unwrap().events;
     assert_eq!(waiting.len(), 1);
     assert_eq!((waiting[0].id, waiting[0].attempts, waiting[0].last_attempt_at), (begun, 1, Some(at(3))));
     assert_eq!(revived.reader().get(delivered).await.unwrap().unwrap().summary.state, State::Delivered);
@@ -48,7 +48,7 @@ async fn closing_leaves_one_file() {
 async fn without_a_bridge_the_editor_leaves_one_file() {
     let (database, queue) = open().await;
     let dead = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id;
-    queue.settle(dead, Disposition::Dead { reason: "400".to_owned() }, at(1)).await.unwrap();
+    queue.settle(SettleRequest::new(dead, Disposition::Dead { reason: "400".to_owned() }, at(1))).await.unwrap();
     queue.close().await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.requeue(&[dead], ResolvedTriggers::Skip).await.unwrap(), [dead]);
@@ -67,8 +67,11 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     database
         .execute_sql("CREATE TRIGGER full BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'no space'); END")
         .await;
-    let sent = queue.begin(id, at(1)).await.unwrap();
-    let error = queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.expect_err("it was committed");
+    let sent = queue.begin(BeginRequest::new(id, at(1))).await.unwrap();
+    let error = queue
+        .settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(2)))
+        .await
+        .expect_err("it was committed");
     assert!(error.to_string().contains("no space"), "{error}");
     database.execute_sql("DROP TRIGGER full").await;
 
@@ -77,7 +80,7 @@ async fn what_was_sent_without_a_mark_is_not_folded_into() {
     let kept = queue.reader().get(id).await.unwrap().unwrap();
     assert_eq!((kept.summary.attempts, kept.last_attempt_at, kept.body), (1, Some(at(1)), sent.body));
     assert_eq!(kept.summary.received_at, sent.received_at);
-    queue.settle(id, Disposition::Delivered { note: None }, at(4)).await.unwrap();
+    queue.settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(4))).await.unwrap();
 }
 
 #[tokio::test]
@@ -86,7 +89,7 @@ async fn a_queue_of_an_older_version_is_counted_once_and_keys_without_events_go(
     for number in 0..9 {
         let id = queue.enqueue_event(event(&key(number % 3), &number.to_string(), b"{}")).await.unwrap().id;
         if number > 4 {
-            queue.settle(id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
+            queue.settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(1))).await.unwrap();
         }
     }
     queue.close().await.unwrap();
@@ -125,7 +128,7 @@ async fn accept_in_time(queue: &Queue, incident: &str) {
 }
 
 async fn incidents_that_wait(queue: &Queue) -> Vec<String> {
-    let waiting = queue.reader().waiting(&key(1), None, 9).await.unwrap();
+    let waiting = queue.reader().page(&key(1), None, 9).await.unwrap().events;
     waiting.iter().map(|event| event.incident_key.to_string()).collect()
 }
 
@@ -179,8 +182,8 @@ async fn a_take_over_that_fails_is_tried_again() {
 async fn an_older_backup_does_not_bring_back_what_an_incident_was() {
     let (database, queue) = open().await;
     let id = queue.enqueue_event(event(&key(1), "42", b"one")).await.unwrap().id;
-    queue.begin(id, at(1)).await.unwrap();
-    queue.settle(id, Disposition::Delivered { note: None }, at(2)).await.unwrap();
+    queue.begin(BeginRequest::new(id, at(1))).await.unwrap();
+    queue.settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(2))).await.unwrap();
     let backup = TestDatabase::new();
     Queue::open(&backup).await.unwrap().close().await.unwrap();
     let closed = "INSERT INTO incidents (incident_key, service_key, is_open, changed_at) VALUES ('42', '%', 0, 1)";
@@ -198,8 +201,8 @@ async fn what_only_a_database_had_that_was_replaced_is_taken_over_whole() {
     sent_by_v2.api = ApiVersion::V2;
     queue.enqueue_event(sent_by_v2).await.unwrap();
     let opened = queue.enqueue_event(event(&key(1), "43", b"one")).await.unwrap().id;
-    queue.begin(opened, at(1)).await.unwrap();
-    queue.settle(opened, Disposition::Delivered { note: None }, at(2)).await.unwrap();
+    queue.begin(BeginRequest::new(opened, at(1))).await.unwrap();
+    queue.settle(SettleRequest::new(opened, Disposition::Delivered { note: None }, at(2))).await.unwrap();
     let held = HeldWebhook {
         received_at: at(3),
         sender: HeldSender::Token,
@@ -245,9 +248,9 @@ async fn what_only_a_database_had_that_was_replaced_is_taken_over_whole() {
     queue.enqueue_event(event(&key(1), "44", b"new")).await.unwrap();
 
     let reader = queue.reader();
-    let waiting = reader.waiting(&key(1), None, 9).await.unwrap();
+    let waiting = reader.page(&key(1), None, 9).await.unwrap().events;
     let old = waiting.iter().find(|event| event.incident_key.as_str() == "42").unwrap();
-    let begun = queue.begin(old.id, at(6)).await.unwrap();
+    let begun = queue.begin(BeginRequest::new(old.id, at(6))).await.unwrap();
     assert_eq!((begun.api, begun.body), (ApiVersion::V2, b"two".to_vec()));
     assert_eq!(reader.issue_updates().await.unwrap(), [update]);
     let summaries = queue.recount_held().await.unwrap();

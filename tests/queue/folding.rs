@@ -5,7 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
-use sentry_pagerduty_bridge::queue::{Disposition, EnqueuedEvent, Envelope, EventId, EventRecord, Queue};
+use sentry_pagerduty_bridge::queue::{
+    BeginRequest, Disposition, EnqueuedEvent, Envelope, EventId, EventRecord, Queue, SettleRequest,
+};
 use serde_json::Value;
 
 use crate::database::{TestDatabase, send_together};
@@ -77,7 +79,7 @@ async fn a_storm_of_one_incident_is_one_waiting_event() {
     assert_eq!(queue.reader().overview().await.unwrap().oldest_waiting, Some(at(0)));
     assert_eq!(arrivals.try_recv().unwrap().id, first.id);
     assert!(arrivals.try_recv().is_none(), "a folded event was announced as a new one");
-    assert_eq!(queue.begin(first.id, at(60)).await.unwrap().body, record.body);
+    assert_eq!(queue.begin(BeginRequest::new(first.id, at(60))).await.unwrap().body, record.body);
 }
 
 #[tokio::test]
@@ -136,20 +138,20 @@ async fn nothing_folds_across_a_resolve() {
 async fn what_was_attempted_keeps_its_bytes() {
     let (database, queue) = open().await;
     let attempted = queue.enqueue_event(trigger("42", 0)).await.unwrap();
-    let body = queue.begin(attempted.id, at(1)).await.unwrap().body;
+    let body = queue.begin(BeginRequest::new(attempted.id, at(1))).await.unwrap().body;
     let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(9), blamed: Duration::ZERO };
-    queue.settle(attempted.id, retry, at(2)).await.unwrap();
+    queue.settle(SettleRequest::new(attempted.id, retry, at(2))).await.unwrap();
     let next = queue.enqueue_event(trigger("42", 3)).await.unwrap();
     assert_eq!(next.count, 1);
-    assert_eq!(queue.begin(attempted.id, at(10)).await.unwrap().body, body);
-    queue.settle(attempted.id, Disposition::Delivered { note: None }, at(11)).await.unwrap();
+    assert_eq!(queue.begin(BeginRequest::new(attempted.id, at(10))).await.unwrap().body, body);
+    queue.settle(SettleRequest::new(attempted.id, Disposition::Delivered { note: None }, at(11))).await.unwrap();
     assert_eq!(
         queue.enqueue_event(trigger("42", 12)).await.unwrap(),
         EnqueuedEvent { id: next.id, count: 2, event_type: EventType::Trigger }
     );
 
     // Its bytes are known to PagerDuty, even if its number of attempts was reset.
-    queue.begin(next.id, at(13)).await.unwrap();
+    queue.begin(BeginRequest::new(next.id, at(13))).await.unwrap();
     database.execute_sql("UPDATE events SET attempts = 0").await;
     assert_eq!(queue.enqueue_event(trigger("42", 14)).await.unwrap().count, 1);
 }

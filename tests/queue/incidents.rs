@@ -9,7 +9,8 @@ use sentry_pagerduty_bridge::config::{IncidentScope, ResolveScope};
 use sentry_pagerduty_bridge::ingest::{Decision, IgnoreReason, Ingest, Policy, Webhook};
 use sentry_pagerduty_bridge::pagerduty::{EventType, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, EnqueueRequest, Enqueued, EventId, Queue, RejectedWebhook, ResolvedTriggers, Retention, State,
+    BeginRequest, Disposition, Editor, EnqueueRequest, Enqueued, EventId, Queue, RejectedWebhook, ResolvedTriggers,
+    Retention, SettleRequest, State,
 };
 use sentry_pagerduty_bridge::routing::Routes;
 use serde_json::{Value, json};
@@ -126,7 +127,7 @@ async fn settle(queue: &Queue, settlement: &Disposition, seconds: i64) {
     let mut ids = queue.reader().ids(State::Waiting, u64::MAX).await.unwrap();
     ids.sort();
     for id in ids {
-        queue.settle(id, settlement.clone(), at(seconds)).await.unwrap();
+        queue.settle(SettleRequest::new(id, settlement.clone(), at(seconds))).await.unwrap();
     }
 }
 
@@ -380,7 +381,7 @@ async fn only_what_pagerduty_took_or_may_yet_take_is_open() {
     assert_eq!(waiting(&queue).await, ["a trigger", "a resolve"], "it is requeued");
 
     // A resolve that PagerDuty rejected has closed nothing.
-    queue.settle(trigger, Disposition::Delivered { note: None }, at(301)).await.unwrap();
+    queue.settle(SettleRequest::new(trigger, Disposition::Delivered { note: None }, at(301))).await.unwrap();
     settle(&queue, &dead, 302).await;
     receive(&queue, issue("resolved", 400)).await;
     assert_eq!(waiting(&queue).await, ["a resolve"]);
@@ -508,11 +509,11 @@ async fn a_trigger_that_was_given_up_while_in_doubt_is_resolved_all_the_same() {
         blamed: Duration::from_secs(30),
     };
     for seconds in [1, 2] {
-        queue.begin(trigger, at(seconds)).await.unwrap();
-        queue.settle(trigger, retry("no answer within 10 s"), at(seconds)).await.unwrap();
+        queue.begin(BeginRequest::new(trigger, at(seconds))).await.unwrap();
+        queue.settle(SettleRequest::new(trigger, retry("no answer within 10 s"), at(seconds))).await.unwrap();
     }
     let given_up = Disposition::Dead { reason: "given up".to_owned() };
-    queue.settle(trigger, given_up, at(3)).await.unwrap();
+    queue.settle(SettleRequest::new(trigger, given_up, at(3))).await.unwrap();
     let queue = reopen(queue, &database).await;
     receive(&queue, issue("resolved", 100)).await;
     assert_eq!(waiting(&queue).await, ["a resolve"], "PagerDuty may have taken it");
@@ -522,7 +523,7 @@ async fn a_trigger_that_was_given_up_while_in_doubt_is_resolved_all_the_same() {
 async fn a_trigger_that_was_discarded_after_an_attempt_is_resolved_all_the_same() {
     let (database, queue) = open().await;
     let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
-    queue.begin(trigger, at(1)).await.unwrap();
+    queue.begin(BeginRequest::new(trigger, at(1))).await.unwrap();
     let mut editor = Editor::open(&database).await.unwrap();
     assert_eq!(editor.discard(State::Waiting, &[trigger]).await.unwrap(), [trigger]);
     receive(&queue, issue("resolved", 100)).await;

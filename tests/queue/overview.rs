@@ -10,8 +10,8 @@ use proptest::test_runner::TestCaseResult;
 use sentry_pagerduty_bridge::metrics::{Failing, Metrics, WebhookAnswer, WebhookSource};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, OutcomeKind, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Editor, EnqueueRequest, Envelope, EventId, EventSummary, Overview, Queue, RejectedId, RejectedWebhook,
-    ResolvedTriggers, Retention, Search, ServiceKeyCounts, State,
+    BeginRequest, Disposition, Editor, EnqueueRequest, Envelope, EventId, EventSummary, Overview, Queue, RejectedId,
+    RejectedWebhook, ResolvedTriggers, Retention, Search, ServiceKeyCounts, SettleRequest, State,
 };
 
 use crate::database::TestDatabase;
@@ -161,7 +161,7 @@ impl Bench {
     }
 
     async fn settle(&self, number: usize, settlement: Disposition) {
-        let _ = self.queue.settle(self.id(number), settlement, at(self.clock)).await;
+        let _ = self.queue.settle(SettleRequest::new(self.id(number), settlement, at(self.clock))).await;
     }
 
     async fn act(&mut self, action: Action) {
@@ -175,7 +175,7 @@ impl Bench {
                     self.last = self.last.max(accepted.unwrap().id.get());
                 }
             }
-            Action::Begin(number) => drop(self.queue.begin(self.id(number), at(self.clock)).await),
+            Action::Begin(number) => drop(self.queue.begin(BeginRequest::new(self.id(number), at(self.clock))).await),
             Action::Deliver(number) => self.settle(number, Disposition::Delivered { note: None }).await,
             Action::MakeDead(number) => self.settle(number, Disposition::Dead { reason: "400".to_owned() }).await,
             Action::Delay(number) => {
@@ -274,8 +274,14 @@ async fn every_state_is_read_page_by_page_in_the_order_that_people_want() {
         let id = id.unwrap().id;
         // They are settled in reverse order, several of them in the same millisecond.
         match number % 3 {
-            0 => queue.settle(id, Disposition::Delivered { note: None }, at(200 - number / 10)).await.unwrap(),
-            1 => queue.settle(id, Disposition::Dead { reason: "400".to_owned() }, at(200 - number)).await.unwrap(),
+            0 => queue
+                .settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(200 - number / 10)))
+                .await
+                .unwrap(),
+            1 => queue
+                .settle(SettleRequest::new(id, Disposition::Dead { reason: "400".to_owned() }, at(200 - number)))
+                .await
+                .unwrap(),
             _ => {}
         }
     }

@@ -7,7 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{join, join_all};
 use sentry_pagerduty_bridge::pagerduty::{ApiVersion, EventType, IncidentKey, ServiceKey};
 use sentry_pagerduty_bridge::queue::{
-    Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, State, WaitingEvent,
+    BeginRequest, Disposition, Envelope, EventId, Overview, Queue, QueueError, Reader, SettleRequest, State,
+    WaitingEvent,
 };
 
 use crate::database::{TestDatabase, send_together};
@@ -53,7 +54,7 @@ async fn accept_all(queue: &Queue, keys: impl Iterator<Item = ServiceKey>) -> Ve
 }
 
 async fn waiting(queue: &Queue, key: &ServiceKey) -> Vec<WaitingEvent> {
-    queue.reader().waiting(key, None, 1_000_000).await.unwrap()
+    queue.reader().page(key, None, 1_000_000).await.unwrap().events
 }
 
 #[tokio::test]
@@ -100,8 +101,11 @@ async fn beginning_and_settling_share_commits_too() {
     let (_database, queue) = open().await;
     let ids = accept_all(&queue, (0..200).map(|_| key(1))).await;
     let changes = async {
-        join_all(ids.iter().map(|&id| queue.begin(id, at(1)))).await;
-        join_all(ids.iter().map(|&id| queue.settle(id, Disposition::Delivered { note: None }, at(2)))).await;
+        join_all(ids.iter().map(|&id| queue.begin(BeginRequest::new(id, at(1))))).await;
+        join_all(
+            ids.iter().map(|&id| queue.settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(2)))),
+        )
+        .await;
     };
     let ((), commits) = send_together(&queue, changes).await;
     assert!(commits <= 20, "400 changes took {commits} commits");
@@ -155,9 +159,9 @@ async fn an_attempt_is_counted_and_gets_the_very_bytes() {
     let (_database, queue) = open().await;
     let body: Vec<u8> = (0..100_000_u32).map(|number| u8::try_from(number % 251).unwrap()).collect();
     let id = queue.enqueue_event(event(&key(1), "42", &body)).await.unwrap().id;
-    let begun = queue.begin(id, at(5)).await.unwrap();
+    let begun = queue.begin(BeginRequest::new(id, at(5))).await.unwrap();
     assert_eq!(begun.body, body);
-    assert_eq!(queue.begin(id, at(9)).await.unwrap(), begun);
+    assert_eq!(queue.begin(BeginRequest::new(id, at(9))).await.unwrap(), begun);
     let record = queue.reader().get(id).await.unwrap().unwrap();
     assert_eq!(begun.received_at, record.summary.received_at);
     assert_eq!((record.summary.attempts, record.last_attempt_at), (2, Some(at(9))));
@@ -168,10 +172,10 @@ async fn an_attempt_is_counted_and_gets_the_very_bytes() {
 async fn a_retry_stays_in_line_and_remembers_why() {
     let (_database, queue) = open().await;
     let id = queue.enqueue_event(event(&key(1), "42", b"{}")).await.unwrap().id;
-    queue.begin(id, at(5)).await.unwrap();
+    queue.begin(BeginRequest::new(id, at(5))).await.unwrap();
     let blamed = Duration::from_millis(61_500);
     let retry = Disposition::Retry { reason: "500".to_owned(), next_attempt_at: at(30), blamed };
-    queue.settle(id, retry, at(6)).await.unwrap();
+    queue.settle(SettleRequest::new(id, retry, at(6))).await.unwrap();
 
     let record = queue.reader().get(id).await.unwrap().unwrap();
     assert_eq!((record.summary.state, record.summary.reason.as_deref()), (State::Waiting, Some("500")));
@@ -198,9 +202,15 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
     let waiting = queue.enqueue_event(Envelope { received_at: at(7), ..event(&key(2), "3", b"{}") }).await.unwrap().id;
     queue.enqueue_event(Envelope { received_at: at(8), ..event(&key(1), "4", b"{}") }).await.unwrap();
     let retry = Disposition::Retry { reason: "503".to_owned(), next_attempt_at: at(2), blamed: Duration::ZERO };
-    queue.settle(delivered, retry.clone(), at(1)).await.unwrap();
-    queue.settle(delivered, Disposition::Delivered { note: Some("a note".to_owned()) }, at(3)).await.unwrap();
-    queue.settle(dead, Disposition::Dead { reason: "Event object is invalid".to_owned() }, at(4)).await.unwrap();
+    queue.settle(SettleRequest::new(delivered, retry.clone(), at(1))).await.unwrap();
+    queue
+        .settle(SettleRequest::new(delivered, Disposition::Delivered { note: Some("a note".to_owned()) }, at(3)))
+        .await
+        .unwrap();
+    queue
+        .settle(SettleRequest::new(dead, Disposition::Dead { reason: "Event object is invalid".to_owned() }, at(4)))
+        .await
+        .unwrap();
 
     let overview = queue.reader().overview().await.unwrap();
     assert_eq!((overview.waiting, overview.dead, overview.delivered), (2, 1, 1));
@@ -217,17 +227,17 @@ async fn what_is_delivered_or_dead_leaves_the_line_for_good() {
 
     // Other requests in the same commit succeed, although one came too late.
     let (begun, settled, buried, other) = tokio::join!(
-        queue.begin(dead, at(5)),
-        queue.settle(delivered, retry, at(5)),
-        queue.settle(delivered, Disposition::Dead { reason: "late".to_owned() }, at(5)),
-        queue.begin(waiting, at(5)),
+        queue.begin(BeginRequest::new(dead, at(5))),
+        queue.settle(SettleRequest::new(delivered, retry, at(5))),
+        queue.settle(SettleRequest::new(delivered, Disposition::Dead { reason: "late".to_owned() }, at(5))),
+        queue.begin(BeginRequest::new(waiting, at(5))),
     );
     assert!(matches!(begun, Err(QueueError::NotWaiting(id)) if id == dead), "{begun:?}");
     assert!(matches!(settled, Err(QueueError::NotWaiting(id)) if id == delivered), "{settled:?}");
     assert!(matches!(buried, Err(QueueError::NotWaiting(id)) if id == delivered), "{buried:?}");
     assert!(other.is_ok());
     assert_eq!(queue.reader().get(EventId::new(99)).await.unwrap(), None);
-    assert!(queue.begin(EventId::new(99), at(5)).await.is_err());
+    assert!(queue.begin(BeginRequest::new(EventId::new(99), at(5))).await.is_err());
 }
 
 #[tokio::test]
@@ -237,7 +247,7 @@ async fn the_keys_in_line_are_found_among_many_events() {
     assert_eq!(queue.reader().overview().await.unwrap(), Overview::default());
     accept_all(&queue, (0..2000).map(|number| key(number % 200))).await;
     for gone in waiting(&queue, &key(7)).await {
-        queue.settle(gone.id, Disposition::Delivered { note: None }, at(1)).await.unwrap();
+        queue.settle(SettleRequest::new(gone.id, Disposition::Delivered { note: None }, at(1))).await.unwrap();
     }
     let expected: Vec<_> = (0..200).filter(|&number| number != 7).map(key).collect();
     assert_eq!(queue.reader().waiting_keys().await.unwrap().keys, expected);
@@ -250,7 +260,7 @@ async fn a_line_is_read_page_by_page_and_key_by_key() {
     let expected: Vec<_> = accepted.into_iter().skip(1).step_by(3).collect();
     let mut found = Vec::new();
     for _ in 0..4 {
-        let page = queue.reader().waiting(&key(1), found.last().copied(), 4).await.unwrap();
+        let page = queue.reader().page(&key(1), found.last().copied(), 4).await.unwrap().events;
         assert!(page.len() <= 4);
         found.extend(page.iter().map(|event| event.id));
     }
@@ -262,11 +272,11 @@ async fn the_attempts_of_the_last_minute_are_known_whatever_came_of_them() {
     let (_database, queue) = open().await;
     let ids = accept_all(&queue, (0..4).map(key)).await;
     for (id, begun) in ids.into_iter().zip([100, 40, 39, 70]) {
-        queue.begin(id, at(begun)).await.unwrap();
+        queue.begin(BeginRequest::new(id, at(begun))).await.unwrap();
         if begun == 100 {
-            queue.begin(id, at(begun)).await.unwrap();
+            queue.begin(BeginRequest::new(id, at(begun))).await.unwrap();
         }
-        queue.settle(id, Disposition::Delivered { note: None }, at(begun)).await.unwrap();
+        queue.settle(SettleRequest::new(id, Disposition::Delivered { note: None }, at(begun))).await.unwrap();
     }
     queue.enqueue_event(event(&key(9), "42", b"{}")).await.unwrap();
     let attempts = queue.reader().attempts_since(at(40), at(100), 120).await.unwrap();

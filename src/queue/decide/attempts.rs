@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Decider, SettleRequest};
+use super::Decider;
 use crate::pagerduty::{ApiSet, ApiVersion, EventType};
 use crate::queue::event::with_counts_of;
 use crate::queue::leases::Fence;
 use crate::queue::store::{
-    AttemptUpdate, BeginRequest, EventStateUpdate, EventToEdit, EventToSettle, IncidentQueueKey, IncidentUpdate, Plan,
+    AttemptUpdate, EventStateUpdate, EventToEdit, EventToSettle, IncidentQueueKey, IncidentUpdate, Plan,
 };
-use crate::queue::{AttemptPayload, Disposition, EventId, QueueError, State};
+use crate::queue::{AttemptPayload, BeginRequest, Disposition, EventId, QueueError, SettleRequest, State};
 
 /// What a batch has done to stored events so far.
 #[derive(Debug, Default)]

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Batch, Edit, SettleRequest};
+use super::{Batch, Edit};
 use crate::envelope::{EnqueueRequest, Envelope};
 use crate::pagerduty::{IncidentKey, ServiceKey};
-use crate::queue::store::{BeginRequest, Dependencies, IncidentQueueKey};
-use crate::queue::{Disposition, EventId, Fence};
+use crate::queue::store::{Dependencies, IncidentQueueKey};
+use crate::queue::{BeginRequest, Disposition, EventId, Fence, SettleRequest};
 
 /// The keys that identify an incident queue.
 pub(super) type IncidentQueueRef<'b> = (&'b IncidentKey, &'b ServiceKey);

@@ -27,12 +27,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use super::event::{AttemptPayload, Disposition, Enqueued, EnqueuedEvent, EventId};
+use super::event::{AttemptPayload, BeginRequest, Enqueued, EnqueuedEvent, EventId, SettleRequest};
 use super::held::HeldWebhook;
 use super::item::{RejectedId, RejectedWebhook};
-use super::store::{
-    BeginRequest, Committed, EventWrite, FoldableTrigger, IntegrationIncident, Known, KnownIncident, Plan, Resolve,
-};
+use super::store::{Committed, EventWrite, FoldableTrigger, IntegrationIncident, Known, KnownIncident, Plan, Resolve};
 use super::{Fence, QueueError};
 use crate::envelope::{Dedup, DedupKey, EnqueueRequest, Envelope};
 use crate::ingest::IgnoreReason;
@@ -67,19 +65,6 @@ pub(super) struct Batch<'b> {
     pub(super) rejects: Vec<&'b RejectedWebhook>,
     pub(super) holds: Vec<&'b HeldWebhook>,
     pub(super) is_probe: bool,
-}
-
-/// What happens to an event after an attempt.
-#[derive(Clone, Debug)]
-pub struct SettleRequest {
-    /// The event.
-    pub id: EventId,
-    /// What becomes of it.
-    pub disposition: Disposition,
-    /// When its attempt ended.
-    pub at: DateTime<Utc>,
-    /// The fence under which its attempt began; `None` if no other bridge uses the queue.
-    pub fence: Option<Fence>,
 }
 
 /// The plan to write for a batch, and the answers to its operations, each kind in its order.

@@ -9,8 +9,8 @@ use super::*;
 use crate::envelope::{FollowUp, dedup};
 use crate::pagerduty::event::{Details, EventAction, Trigger, V2Fields};
 use crate::pagerduty::{ApiSet, ApiVersion, Description, KeyApis, Severity};
-use crate::queue::BridgeId;
 use crate::queue::store::{EventToBegin, EventToSettle, IncidentEvent, IncidentQueueKey, SharedIssue};
+use crate::queue::{BridgeId, Disposition};
 
 pub(in crate::queue) const KEY: &str = "0123456789abcdef0123456789abcdef";
 pub(in crate::queue) const OTHER: &str = "0123456789abcdef0123456789abcdeF";

@@ -288,7 +288,7 @@ async fn compare<S: Store>(seed: u64, mut engine: S, reader: &Reader, mut leases
     for key in keys {
         let after = memory.ids(State::Waiting).get(2).copied();
         let expected = memory.waiting(&key, after, 3);
-        assert_eq!(reader.waiting(&key, after, 3).await.unwrap(), expected, "world {seed}");
+        assert_eq!(reader.page(&key, after, 3).await.unwrap().events, expected, "world {seed}");
     }
     for state in [State::Waiting, State::Dead, State::Delivered] {
         assert!(!memory.ids(state).is_empty(), "world {seed} has nothing that is {state}");

@@ -28,13 +28,13 @@ use crate::logging::throttle;
 use crate::metrics::PersistedMetrics;
 
 use super::decide::dedup_window::DedupWindow;
-use super::decide::{self, Answers, Batch, SettleRequest};
+use super::decide::{self, Answers, Batch};
 use super::external::SentryNotes;
 use super::held::HeldWebhook;
-use super::store::{BeginRequest, Committed, Plan, Prune, Store};
+use super::store::{Committed, Plan, Prune, Store};
 use super::{
-    AttemptPayload, CanaryChange, EnqueueRequest, Enqueued, EventId, IssueUpdateChange, OutageNotice, Proof,
-    QueueError, RejectedId, RejectedWebhook, WaitingEvent,
+    AttemptPayload, BeginRequest, CanaryChange, EnqueueRequest, Enqueued, EventId, IssueUpdateChange, OutageNotice,
+    Proof, QueueError, RejectedId, RejectedWebhook, SettleRequest, WaitingEvent,
 };
 use status::{CommitOutcome, WriterStatus};
 

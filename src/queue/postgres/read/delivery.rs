@@ -9,7 +9,7 @@ use super::{PostgresReads, with_keys};
 use crate::pagerduty::ServiceKey;
 use crate::queue::reader::DeliveryReads;
 use crate::queue::rows::{ColumnError, TypedRow, attempt, waiting_event};
-use crate::queue::{EventId, Page, QueueError, RecentAttempts, Recheck, Unreadable, WaitingEvent, WaitingKeys};
+use crate::queue::{EventId, Page, QueueError, RecentAttempts, Recheck, Unreadable, WaitingKeys};
 
 const KEYS_WAITING: &str = with_keys!("SELECT service_key FROM keys WHERE service_key IS NOT NULL");
 
@@ -45,16 +45,6 @@ const LAST: &str = "SELECT GREATEST($1,
 
 #[async_trait]
 impl DeliveryReads for PostgresReads {
-    async fn waiting(
-        &self,
-        key: &ServiceKey,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<WaitingEvent>, QueueError> {
-        let query = sqlx::query(WAITING).bind(key.expose()).bind(number(after)).bind(i64::from(limit));
-        self.delivery_query(query, |row| waiting_event(row, key)).await
-    }
-
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
         let query = sqlx::query(WAITING).bind(key.expose()).bind(number(after)).bind(i64::from(limit));
         // A row with a value that the bridge does not write must not keep the others from being read.

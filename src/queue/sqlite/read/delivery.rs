@@ -34,8 +34,8 @@ const LAST: &str = "SELECT MAX(
         COALESCE((SELECT MAX(last_attempt_at) FROM discarded WHERE last_attempt_at > ?1), ?1)
     )";
 
-#[async_trait]
-impl DeliveryReads for SqliteReads {
+impl SqliteReads {
+    /// The first `limit` waiting events of `key` after `after`, in order; an error if one of them cannot be read.
     async fn waiting(
         &self,
         key: &ServiceKey,
@@ -51,7 +51,10 @@ impl DeliveryReads for SqliteReads {
         .bind(limit);
         self.delivery_query(query, |row| waiting_event(row, key)).await
     }
+}
 
+#[async_trait]
+impl DeliveryReads for SqliteReads {
     async fn page(&self, key: &ServiceKey, after: Option<EventId>, limit: u32) -> Result<Page, QueueError> {
         let full = |events: usize| events >= limit as usize;
         match self.waiting(key, after, limit).await {
