@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 
 use crate::printable;
+pub(crate) use throttle::log_throttled;
 
 /// How many lines may wait to be written.
 const CAPACITY: usize = 8192;

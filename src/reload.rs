@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use actix_web::rt::task::spawn_blocking;
 use actix_web::web::Data;
 use chrono::Utc;
-use log::{Level, error, info, log, warn};
+use log::{Level, error, info, warn};
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
 use crate::config::{Config, ConfigError, Digests, SecretFiles, SigningSecret, needs_restart};
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::HeldOutcome;
 use crate::queue::HeldId;
 use crate::web::AppState;
@@ -241,8 +241,10 @@ impl Reload {
                 Some(admitted.verified())
             }
             Err(error) => {
-                let line = throttle::line("held webhooks were not admitted", Level::Warn);
-                log!(line.level, "held webhooks cannot be admitted, and are held for now: {error}{line}");
+                log_throttled!(
+                    Level::Warn, "held webhooks were not admitted";
+                    "held webhooks cannot be admitted, and are held for now: {error}"
+                );
                 None
             }
         }

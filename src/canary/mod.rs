@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use log::{Level, debug, log};
+use log::{Level, debug};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -24,7 +24,7 @@ use crate::backoff::Backoff;
 use crate::cluster::IsLeader;
 use crate::config::Dsn;
 use crate::ingest::{CanaryId, Ingest};
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::Metrics;
 use crate::queue::{CanaryChange, CanaryRecord, Queue};
 use crate::tls::TlsError;
@@ -151,8 +151,10 @@ impl CanaryTask {
             }
             Err(error) => {
                 *failures += 1;
-                let line = throttle::line("canaries were not taken by Sentry", Level::Warn);
-                log!(line.level, canary:% = id; "Sentry has not taken the canary: {error}{line}");
+                log_throttled!(
+                    Level::Warn, "canaries were not taken by Sentry", canary:% = id;
+                    "Sentry has not taken the canary: {error}"
+                );
                 self.schedule.after_failure(*failures, &error)
             }
         }
@@ -166,8 +168,10 @@ impl CanaryTask {
         };
         let recorded = self.queue.record_canary(change).await;
         if let Err(error) = &recorded {
-            let line = throttle::line("canaries were not recorded", Level::Warn);
-            log!(line.level, canary:% = id; "the canary cannot be recorded: {error}{line}");
+            log_throttled!(
+                Level::Warn, "canaries were not recorded", canary:% = id;
+                "the canary cannot be recorded: {error}"
+            );
         }
         recorded.is_ok()
     }

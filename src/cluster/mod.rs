@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::{Level, debug, info, log};
+use log::{Level, debug, info};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::pagerduty::{OutcomeKind, ServiceKey};
 use crate::queue::leases::{BridgeId, BridgeInfo, Fence, LeaseName, LeaseStore};
 use lease_holder::{LeaseHolder, Reachability, SendRight, Timing};
@@ -311,10 +311,9 @@ impl Membership {
                 is_first || changes.moves()
             }
             Err(error) => {
-                let line = throttle::line("leases were not renewed", Level::Warn);
-                log!(
-                    line.level,
-                    "the leases of service keys cannot be renewed; nothing is sent once they expire: {error}{line}"
+                log_throttled!(
+                    Level::Warn, "leases were not renewed";
+                    "the leases of service keys cannot be renewed; nothing is sent once they expire: {error}"
                 );
                 false
             }

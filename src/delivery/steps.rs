@@ -4,19 +4,20 @@
 //! A step that returns an [`AttemptResult`] belongs to an attempt in flight, which a shutdown waits for. One that returns a
 //! [`BackgroundResult`] is abandoned at shutdown.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::{Level, error, info, log, warn};
+use log::{Level, error, info, warn};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::{Moment, TRANSIENT_BACKOFF};
 use crate::backoff::Backoff;
 use crate::cluster::Permit;
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Destination, EventsClient, OutcomeKind, ServiceKey};
 use crate::queue::{
@@ -108,26 +109,29 @@ impl EndedAttempt {
             }
             Disposition::Dead { reason } => error!(event, service_key:% = key; "dead letter: PagerDuty {reason}"),
             Disposition::RetryNow { reason } => {
-                let line = throttle::line("attempts were repeated at once", Level::Info);
-                log!(line.level, event, service_key:% = key; "sent again at once: {reason}{line}");
+                log_throttled!(
+                    Level::Info, "attempts were repeated at once", event, service_key:% = key;
+                    "sent again at once: {reason}"
+                );
             }
             Disposition::Retry { reason, next_attempt_at, .. } => {
                 let seconds = next_attempt_at.saturating_sub(*ended_at).as_secs_f32();
-                let line = match kind {
+                let repeated = match kind {
                     OutcomeKind::Untrusted => {
-                        let line = throttle::line("attempts found no trusted PagerDuty", Level::Error);
-                        log!(line.level, event, service_key:% = key; "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s{line}");
+                        log_throttled!(
+                            Level::Error, "attempts found no trusted PagerDuty", event, service_key:% = key;
+                            "nothing is sent, PagerDuty cannot be trusted: {reason}; next attempt in {seconds:.1} s"
+                        );
                         return;
                     }
-                    OutcomeKind::NetworkError | OutcomeKind::Dropped => {
-                        throttle::line("attempts did not reach PagerDuty", Level::Warn)
-                    }
-                    OutcomeKind::Throttled => {
-                        throttle::line(format!("attempts were throttled on the key {key}"), Level::Warn)
-                    }
-                    _ => throttle::line(format!("attempts failed on the key {key}"), Level::Warn),
+                    OutcomeKind::NetworkError | OutcomeKind::Dropped => Cow::from("attempts did not reach PagerDuty"),
+                    OutcomeKind::Throttled => format!("attempts were throttled on the key {key}").into(),
+                    _ => format!("attempts failed on the key {key}").into(),
                 };
-                log!(line.level, event, service_key:% = key; "not delivered yet: {reason}; next attempt in {seconds:.1} s{line}");
+                log_throttled!(
+                    Level::Warn, repeated, event, service_key:% = key;
+                    "not delivered yet: {reason}; next attempt in {seconds:.1} s"
+                );
             }
         }
     }
@@ -160,8 +164,10 @@ pub(super) async fn attempt(
 pub(super) async fn settle(queue: Queue, attempt: EndedAttempt) -> AttemptResult {
     loop {
         let Err(error) = attempt.commit(&queue).await else { return AttemptResult::Settled(attempt) };
-        let line = throttle::line("answers of PagerDuty could not be stored at once", Level::Error);
-        log!(line.level, event = attempt.id.get(); "PagerDuty's answer cannot be stored yet: {error}{line}");
+        log_throttled!(
+            Level::Error, "answers of PagerDuty could not be stored at once", event = attempt.id.get();
+            "PagerDuty's answer cannot be stored yet: {error}"
+        );
         let is_sent_again = matches!(attempt.disposition, Disposition::RetryNow { .. } | Disposition::Retry { .. });
         if error.is_damage() || is_sent_again && matches!(error, QueueError::Full { .. }) {
             return AttemptResult::NotSettled(attempt);
@@ -195,8 +201,10 @@ pub(super) async fn page(
     match reader.page(&key, after, limit).await {
         Ok(page) => BackgroundResult::Page { key, after, page },
         Err(error) => {
-            let line = throttle::line("reads of the queue failed", Level::Error);
-            log!(line.level, service_key:% = key; "the queue of this key cannot be read: {error}{line}");
+            log_throttled!(
+                Level::Error, "reads of the queue failed", service_key:% = key;
+                "the queue of this key cannot be read: {error}"
+            );
             BackgroundResult::NoPage { key, reason: error.to_string() }
         }
     }
@@ -212,8 +220,7 @@ pub(super) async fn changes(reader: Reader, known: u64) -> BackgroundResult {
     BackgroundResult::Changes(match found.await {
         Ok(changes) => Some(changes),
         Err(error) => {
-            let line = throttle::line("reads of the queue failed", Level::Warn);
-            log!(line.level, "the queue cannot be read: {error}{line}");
+            log_throttled!(Level::Warn, "reads of the queue failed"; "the queue cannot be read: {error}");
             None
         }
     })
@@ -230,8 +237,10 @@ pub(super) async fn take_over(
     match reader.attempts_since(since, now, most).await {
         Ok(attempts) => BackgroundResult::TakenOver(keys, Some(attempts)),
         Err(error) => {
-            let line = throttle::line("reads of the queue failed", Level::Warn);
-            log!(line.level, "the queue cannot be read, so service keys are not taken over yet: {error}{line}");
+            log_throttled!(
+                Level::Warn, "reads of the queue failed";
+                "the queue cannot be read, so service keys are not taken over yet: {error}"
+            );
             BackgroundResult::TakenOver(keys, None)
         }
     }

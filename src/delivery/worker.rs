@@ -15,7 +15,7 @@ use chrono::Utc;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use log::{Level, debug, info, log, warn};
+use log::{Level, debug, info, warn};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
@@ -27,7 +27,7 @@ use super::unreadable::UnreadableEvents;
 use super::view::{DeliveryView, Publisher};
 use super::{DeliveryLimits, Moment};
 use crate::cluster::{Cluster, Permit};
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::Metrics;
 use crate::pagerduty::{EventsClient, OutcomeKind, ServiceKey};
 use crate::queue::{Arrivals, Disposition, EventId, Queue, QueueError, Recheck, Unreadable, WaitingEvent, WaitingKeys};
@@ -362,8 +362,10 @@ impl Worker {
                 }
             }
             error => {
-                let line = throttle::line("attempts could not begin", Level::Error);
-                log!(line.level, event = id.get(), service_key:% = key; "not sent yet, because its attempt could not be recorded: {error}{line}");
+                log_throttled!(
+                    Level::Error, "attempts could not begin", event = id.get(), service_key:% = key;
+                    "not sent yet, because its attempt could not be recorded: {error}"
+                );
                 self.scheduler.not_begun(&key, id, self.now() + DATABASE_PAUSE);
             }
         }
@@ -402,6 +404,8 @@ impl Worker {
 
 fn log_unreadable(event: &Unreadable) {
     let Unreadable { id, reason, .. } = event;
-    let line = throttle::line("events cannot be read and were set aside", Level::Error);
-    log!(line.level, event = id.get(); "event {id} cannot be read and is set aside: {reason}{line}");
+    log_throttled!(
+        Level::Error, "events cannot be read and were set aside", event = id.get();
+        "event {id} cannot be read and is set aside: {reason}"
+    );
 }

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::{Level, info, log, warn};
+use log::{Level, info};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -21,7 +21,7 @@ use crate::alert::{Alert, SentryId, Subject};
 use crate::backoff::Backoff;
 use crate::cluster::IsLeader;
 use crate::ingest::{Decision, Ingest};
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::{IssueCheck, Metrics};
 use crate::pagerduty::IncidentKey;
 use crate::queue::external::{IssueNote, SentryNotes};
@@ -173,8 +173,10 @@ impl IssueStatusTask {
 
     fn failed(&self, error: &dyn std::error::Error) {
         self.metrics.count_issue_check(IssueCheck::Failed);
-        let line = throttle::line("issues could not be asked for", Level::Warn);
-        log!(line.level, "whether open incidents are resolved in Sentry is not known: {error}{line}");
+        log_throttled!(
+            Level::Warn, "issues could not be asked for";
+            "whether open incidents are resolved in Sentry is not known: {error}"
+        );
     }
 
     async fn check(
@@ -287,9 +289,9 @@ impl IssueStatusTask {
         let detectors = optional(self.api.detectors().await)?.unwrap_or_default();
         let metrics: Vec<_> = detectors.into_iter().filter(|detector| detector.kind == "metric_issue").collect();
         if metrics.len() > MOST_DETECTORS {
-            let line = throttle::line("metric monitors were not asked for", Level::Warn);
-            warn!(
-                "only {MOST_DETECTORS} of {} metric monitors are asked whether they are resolved{line}",
+            log_throttled!(
+                Level::Warn, "metric monitors were not asked for";
+                "only {MOST_DETECTORS} of {} metric monitors are asked whether they are resolved",
                 metrics.len()
             );
         }

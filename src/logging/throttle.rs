@@ -31,9 +31,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How to write a log line: at this level, and with this value at the end of its text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ThrottledLine {
+pub(crate) struct ThrottledLine {
     /// The requested level, or `debug` if the line is suppressed.
-    pub level: Level,
+    pub(crate) level: Level,
     suppressed: Suppressed,
 }
 
@@ -47,10 +47,29 @@ impl fmt::Display for ThrottledLine {
     }
 }
 
-/// Returns how to write a line of `level`. The key describes in the plural what is suppressed, such as
-/// `webhooks were not read`.
-#[must_use]
-pub fn line(key: impl Into<Cow<'static, str>>, level: Level) -> ThrottledLine {
+/// Logs a line of a cause that may repeat, unless too many lines of the same key were written lately: then the line is only a
+/// `debug` line, and a later one says how many were suppressed.
+///
+/// `log_throttled!(level, key; "text {argument}")` or, with fields as in `log!`, `log_throttled!(level, key, field, other = 1;
+/// "text")`. The key describes in the plural what is suppressed, such as `webhooks were not read`.
+macro_rules! log_throttled {
+    ($level:expr, $key:expr; $($text:tt)+) => {{
+        let line = $crate::logging::throttle::line($key, $level);
+        ::log::log!(line.level, "{}{line}", ::std::format_args!($($text)+));
+    }};
+    ($level:expr, $key:expr, $($name:tt $(:$capture:tt)? $(= $value:expr)?),+; $($text:tt)+) => {{
+        let line = $crate::logging::throttle::line($key, $level);
+        ::log::log!(
+            line.level, $($name $(:$capture)? $(= $value)?),+;
+            "{}{line}", ::std::format_args!($($text)+)
+        );
+    }};
+}
+
+pub(crate) use log_throttled;
+
+/// Returns how to write a line of `level`, for [`log_throttled!`].
+pub(crate) fn line(key: impl Into<Cow<'static, str>>, level: Level) -> ThrottledLine {
     match throttle().admit(key.into(), now()) {
         Some(suppressed) => ThrottledLine { level, suppressed },
         None => ThrottledLine { level: Level::Debug, suppressed: Suppressed::default() },

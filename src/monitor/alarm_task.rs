@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use log::{Level, error, info, log, warn};
+use log::{Level, error, info, warn};
 use strum::VariantArray;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -13,7 +13,7 @@ use super::alarms::{self, AlarmAction, Alarms, IncidentStatus, may_accept};
 use super::{Cause, Intervals, Monitor, Snapshot, Trouble, TroubleLimits, troubles};
 use crate::backoff::Backoff;
 use crate::envelope::{Dedup, FollowUp};
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::pagerduty::event::EventAction;
 use crate::pagerduty::outcome::Outcome;
 use crate::pagerduty::{Event, EventsClient, IncidentKey, KeyApis, ServiceKey, render};
@@ -256,8 +256,10 @@ impl AlarmTask {
             }
             Err(QueueError::Closed) => false,
             Err(error) => {
-                let line = throttle::line("alarms were not enqueued", Level::Error);
-                log!(line.level, alarm; "the alarm cannot be enqueued: {error}{line}");
+                log_throttled!(
+                    Level::Error, "alarms were not enqueued", alarm;
+                    "the alarm cannot be enqueued: {error}"
+                );
                 false
             }
         }

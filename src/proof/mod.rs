@@ -12,13 +12,13 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use log::{Level, debug, info, log, warn};
+use log::{Level, debug, info, warn};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::backoff::Backoff;
 use crate::cluster::IsLeader;
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::Metrics;
 use crate::pagerduty::{EventType, IncidentKey, KeyNames, ProofState, ServiceKey};
 use crate::pagerduty_rest::types::{Integration, PagerDutyIncident, PagerDutyService, owners};
@@ -176,8 +176,10 @@ impl ProofTask {
     fn failed(&self, error: &PagerDutyApiError) {
         let is_refused = error.is_refused();
         self.status.send_replace(ProofStatus { failure: Some(error.to_string()), is_refused });
-        let line = throttle::line("incidents could not be looked up", Level::Warn);
-        log!(line.level, "whether deliveries opened incidents is not known: {error}{line}");
+        log_throttled!(
+            Level::Warn, "incidents could not be looked up";
+            "whether deliveries opened incidents is not known: {error}"
+        );
     }
 
     fn now(&self) -> Duration {

@@ -19,12 +19,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::{Level, error, info, log, warn};
+use log::{Level, error, info, warn};
 use tokio::time::sleep;
 
 use crate::backoff::Backoff;
 use crate::cluster::IsLeader;
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::{Metrics, UpdateOutcome};
 use crate::pagerduty::EventType;
 use crate::queue::{EnqueueRequest, IssueUpdate, IssueUpdateChange, Queue, QueueError, StatusChange, UpdateEnd};
@@ -88,8 +88,10 @@ impl TwoWayTask {
             if (self.is_leader)()
                 && let Err(error) = self.run_once(Utc::now()).await
             {
-                let line = throttle::line("updates of issues were not read or written", Level::Warn);
-                log!(line.level, "what people did in PagerDuty is not passed on to Sentry for now: {error}{line}");
+                log_throttled!(
+                    Level::Warn, "updates of issues were not read or written";
+                    "what people did in PagerDuty is not passed on to Sentry for now: {error}"
+                );
             }
             sleep(TICK).await;
         }
@@ -140,8 +142,10 @@ impl TwoWayTask {
             return self.end(update, UpdateEnd::Dead, Some(failure.to_string())).await;
         }
         self.metrics.count_issue_update(UpdateOutcome::Failed);
-        let line = throttle::line("issues could not be changed in Sentry", Level::Warn);
-        log!(line.level, incident, attempts; "the issue could not be {in_sentry} in Sentry, which is retried: {failure}{line}");
+        log_throttled!(
+            Level::Warn, "issues could not be changed in Sentry", incident, attempts;
+            "the issue could not be {in_sentry} in Sentry, which is retried: {failure}"
+        );
         let (webhook_id, reason) = (update.webhook_id.clone(), failure.to_string());
         let next_attempt_at = Utc::now() + RETRY.pause(attempts);
         self.queue

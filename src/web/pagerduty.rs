@@ -8,13 +8,13 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use chrono::{DateTime, Utc};
-use log::{Level, info, log};
+use log::{Level, info};
 
 use super::AppState;
 use super::answer::{self, method_not_allowed, not_found};
 use super::auth::peer;
 use super::body;
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::{PagerDutyAnswer, UpdateOutcome};
 use crate::pagerduty::IncidentKey;
 use crate::queue::{IssueUpdateChange, QueueError};
@@ -46,8 +46,10 @@ pub(super) async fn receive(request: HttpRequest, mut payload: Payload, state: D
         Err((answered, status, reason)) => {
             state.metrics.count_pagerduty_webhook(answered);
             let peer = peer(&request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-            let line = throttle::line("webhooks of PagerDuty were refused", Level::Warn);
-            log!(line.level, peer; "a webhook of PagerDuty was refused: {reason}{line}");
+            log_throttled!(
+                Level::Warn, "webhooks of PagerDuty were refused", peer;
+                "a webhook of PagerDuty was refused: {reason}"
+            );
             return answer::error(&mut HttpResponse::build(status), &reason);
         }
     };
@@ -112,16 +114,17 @@ pub(super) async fn wrong_method(state: Data<AppState>) -> HttpResponse {
 
 fn ignored(state: &AppState, unwanted: &NoUpdate) -> HttpResponse {
     let level = if matches!(unwanted, NoUpdate::Shape(_) | NoUpdate::NoKey) { Level::Warn } else { Level::Info };
-    let line = throttle::line("webhooks of PagerDuty were ignored", level);
-    log!(line.level, "a webhook of PagerDuty was ignored: {unwanted}{line}");
+    log_throttled!(level, "webhooks of PagerDuty were ignored"; "a webhook of PagerDuty was ignored: {unwanted}");
     state.metrics.count_pagerduty_webhook(PagerDutyAnswer::Ignored);
     answer::ignored(&unwanted.to_string())
 }
 
 /// Returns 503, so that PagerDuty sends the webhook again.
 fn unavailable(state: &AppState, error: &QueueError) -> HttpResponse {
-    let line = throttle::line("webhooks of PagerDuty were not accepted", Level::Error);
-    log!(line.level, "a webhook of PagerDuty was not accepted, and PagerDuty sends it again: {error}{line}");
+    log_throttled!(
+        Level::Error, "webhooks of PagerDuty were not accepted";
+        "a webhook of PagerDuty was not accepted, and PagerDuty sends it again: {error}"
+    );
     state.metrics.count_pagerduty_webhook(PagerDutyAnswer::Unavailable);
     answer::error(&mut HttpResponse::ServiceUnavailable(), &error.to_string())
 }

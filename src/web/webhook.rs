@@ -11,7 +11,7 @@ use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, rt};
 use chrono::{DateTime, Utc};
-use log::{Level, debug, info, log, warn};
+use log::{Level, debug, info, warn};
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 use tokio::time::error::Elapsed;
@@ -24,7 +24,7 @@ use super::auth::{network, peer};
 use super::body::{self, BodyError, Reservation};
 use crate::canary::status::round_trip;
 use crate::ingest::{CanaryId, Decision, IgnoreReason, Rejection, Webhook, WebhookFormat};
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
 use crate::queue::{
     CanaryChange, EnqueueRequest, Enqueued, EnqueuedEvent, HeldSender, HeldWebhook, QueueError, RejectedWebhook,
@@ -207,19 +207,23 @@ async fn receive(
 
 /// Logs and returns the error for any method other than POST.
 fn wrong_method(request: &HttpRequest) -> WebhookError {
-    let line = throttle::line("requests to the webhook were answered 405", Level::Warn);
     let (peer, method) = (peer_of(request), request.method());
-    log!(line.level, peer, method:%; "a request to the webhook was answered 405: Sentry posts its webhooks{line}");
+    log_throttled!(
+        Level::Warn, "requests to the webhook were answered 405", peer, method:%;
+        "a request to the webhook was answered 405: Sentry posts its webhooks"
+    );
     WebhookError::WrongMethod
 }
 
 /// Logs and returns the error for any other path under `/sentry`.
 fn wrong_path(request: &HttpRequest) -> WebhookError {
-    let line = throttle::line("requests to addresses under /sentry that do not exist were answered 404", Level::Warn);
     let (peer, method) = (peer_of(request), request.method());
     // The path is not logged, because it may contain the token.
-    log!(line.level, peer, method:%; "a request to an address under /sentry that does not exist was answered 404: webhooks \
-         go to /sentry/{{token}}{line}");
+    log_throttled!(
+        Level::Warn, "requests to addresses under /sentry that do not exist were answered 404", peer, method:%;
+        "a request to an address under /sentry that does not exist was answered 404: webhooks \
+         go to /sentry/{{token}}"
+    );
     WebhookError::WrongPath
 }
 
@@ -289,10 +293,9 @@ async fn hold(
     let not_held = match store(async move { queue.hold(held).await }, reservation).await {
         Ok(Ok(true)) => {
             state.metrics.count_held(HeldOutcome::Held, 1);
-            let line = throttle::line("webhooks with a wrong signature are held", Level::Warn);
-            log!(
-                line.level,
-                "a webhook with a wrong signature is held for 24 hours, until a new secret verifies it{line}"
+            log_throttled!(
+                Level::Warn, "webhooks with a wrong signature are held";
+                "a webhook with a wrong signature is held for 24 hours, until a new secret verifies it"
             );
             return;
         }
@@ -303,8 +306,10 @@ async fn hold(
         Ok(Err(error)) => error,
         Err(_) => format!("the database took longer than {KEEP_TIMEOUT:?}, so it may have been stored or not"),
     };
-    let line = throttle::line("webhooks with a wrong signature were not held", Level::Warn);
-    log!(line.level, "a webhook with a wrong signature is not held: {not_held}{line}");
+    log_throttled!(
+        Level::Warn, "webhooks with a wrong signature were not held";
+        "a webhook with a wrong signature is not held: {not_held}"
+    );
 }
 
 /// Stores a rejected or held webhook, and waits at most [`KEEP_TIMEOUT`] for the result: an error is a sentence. The memory of
@@ -326,8 +331,10 @@ fn log_not_read(error: BodyError, credentials: WebhookCredentials) {
     // Without a token, nothing shows that the lost webhook is an alert.
     let is_lost = error == BodyError::NoMemory && credentials.has_token();
     let level = if is_lost { Level::Error } else { Level::Warn };
-    let line = throttle::line(format!("webhooks were not read and answered {}", error.status().as_u16()), level);
-    log!(line.level, "a webhook was not read: {error}{line}");
+    log_throttled!(
+        level, format!("webhooks were not read and answered {}", error.status().as_u16());
+        "a webhook was not read: {error}"
+    );
 }
 
 fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
@@ -336,8 +343,7 @@ fn sent_at(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 }
 
 fn ignored(source: WebhookSource, reason: IgnoreReason) -> HttpResponse {
-    let line = throttle::line(format!("webhooks were ignored: {reason}"), Level::Info);
-    log!(line.level, "a webhook was ignored: {reason}{line}");
+    log_throttled!(Level::Info, format!("webhooks were ignored: {reason}"); "a webhook was ignored: {reason}");
     WebhookLabels { source, answered: WebhookAnswer::Ignored }.attach(answer::ignored(&reason.to_string()))
 }
 
@@ -359,8 +365,10 @@ async fn canary(
                 debug!(canary:% = id; "received a canary that was recorded before, or that another bridge sent");
             }
             Err(error) => {
-                let line = throttle::line("canaries were not accepted", Level::Error);
-                log!(line.level, canary:% = id; "the canary was not accepted: {error}{line}");
+                log_throttled!(
+                    Level::Error, "canaries were not accepted", canary:% = id;
+                    "the canary was not accepted: {error}"
+                );
                 return Err(WebhookError::NotCommitted { webhook_source: source, error });
             }
         }
@@ -380,8 +388,10 @@ async fn commit(
         Ok(Enqueued::Queued(events)) => events,
         Ok(Enqueued::Ignored(reason)) => return Ok(ignored(source, reason)),
         Err(error) => {
-            let line = throttle::line("alerts were not accepted", Level::Error);
-            log!(line.level, incident_key:% = incident_key; "an alert was not accepted: {error}{line}");
+            log_throttled!(
+                Level::Error, "alerts were not accepted", incident_key:% = incident_key;
+                "an alert was not accepted: {error}"
+            );
             return Err(WebhookError::NotCommitted { webhook_source: source, error });
         }
     };
@@ -392,8 +402,10 @@ async fn commit(
         if followed_by == Some(event_type) {
             info!(event, incident_key:% = incident_key; "{event_type} queued: Sentry resolved this before its alert came");
         } else if count > 1 {
-            let line = throttle::line(format!("alerts folded into event {event}"), Level::Info);
-            log!(line.level, event, count, incident_key:% = incident_key; "{event_type} folded into a waiting event{line}");
+            log_throttled!(
+                Level::Info, format!("alerts folded into event {event}"), event, count, incident_key:% = incident_key;
+                "{event_type} folded into a waiting event"
+            );
         } else {
             info!(event, incident_key:% = incident_key; "{event_type} queued");
         }
@@ -414,6 +426,5 @@ async fn keep(state: &AppState, rejected: RejectedWebhook, rejection: &Rejection
         Ok(Err(error)) => format!("it is not kept: {error}"),
         Err(_) => format!("it may not be kept: the database took longer than {KEEP_TIMEOUT:?}"),
     };
-    let line = throttle::line("rejected webhooks were not kept", Level::Warn);
-    log!(line.level, "a webhook was rejected: {rejection}; {not_kept}{line}");
+    log_throttled!(Level::Warn, "rejected webhooks were not kept"; "a webhook was rejected: {rejection}; {not_kept}");
 }

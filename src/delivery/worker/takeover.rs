@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use log::{Level, debug, error, info, log};
+use log::{Level, debug, error, info};
 use tokio::time::sleep;
 
 use super::super::rate_limiter;
@@ -12,7 +12,7 @@ use super::super::steps::{self, AttemptResult, DATABASE_PAUSE, EndedAttempt};
 use super::Worker;
 use crate::cluster::Permit;
 use crate::delivery::Scheduler;
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::pagerduty::ServiceKey;
 use crate::pagerduty::outcome::Outcome;
 use crate::queue::{Disposition, EventId, Fence, QueueError, RecentAttempts, WaitingKeys};
@@ -34,8 +34,10 @@ impl Worker {
                     return;
                 }
                 Err(error) => {
-                    let line = throttle::line("reads of the queue failed", Level::Error);
-                    log!(line.level, "the queue cannot be read, so nothing is delivered yet: {error}{line}");
+                    log_throttled!(
+                        Level::Error, "reads of the queue failed";
+                        "the queue cannot be read, so nothing is delivered yet: {error}"
+                    );
                     sleep(DATABASE_PAUSE).await;
                 }
             }

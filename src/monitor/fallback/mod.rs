@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use log::{Level, error, info, log};
+use log::{Level, error, info};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -26,7 +26,7 @@ pub use webhook::FallbackWebhook;
 
 use super::snapshot::{FallbackView, Snapshot};
 use super::{Intervals, Monitor, troubles};
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::queue::{OutageNotice, Queue};
 use outage::{Notice, Outages, assess};
 
@@ -158,8 +158,10 @@ impl FallbackTask {
                 if is_last {
                     error!("the fallback webhook could not be told that {what}, and is not tried again: {failure}");
                 } else {
-                    let line = throttle::line("the fallback webhook was not told", Level::Warn);
-                    log!(line.level, "the fallback webhook is not told yet that {what}: {failure}{line}");
+                    log_throttled!(
+                        Level::Warn, "the fallback webhook was not told";
+                        "the fallback webhook is not told yet that {what}: {failure}"
+                    );
                 }
                 Some(failure)
             }

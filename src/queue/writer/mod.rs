@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use std::{iter, thread};
 
 use chrono::{DateTime, Utc};
-use log::{Level, error, log};
+use log::{Level, error};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::ingest::IgnoreReason;
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::PersistedMetrics;
 
 use super::decide::dedup_window::DedupWindow;
@@ -196,8 +196,7 @@ impl<S: Store> Writer<S> {
             if self.status.can_commit() {
                 self.status.failed();
             }
-            let line = throttle::line("alerts were not accepted", Level::Error);
-            log!(line.level, "alerts cannot be committed: {error}{line}");
+            log_throttled!(Level::Error, "alerts were not accepted"; "alerts cannot be committed: {error}");
         }
         self.status.set_busy(false);
     }
@@ -318,8 +317,10 @@ impl<S: Store> Writer<S> {
             match self.record(&batch).await {
                 Ok(_) => {}
                 Err(error) if error.is_of_content() => {
-                    let line = throttle::line("attempts were not recorded as begun", Level::Error);
-                    log!(line.level, event = attempt.0.get(); "an attempt cannot be recorded: {error}{line}");
+                    log_throttled!(
+                        Level::Error, "attempts were not recorded as begun", event = attempt.0.get();
+                        "an attempt cannot be recorded: {error}"
+                    );
                     self.unrecordable.push(attempt.0);
                 }
                 Err(_) => self.unrecorded.push(attempt),
@@ -367,8 +368,10 @@ impl<S: Store> Writer<S> {
         let Ok(known) = self.store.peek(&decide::dependencies(&batch)).await else { return Err(cause.clone()) };
         let decided = decide::decide(&batch, &known, &self.window).begun.pop();
         let to_send = decided.unwrap_or(Err(QueueError::NotWaiting(begin.id)))?;
-        let line = throttle::line("attempts were not recorded as begun", Level::Warn);
-        log!(line.level, event = begin.id.get(); "sent without being recorded, because nothing can be committed: {cause}{line}");
+        log_throttled!(
+            Level::Warn, "attempts were not recorded as begun", event = begin.id.get();
+            "sent without being recorded, because nothing can be committed: {cause}"
+        );
         self.unrecorded.push((begin.id, begin.at));
         Ok(to_send)
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use log::{Level, log};
+use log::Level;
 use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{basic_password, bearer, peer};
 use crate::config::{AccessToken, SigningSecret};
-use crate::logging::throttle;
+use crate::logging::log_throttled;
 use crate::metrics::{WebhookAnswer, WebhookSource};
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_SIGNATURE, Signature};
 use crate::web::answer::{self, WebhookLabels};
@@ -166,8 +166,7 @@ impl Unauthorized {
             }
         };
         let peer = peer(request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-        let line = throttle::line(repeated, Level::Warn);
-        log!(line.level, peer; "a webhook with a wrong or missing {what} was refused{line}");
+        log_throttled!(Level::Warn, repeated, peer; "a webhook with a wrong or missing {what} was refused");
         self
     }
 
