@@ -280,6 +280,17 @@ impl Files {
     }
 }
 
+/// Unlocks the files before it closes them: closing alone leaves them locked for as long as a process that another thread
+/// starts at that moment has copies of their descriptors, which is until it runs its own program.
+impl Drop for Files {
+    fn drop(&mut self) {
+        for file in [&self.file, &self.lock] {
+            // A file that cannot be unlocked is unlocked when it is closed.
+            let _ = file.unlock();
+        }
+    }
+}
+
 impl OpenLog {
     /// Checks the log, which is `size` bytes long now. Also returns whether it was started over.
     fn check(&mut self, size: u64) -> (FileCheck, bool) {
@@ -423,6 +434,19 @@ mod tests {
         assert_eq!(log_page_size(&damaged), None);
         assert_eq!(log_page_size(&[0; LOG_HEAD]), None);
         assert_eq!(log_page_size(&head[..31]), None);
+    }
+
+    #[test]
+    fn what_was_closed_can_be_opened_while_somebody_still_has_copies_of_its_descriptors() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::new(&directory.path().join("bridge.db"));
+        database.create().unwrap();
+        let files = Files::open(&database).unwrap();
+        // They share their locks, as those of a child process do until it runs its own program.
+        let _copies = [files.lock.try_clone().unwrap(), files.file.try_clone().unwrap()];
+        assert!(matches!(Files::open(&database), Err(QueueError::InUse { .. })));
+        drop(files);
+        Files::open(&database).unwrap();
     }
 
     #[test]
