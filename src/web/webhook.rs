@@ -14,7 +14,6 @@ use chrono::{DateTime, Utc};
 use log::{Level, debug, info, warn};
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
-use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::AppState;
@@ -25,9 +24,10 @@ use super::body::{self, BodyError, Reservation};
 use crate::canary::status::round_trip;
 use crate::ingest::{CanaryId, Decision, IgnoreReason, Rejection, Webhook, WebhookFormat};
 use crate::logging::log_throttled;
-use crate::metrics::{HeldOutcome, WebhookAnswer, WebhookSource};
+use crate::metrics::{HeldOutcome, Metrics, WebhookAnswer, WebhookSource};
 use crate::queue::{
-    CanaryChange, EnqueueRequest, Enqueued, EnqueuedEvent, HeldSender, HeldWebhook, QueueError, RejectedWebhook,
+    CanaryChange, EnqueueRequest, Enqueued, EnqueuedEvent, HeldSender, HeldWebhook, QueueError, RejectedId,
+    RejectedWebhook,
 };
 use crate::sentry::signature::{APP_SIGNATURE, HOOK_TIMESTAMP};
 
@@ -289,22 +289,32 @@ async fn hold(
         sent_at: sent_at(headers),
         body: Vec::from(body),
     };
-    let queue = state.queue.clone();
-    let not_held = match store(async move { queue.hold(held).await }, reservation).await {
-        Ok(Ok(true)) => {
-            state.metrics.count_held(HeldOutcome::Held, 1);
+    let (queue, metrics) = (state.queue.clone(), state.metrics.clone());
+    let report = move |is_held| report_held(&metrics, is_held);
+    if !store(async move { queue.hold(held).await }, reservation, report).await {
+        log_throttled!(
+            Level::Warn, "webhooks with a wrong signature were not held at once";
+            "a webhook with a wrong signature is not held yet: the database takes longer than {KEEP_TIMEOUT:?}"
+        );
+    }
+}
+
+/// Counts and logs what became of a webhook that was to be held.
+fn report_held(metrics: &Metrics, is_held: Result<bool, QueueError>) {
+    let not_held = match is_held {
+        Ok(true) => {
+            metrics.count_held(HeldOutcome::Held, 1);
             log_throttled!(
                 Level::Warn, "webhooks with a wrong signature are held";
                 "a webhook with a wrong signature is held for 24 hours, until a new secret verifies it"
             );
             return;
         }
-        Ok(Ok(false)) => {
-            state.metrics.count_held(HeldOutcome::NoRoom, 1);
+        Ok(false) => {
+            metrics.count_held(HeldOutcome::NoRoom, 1);
             "too many are held already".to_owned()
         }
-        Ok(Err(error)) => error,
-        Err(_) => format!("the database took longer than {KEEP_TIMEOUT:?}, so it may have been stored or not"),
+        Err(error) => error.to_string(),
     };
     log_throttled!(
         Level::Warn, "webhooks with a wrong signature were not held";
@@ -312,19 +322,19 @@ async fn hold(
     );
 }
 
-/// Stores a rejected or held webhook, and waits at most [`KEEP_TIMEOUT`] for the result: an error is a sentence. The memory of
-/// the body stays reserved until it is committed, no matter how long the client waits for the response.
+/// Stores a rejected or held webhook, and reports the result, no matter how long that takes. The memory of the body stays
+/// reserved until then. Returns whether it took no longer than [`KEEP_TIMEOUT`], for which the client waits.
 async fn store<T: 'static>(
     storing: impl Future<Output = Result<T, QueueError>> + 'static,
     reservation: Reservation,
-) -> Result<Result<T, String>, Elapsed> {
+    report: impl FnOnce(Result<T, QueueError>) + 'static,
+) -> bool {
     let task = rt::spawn(async move {
         let stored = storing.await;
         drop(reservation);
-        stored
+        report(stored);
     });
-    let stored = timeout(KEEP_TIMEOUT, task).await?;
-    Ok(stored.map_err(|error| error.to_string()).and_then(|stored| stored.map_err(|error| error.to_string())))
+    timeout(KEEP_TIMEOUT, task).await.is_ok()
 }
 
 fn log_not_read(error: BodyError, credentials: WebhookCredentials) {
@@ -418,13 +428,22 @@ async fn commit(
 /// depend on the result.
 async fn keep(state: &AppState, rejected: RejectedWebhook, rejection: &Rejection, reservation: Reservation) {
     let queue = state.queue.clone();
-    let not_kept = match store(async move { queue.reject(rejected).await }, reservation).await {
-        Ok(Ok(id)) => {
-            warn!(rejected:% = id; "a webhook was rejected: {rejection}; it is kept as {id}: look at it with `queue show {id}`");
-            return;
+    let reason = rejection.to_string();
+    let report = move |kept: Result<RejectedId, QueueError>| match kept {
+        Ok(id) => {
+            warn!(rejected:% = id; "a webhook was rejected: {reason}; it is kept as {id}: look at it with `queue show {id}`");
         }
-        Ok(Err(error)) => format!("it is not kept: {error}"),
-        Err(_) => format!("it may not be kept: the database took longer than {KEEP_TIMEOUT:?}"),
+        Err(error) => {
+            log_throttled!(
+                Level::Warn, "rejected webhooks were not kept";
+                "a webhook was rejected: {reason}; it is not kept: {error}"
+            );
+        }
     };
-    log_throttled!(Level::Warn, "rejected webhooks were not kept"; "a webhook was rejected: {rejection}; {not_kept}");
+    if !store(async move { queue.reject(rejected).await }, reservation, report).await {
+        log_throttled!(
+            Level::Warn, "rejected webhooks were not kept at once";
+            "a webhook was rejected: {rejection}; it is not kept yet: the database takes longer than {KEEP_TIMEOUT:?}"
+        );
+    }
 }

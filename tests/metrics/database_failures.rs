@@ -1,13 +1,14 @@
 //! Metrics while the database cannot be read or written.
 
 use std::collections::BTreeMap;
+use std::thread;
 
 use sentry_pagerduty_bridge::queue::Queue;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 
 use crate::support::{Bridge, ClosedPort, alert};
-use crate::{samples, wait_for};
+use crate::{SECRET, post_signed, samples, wait_for};
 
 /// Executes statements on the database of a running bridge.
 fn change(bridge: &Bridge, statements: &str) {
@@ -23,12 +24,11 @@ fn counters_are_there_while_the_database_cannot_be_read_and_the_queue_is_not_tol
     let port = ClosedPort::new();
     let bridge = Bridge::start(&port.url());
     bridge.queue(&alert(1, "Disk full"));
-    assert_eq!(samples(&bridge).get("bridge_queue_readable"), 1.0);
+    wait_for(&bridge, "a queue that can be read", |samples| samples.is("bridge_queue_readable", 1.0));
 
     change(&bridge, "ALTER TABLE events RENAME TO hidden; ALTER TABLE heartbeat RENAME TO hidden_heartbeat");
     assert_eq!(bridge.post(&alert(2, "Disk full")).status, 503);
-    let broken = samples(&bridge);
-    assert_eq!(broken.get("bridge_queue_readable"), 0.0);
+    let broken = wait_for(&bridge, "that it cannot be read", |samples| samples.is("bridge_queue_readable", 0.0));
     assert_eq!(broken.get("bridge_queue_writable"), 0.0);
     assert!(broken.get("bridge_queue_commits_failed_total") >= 1.0);
     assert_eq!(broken.of("bridge_queue_events"), BTreeMap::new());
@@ -42,7 +42,7 @@ fn counters_are_there_while_the_database_cannot_be_read_and_the_queue_is_not_tol
 
     change(&bridge, "ALTER TABLE hidden RENAME TO events; ALTER TABLE hidden_heartbeat RENAME TO heartbeat");
     bridge.queue(&alert(2, "Disk full"));
-    let samples = wait_for(&bridge, "a queue that can be read", |samples| samples.get("bridge_queue_readable") == 1.0);
+    let samples = wait_for(&bridge, "a queue that can be read", |samples| samples.is("bridge_queue_readable", 1.0));
     assert_eq!(samples.get("bridge_queue_writable"), 1.0);
     assert_eq!(samples.get("bridge_trouble{cause=\"storage\"}"), 0.0);
     assert_eq!(samples.get("bridge_queue_events{state=\"waiting\"}"), 2.0);
@@ -130,4 +130,44 @@ fn when_each_key_delivered_and_why_pagerduty_was_not_trusted_is_known_after_a_re
         assert_eq!((memory.untrusted, memory.delivered.len()), (None, 3));
         queue.close().await.unwrap();
     });
+}
+
+#[test]
+fn what_is_kept_or_held_after_its_answer_is_counted_and_logged_all_the_same() {
+    let port = ClosedPort::new();
+    let settings = [("BRIDGE_SENTRY_CLIENT_SECRET", SECRET), ("RUST_LOG", "debug")];
+    let bridge = Bridge::start_with(&port.url(), &settings);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut kept, mut held) = (0.0, 0.0);
+    // Answers wait for the database for a second, and commits for five, which pass on a busy machine.
+    for number in 1..=5 {
+        let mut other = runtime.block_on(SqliteConnectOptions::new().filename(bridge.database()).connect()).unwrap();
+        runtime.block_on(sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other)).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(bridge.post(b"hello").status, 400));
+            scope.spawn(|| assert_eq!(post_signed(&bridge, "another secret", "event_alert", b"{}").status, 401));
+        });
+        bridge.wait_for_logs(number, "it is not kept yet: ");
+        bridge.wait_for_logs(number, "is not held yet: ");
+        runtime.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut other)).unwrap();
+        kept += last_of(&bridge, number, "it is kept as r", "it is not kept: ");
+        held += last_of(&bridge, number, "is held for 24 hours", "is not held: ");
+        if kept * held > 0.0 {
+            break;
+        }
+    }
+    assert!(kept * held > 0.0, "the machine was too busy");
+    let samples = samples(&bridge);
+    assert_eq!(samples.get("bridge_webhooks_rejected_kept_total"), kept);
+    assert_eq!(samples.get("bridge_webhooks_held_total{outcome=\"held\"}"), held);
+}
+
+/// Waits for so many lines that tell of a success or a failure. Returns 1 if the last of them tells of a success.
+fn last_of(bridge: &Bridge, number: usize, success: &str, failure: &str) -> f64 {
+    let mut found = 0;
+    bridge.process.stderr.wait_for(&format!("`{success}` or `{failure}` {number} times"), |line| {
+        let succeeded = line.contains(success);
+        found += usize::from(succeeded || line.contains(failure));
+        (found == number).then_some(f64::from(succeeded))
+    })
 }

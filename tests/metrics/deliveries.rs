@@ -24,7 +24,7 @@ fn every_attempt_is_counted_by_its_end_and_every_event_by_its_fate() {
         bridge.queue(&alert(issue, "Disk full"));
     }
     let samples = wait_for(&bridge, "the end of all deliveries", |samples| {
-        samples.get("bridge_queue_events{state=\"waiting\"}") == 0.0
+        samples.is("bridge_queue_events{state=\"waiting\"}", 0.0)
     });
     let expected = BTreeMap::from([
         ("outcome=\"delivered\"", 3.0),
@@ -55,8 +55,11 @@ fn throttling_shows_as_a_slower_pace_and_a_backoff_of_the_masked_key_and_dead_le
     let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_PAGERDUTY_RATE", "100")]);
     let pace = "bridge_pace_allowed_events{service_key=\"…00A1\"}";
     bridge.queue(&alert(1, "Disk full"));
-    let samples = wait_for(&bridge, "a slower pace", |samples| samples.0.get(pace).is_some_and(|pace| *pace < 100.0));
-    assert!(samples.get("bridge_backoff_seconds{service_key=\"…00A1\"}") > 0.0);
+    // There is no backoff between two attempts.
+    let backoff = "bridge_backoff_seconds{service_key=\"…00A1\"}";
+    let samples = wait_for(&bridge, "a slower pace and a backoff", |samples| {
+        samples.0.get(pace).is_some_and(|pace| *pace < 100.0) && samples.0.get(backoff).is_some_and(|time| *time > 0.0)
+    });
     assert_eq!(samples.get("bridge_trouble{cause=\"dead_letters\"}"), 0.0);
     assert_eq!(samples.get("bridge_events_delivered_total"), 0.0);
 
@@ -65,7 +68,7 @@ fn throttling_shows_as_a_slower_pace_and_a_backoff_of_the_masked_key_and_dead_le
     bridge.queue(&alert(2, "Disk full"));
     // Counters are current, and the numbers of the queue are at most a second old.
     wait_for(&bridge, "a dead letter", |samples| {
-        samples.get("bridge_events_dead_total") == 1.0 && samples.get("bridge_queue_events{state=\"dead\"}") == 1.0
+        samples.is("bridge_events_dead_total", 1.0) && samples.is("bridge_queue_events{state=\"dead\"}", 1.0)
     });
-    wait_for(&bridge, "the trouble", |samples| samples.get("bridge_trouble{cause=\"dead_letters\"}") == 1.0);
+    wait_for(&bridge, "the trouble", |samples| samples.is("bridge_trouble{cause=\"dead_letters\"}", 1.0));
 }

@@ -20,7 +20,7 @@ fn busy(pagerduty: &PagerDuty) -> Bridge {
     post_signed(&bridge, "another secret", "event_alert", b"{}");
     wait_for(&bridge, "the end of all deliveries and the view of both keys", |samples| {
         let keys = samples.of("bridge_pace_allowed_events").len();
-        samples.get("bridge_queue_events{state=\"waiting\"}") == 0.0 && keys == 2
+        samples.is("bridge_queue_events{state=\"waiting\"}", 0.0) && keys == 2
     });
     bridge
 }

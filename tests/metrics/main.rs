@@ -45,6 +45,11 @@ impl Samples {
         *self.0.get(series).unwrap_or_else(|| panic!("there is no {series}: {self:#?}"))
     }
 
+    /// Whether a series is there and has this value: what the queue has is left out of a scrape that did not get it in time.
+    fn is(&self, series: &str, value: f64) -> bool {
+        self.0.get(series) == Some(&value)
+    }
+
     /// The non-zero samples of one metric, by their labels.
     fn of(&self, name: &str) -> BTreeMap<&str, f64> {
         let start = format!("{name}{{");
