@@ -43,7 +43,7 @@ fn with_trouble(pagerduty: &PagerDuty) -> Bridge {
     let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
     bridge.queue(&alert(7, &format!("Disk full, and key={KEY} in the log")));
     bridge.wait_for_log("dead letter");
-    assert_eq!(bridge.post(format!("{{\"key\": \"{KEY}\"}}").as_bytes()).status, 422);
+    bridge.reject(format!("{{\"key\": \"{KEY}\"}}").as_bytes(), 422);
     bridge
 }
 

@@ -64,7 +64,7 @@ fn the_queue_is_printed_without_the_commands_of_strangers() {
     bridge.queue(&evil_alert(&format!("8{}", evil())));
     bridge.wait_for_log("delivered");
     let rejected = format!("{{\"hello\": \"{}\"", evil());
-    assert_eq!(bridge.post(rejected.as_bytes()).status, 400);
+    bridge.reject(rejected.as_bytes(), 400);
 
     let database = bridge.database_url();
     let queue = |args: &[&str]| {

@@ -62,7 +62,7 @@ fn everything_works_without_scripts() {
 fn discarding_asks_first_and_then_it_is_gone() {
     let pagerduty = PagerDuty::start();
     let bridge = with_dead_letter(&pagerduty);
-    assert_eq!(bridge.post(b"{}").status, 422);
+    bridge.reject(b"{}", 422);
     let browser = Browser::start();
     log_in(&browser, &bridge);
     browser.click("#discard-events-1");

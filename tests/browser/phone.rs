@@ -15,7 +15,7 @@ fn no_page_is_wider_than_a_phone_in_light_and_in_dark() {
     bridge.wait_for_log("dead letter");
     bridge.queue(&alert(8, "Disk full"));
     pagerduty.wait_for_accepted(1);
-    assert_eq!(bridge.post(format!("{{\"{}\": 1}}", "x".repeat(400)).as_bytes()).status, 422);
+    bridge.reject(format!("{{\"{}\": 1}}", "x".repeat(400)).as_bytes(), 422);
     let browser = Browser::start();
     let at = |path: &str| format!("http://{}{path}", bridge.address);
     let fits = |path: &str| {

@@ -59,7 +59,7 @@ pub(crate) fn run_in(home: &Path, twin: &Twin, args: &[&str], settings: &[(&str,
         .env_clear()
         .envs(usual.into_iter().chain(settings.iter().copied()))
         .current_dir(home)
-        .timeout(PATIENCE)
+        .timeout(4 * PATIENCE)
         .output()
         .unwrap();
     let run = Run {

@@ -32,7 +32,7 @@ fn without_an_admin_token_there_is_no_api() {
 fn nobody_learns_anything_without_the_token() {
     let pagerduty = PagerDuty::start();
     let bridge = start(&pagerduty, &[]);
-    assert_eq!(bridge.post(b"{").status, 400);
+    bridge.reject(b"{", 400);
     let first = request(&bridge, "GET", "/api/status", None, b"");
     assert_eq!(first.status, 401);
     let unknown = [("GET".to_owned(), "/api/no-such".to_owned()), ("PUT".to_owned(), "/api/events".to_owned())];

@@ -118,6 +118,15 @@ impl Bridge {
         assert_eq!((status, &said["status"]), (202, &Value::from("queued")), "{said}");
     }
 
+    /// Posts a webhook that has to be rejected with this status, and waits until it is kept.
+    #[track_caller]
+    pub(crate) fn reject(&self, body: &[u8], status: u16) {
+        let is_kept = |line: &str| message(line, "it is kept as r").is_some();
+        let before = self.process.stderr.all().iter().filter(|line| is_kept(line)).count();
+        assert_eq!(self.post(body).status, status);
+        self.wait_for_logs(before + 1, "it is kept as r");
+    }
+
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Answer {
         get(self.address, path)
@@ -132,6 +141,16 @@ impl Bridge {
     #[track_caller]
     pub(crate) fn wait_for_log(&self, part: &str) -> String {
         self.process.stderr.wait_for(&format!("the log line `{part}`"), |line| message(line, part))
+    }
+
+    /// Waits for so many log lines whose messages have `part` in them.
+    #[track_caller]
+    pub(crate) fn wait_for_logs(&self, number: usize, part: &str) {
+        let mut found = 0;
+        self.process.stderr.wait_for(&format!("log line {number} with `{part}`"), |line| {
+            found += usize::from(message(line, part).is_some());
+            (found == number).then_some(())
+        });
     }
 
     /// Sends a signal and waits for the exit.

@@ -29,7 +29,7 @@ pub(crate) fn run_with_input(args: &[&str], variables: &[(&str, &str)], input: &
         .envs(variables.iter().copied())
         .current_dir(&home)
         .write_stdin(input)
-        .timeout(PATIENCE)
+        .timeout(4 * PATIENCE)
         .output()
         .unwrap();
     Run {

@@ -120,6 +120,13 @@ impl Connection {
         bytes
     }
 
+    /// The same, also where the server breaks it off.
+    pub(crate) fn try_rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let _ = self.0.read_to_end(&mut bytes);
+        bytes
+    }
+
     /// Waits until the server closes the connection, in order or not.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.0.read(&mut [0]) {
