@@ -120,7 +120,7 @@ impl Connection {
         bytes
     }
 
-    /// The same, also where the server breaks it off.
+    /// Like [`rest`](Self::rest), but ignores that the server breaks it off.
     pub(crate) fn try_rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let _ = self.0.read_to_end(&mut bytes);

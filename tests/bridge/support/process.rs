@@ -1,10 +1,11 @@
 //! A running program and the lines that it has written.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{EXTENSIONS, PATIENCE};
 
@@ -41,6 +42,30 @@ impl Process {
         // Every shell has a built-in `kill`; the program of that name is not installed everywhere.
         let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
         assert!(status.success(), "the process is gone already: {:#?}", self.stderr.all());
+    }
+
+    /// Runs `action` while the process is stopped.
+    #[track_caller]
+    pub(crate) fn while_stopped<T>(&self, action: impl FnOnce() -> T) -> T {
+        self.signal("STOP");
+        let deadline = Instant::now() + PATIENCE;
+        // Each thread stops when the system runs it next.
+        while !self.is_stopped() {
+            assert!(Instant::now() < deadline, "the process does not stop");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let result = action();
+        self.signal("CONT");
+        result
+    }
+
+    fn is_stopped(&self) -> bool {
+        // `NUMBER (NAME) STATE ...`; a thread may have exited meanwhile.
+        let mut threads = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
+        threads.all(|thread| {
+            let stat = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+        })
     }
 
     /// Kills it.
