@@ -153,6 +153,26 @@ impl Bridge {
         });
     }
 
+    /// Delivers another event with `deliver_another` after each failure of an event that always fails, until that event is given
+    /// up. Returns how many others were delivered.
+    #[track_caller]
+    pub(crate) fn deliver_others_until_given_up(&self, mut deliver_another: impl FnMut(u64)) -> u64 {
+        for failures in 1..=20 {
+            let mut found = 0;
+            // PagerDuty knows of a failure before the bridge does, and only what is delivered after the bridge knows counts.
+            let given_up = self.process.stderr.wait_for(&format!("failure {failures}"), |line| {
+                found += u64::from(message(line, "not delivered yet").is_some());
+                let given_up = message(line, "given up after it failed for").is_some();
+                (given_up || found == failures).then_some(given_up)
+            });
+            if given_up {
+                return failures - 1;
+            }
+            deliver_another(failures);
+        }
+        panic!("it is never given up: {:#?}", self.process.stderr.all());
+    }
+
     /// Sends a signal and waits for the exit.
     #[track_caller]
     pub(crate) fn terminate(&mut self, signal: &str) -> ExitStatus {
