@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use actix_web::rt::task::spawn_blocking;
@@ -22,6 +23,7 @@ use crate::logging::log_throttled;
 use crate::metrics::HeldOutcome;
 use crate::queue::HeldId;
 use crate::web::AppState;
+use crate::web::auth::webhook::WebhookSecrets;
 
 /// How often the files are checked. A change is used only once it was seen twice, so that no half-written file is used.
 const CHECK_FILES: Duration = Duration::from_secs(2);
@@ -96,6 +98,8 @@ pub(crate) struct Reload {
     invalid: Option<Digests>,
     /// Whether held webhooks have to be checked and admitted once more.
     admits: bool,
+    /// Earlier secrets, each with webhooks that it did not verify and that are about to be held.
+    replaced: Vec<Weak<WebhookSecrets>>,
     /// The newest held webhook at the last check of what other bridges hold.
     newest_held: Option<HeldId>,
 }
@@ -106,7 +110,8 @@ impl Reload {
     pub(crate) fn new(shared: Data<AppState>, live: LiveConfig, cluster: Cluster) -> Self {
         let (files, hangups) = (SecretFiles::default(), None);
         let (applied, seen, invalid) = (Digests::new(), None, None);
-        Self { shared, live, cluster, files, hangups, applied, seen, invalid, admits: false, newest_held: None }
+        let (admits, replaced, newest_held) = (false, Vec::new(), None);
+        Self { shared, live, cluster, files, hangups, applied, seen, invalid, admits, replaced, newest_held }
     }
 
     /// Reads these files again when they change, and at once on a signal of `hangups`.
@@ -121,8 +126,10 @@ impl Reload {
     }
 
     async fn admit_once_more(&mut self) {
-        // After a pass that admits something, another webhook may still be about to be held.
-        self.admits = self.admit(&self.live.config.sentry_client_secret).await != Some(0);
+        // One more pass follows a pass that failed or admitted something, and whatever is held after this one began.
+        self.replaced.retain(|secrets| secrets.strong_count() > 0);
+        let verified = self.admit(&self.live.config.sentry_client_secret).await;
+        self.admits = verified != Some(0) || !self.replaced.is_empty();
     }
 
     pub(crate) async fn run(mut self) -> Infallible {
@@ -203,7 +210,8 @@ impl Reload {
             }
         }
         let state = &self.shared;
-        state.authentication.replace(config.webhook_token.clone(), config.sentry_client_secret.clone());
+        let replaced = state.authentication.replace(config.webhook_token.clone(), config.sentry_client_secret.clone());
+        self.replaced.push(replaced);
         if changed.contains(&"BRIDGE_ADMIN_TOKEN") {
             state.admin.replace(config.admin_token.clone(), rand::random());
         }
@@ -217,7 +225,7 @@ impl Reload {
             info!(config:% = fingerprint; "{changed} changed and is in use from now on, config {fingerprint}");
         }
         (self.applied, self.seen, self.invalid) = (found, None, None);
-        // A webhook may still be about to be held.
+        // A webhook that the old secrets did not verify may still be about to be held.
         self.admits = true;
     }
 
@@ -282,5 +290,71 @@ async fn hangup(hangups: &mut Option<Signal>) {
     };
     if came.is_none() {
         pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use hmac::{Hmac, KeyInit, Mac};
+    use sha2::Sha256;
+
+    use super::*;
+    use crate::delivery::DeliveryView;
+    use crate::ingest::Ingest;
+    use crate::metrics::Metrics;
+    use crate::monitor::{Monitor, TroubleLimits};
+    use crate::queue::{HeldSender, HeldWebhook, Queue, State};
+    use crate::web::auth::webhook::Authentication;
+
+    const OLD: &str = "the-client-secret-of-the-beginning";
+    const NEW: &str = "the-client-secret-after-the-rotation";
+
+    fn config(secret: &str) -> Config {
+        let settings = [
+            ("BRIDGE_PAGERDUTY_SERVICE_KEY", "00000000000000000000000000000001"),
+            ("BRIDGE_SENTRY_CLIENT_SECRET", secret),
+        ];
+        Config::from_vars(settings).unwrap()
+    }
+
+    fn state(config: Config, queue: &Queue) -> Data<AppState> {
+        let (ingest, limits, metrics) = (Ingest::from(&config), TroubleLimits::from(&config), Metrics::new());
+        let (_, delivery) = watch::channel(DeliveryView::default());
+        let monitor = Monitor::new(Utc::now(), queue.clone(), delivery, metrics.clone(), limits, "");
+        let authentication = Authentication::new(config.webhook_token, config.sentry_client_secret);
+        Data::new(AppState::new(authentication, ingest, queue.clone(), config.max_body, metrics, monitor))
+    }
+
+    #[actix_web::test]
+    async fn a_webhook_that_is_held_only_after_its_secret_came_into_use_is_admitted() {
+        let home = tempfile::tempdir().unwrap();
+        let queue = Queue::open(&home.path().join("bridge.db")).await.unwrap();
+        let state = state(config(OLD), &queue);
+        let mut reload = Reload::new(state.clone(), LiveConfig::new(config(OLD)), Cluster::alone());
+        let body = br#"{"action":"triggered","data":{"event":{"event_id":"1f","issue_id":"1","title":"it"}}}"#;
+        let signature = Hmac::<Sha256>::new_from_slice(NEW.as_bytes()).unwrap().chain_update(body).finalize();
+        let held = HeldWebhook {
+            received_at: Utc::now(),
+            sender: HeldSender::Network(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            signature: signature.into_bytes().into(),
+            resource: Some("event_alert".to_owned()),
+            idempotency_key: None,
+            sent_at: None,
+            body: body.to_vec(),
+        };
+
+        let did_not_verify_it = state.authentication.secrets();
+        reload.apply(config(NEW), Digests::new()).await;
+        reload.admit_once_more().await;
+        assert!(reload.admits, "a webhook is about to be held");
+        assert!(queue.hold(held).await.unwrap());
+        drop(did_not_verify_it);
+        reload.admit_once_more().await;
+        assert_eq!(queue.recount_held().await.unwrap(), []);
+        assert_eq!(queue.reader().list(State::Waiting, None, 9).await.unwrap().len(), 1);
+        reload.admit_once_more().await;
+        assert!(!reload.admits, "none is about to be held any more");
     }
 }

@@ -1,6 +1,7 @@
 //! `POST /sentry/{token}` and `POST /sentry`: authenticate, read, decide, enqueue, answer.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 
 use super::AppState;
 use super::answer::{self, WebhookLabels, method_not_allowed, not_found};
-use super::auth::webhook::{RESOURCE, Unauthorized, WebhookCredentials, hook_signature};
+use super::auth::webhook::{RESOURCE, Unauthorized, WebhookCredentials, WebhookSecrets, hook_signature};
 use super::auth::{network, peer};
 use super::body::{self, BodyError, Reservation};
 use crate::canary::status::round_trip;
@@ -251,12 +252,15 @@ async fn read(
             return Err(WebhookError::NotRead(error));
         }
     };
-    if credentials.needs_signature() && !state.authentication.is_signed(request.headers(), &body) {
-        if let Some(peer) = peer(request) {
-            state.metrics.record_wrong_signature_sender(peer);
+    if credentials.needs_signature() {
+        let secrets = state.authentication.secrets();
+        if !secrets.is_signed(request.headers(), &body) {
+            if let Some(peer) = peer(request) {
+                state.metrics.record_wrong_signature_sender(peer);
+            }
+            hold(request, state, credentials, (body, reservation), secrets, received_at).await;
+            return Err(Unauthorized::WrongSignature.logged(request).into());
         }
-        hold(request, state, credentials, body, reservation, received_at).await;
-        return Err(Unauthorized::WrongSignature.logged(request).into());
     }
     reservation.mark_authenticated();
     Ok((body, reservation))
@@ -268,8 +272,8 @@ async fn hold(
     request: &HttpRequest,
     state: &AppState,
     credentials: WebhookCredentials,
-    body: Bytes,
-    reservation: Reservation,
+    (body, reservation): (Bytes, Reservation),
+    secrets: Arc<WebhookSecrets>,
     received_at: DateTime<Utc>,
 ) {
     let headers = request.headers();
@@ -290,8 +294,14 @@ async fn hold(
         body: Vec::from(body),
     };
     let (queue, metrics) = (state.queue.clone(), state.metrics.clone());
+    let holding = async move {
+        let is_held = queue.hold(held).await;
+        // Whoever replaced the secrets meanwhile admits what is held until this handle is dropped.
+        drop(secrets);
+        is_held
+    };
     let report = move |is_held| report_held(&metrics, is_held);
-    if !store(async move { queue.hold(held).await }, reservation, report).await {
+    if !store(holding, reservation, report).await {
         log_throttled!(
             Level::Warn, "webhooks with a wrong signature were not held at once";
             "a webhook with a wrong signature is not held yet: the database takes longer than {KEEP_TIMEOUT:?}"

@@ -127,6 +127,7 @@ fn wait_for_sample(address: SocketAddr, name: &str, value: &str) {
 }
 
 const HELD: &str = "bridge_queue_events{state=\"held\"}";
+const IS_HELD: &str = "a webhook with a wrong signature is held";
 const NO_ROOM: &str = "bridge_webhooks_held_total{outcome=\"no_room\"}";
 const SECRETS: &str = "bridge_trouble{cause=\"secrets\"}";
 
@@ -230,11 +231,13 @@ fn what_was_held_for_a_day_is_gone_also_where_the_right_secret_comes_then() {
     fs::write(&file, OLD).unwrap();
     let mut bridge = Bridge::start_with(&pagerduty.url(), &[client_secret_file(&file)]);
     assert_eq!(send(bridge.address, NEW, trigger(1)).status, 401);
+    bridge.wait_for_log(IS_HELD);
     assert_eq!(bridge.terminate("TERM").code(), Some(0));
     execute_sql(&bridge, "UPDATE held SET received_at = received_at - 24 * 3600 * 1000 WHERE body <> ?", b"");
     bridge.restart();
     bridge.wait_for_log("1 held webhooks were deleted: no secret verified them for 24 hours");
     assert_eq!(send(bridge.address, NEW, trigger(2)).status, 401);
+    bridge.wait_for_log(IS_HELD);
     fs::write(&file, format!("{NEW},{OLD}")).unwrap();
     bridge.process.signal("HUP");
     bridge.wait_for_log("1 held webhooks are verified by a secret and admitted: 1 queued");
@@ -332,6 +335,7 @@ fn what_was_held_goes_to_the_service_key_that_was_rotated_together_with_the_secr
         ],
     );
     assert_eq!(send(bridge.address, NEW, trigger(1)).status, 401);
+    bridge.wait_for_log(IS_HELD);
     fs::write(&key, &keys[1]).unwrap();
     fs::write(&secret, NEW).unwrap();
     bridge.process.signal("HUP");

@@ -1,7 +1,7 @@
 //! Who may post webhooks: the webhook token (in the path, as the password of HTTP Basic, or as a bearer token), and
 //! Sentry's signature.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
@@ -25,8 +25,9 @@ pub const RESOURCE: &str = "Sentry-Hook-Resource";
 #[derive(Debug)]
 pub struct Authentication(watch::Sender<Arc<WebhookSecrets>>);
 
+/// The secrets that authenticate a webhook at one moment.
 #[derive(Debug)]
-struct WebhookSecrets {
+pub struct WebhookSecrets {
     tokens: Vec<AccessToken>,
     client_secrets: Vec<SigningSecret>,
 }
@@ -70,13 +71,15 @@ impl Authentication {
     }
 
     /// Accepts these secrets from now on, and no others. Requests that are already being handled may still be checked
-    /// with the old ones.
-    pub fn replace(&self, tokens: Vec<AccessToken>, secrets: Vec<SigningSecret>) {
-        self.0.send_replace(Arc::new(WebhookSecrets { tokens, client_secrets: secrets }));
+    /// with the old ones, which are returned: they live until the last of these requests is handled.
+    #[must_use]
+    pub fn replace(&self, tokens: Vec<AccessToken>, secrets: Vec<SigningSecret>) -> Weak<WebhookSecrets> {
+        Arc::downgrade(&self.0.send_replace(Arc::new(WebhookSecrets { tokens, client_secrets: secrets })))
     }
 
     /// Returns the current secrets. The lock is held only while the handle is cloned, not while the secrets are used.
-    fn secrets(&self) -> Arc<WebhookSecrets> {
+    #[must_use]
+    pub fn secrets(&self) -> Arc<WebhookSecrets> {
         Arc::clone(&self.0.borrow())
     }
 
@@ -89,16 +92,15 @@ impl Authentication {
     pub fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<WebhookCredentials, Unauthorized> {
         self.secrets().authenticate(in_path, headers)
     }
-
-    /// Whether a signature in the headers matches `body`.
-    #[must_use]
-    pub fn is_signed(&self, headers: &HeaderMap, body: &[u8]) -> bool {
-        let secrets = self.secrets();
-        signatures(headers).any(|signature| signature.is_by(&secrets.client_secrets, body))
-    }
 }
 
 impl WebhookSecrets {
+    /// Whether a signature in the headers matches `body`.
+    #[must_use]
+    pub fn is_signed(&self, headers: &HeaderMap, body: &[u8]) -> bool {
+        signatures(headers).any(|signature| signature.is_by(&self.client_secrets, body))
+    }
+
     fn authenticate(&self, in_path: Option<&str>, headers: &HeaderMap) -> Result<WebhookCredentials, Unauthorized> {
         let has_app_signature = headers.contains_key(APP_SIGNATURE);
         let has_token = match in_path {
