@@ -62,6 +62,8 @@ fn a_stranger_with_any_number_of_wrong_signatures_costs_little_and_pushes_out_no
     // The webhook that Sentry signs with its new secret comes first, and would be the first to be deleted.
     let event = r#"{"action":"triggered","data":{"event":{"event_id":"00000000000000000000000000000001","issue_id":"1","title":"x"}}}"#;
     assert_eq!(post_signed(&bridge, NEW, "event_alert", event.as_bytes()).status, 401);
+    let held = "bridge_queue_events{state=\"held\"}";
+    wait_for(&bridge, "that it is held", |samples| samples.is(held, 1.0));
     let before = peak(bridge.process.id());
     let next = AtomicU32::new(0);
     thread::scope(|scope| {
@@ -82,7 +84,6 @@ fn a_stranger_with_any_number_of_wrong_signatures_costs_little_and_pushes_out_no
     wait_for(&bridge, "that each is held or found no room", |samples| {
         samples.of("bridge_webhooks_held_total").values().sum::<f64>() == f64::from(requests + 1)
     });
-    let held = "bridge_queue_events{state=\"held\"}";
     wait_for(&bridge, "as many as strangers may take together", |samples| samples.is(held, 4_000.0));
     let database: u64 = fs::read_dir(bridge.database().parent().unwrap())
         .unwrap()
