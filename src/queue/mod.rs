@@ -229,6 +229,22 @@ impl Queue {
         }
     }
 
+    /// Enqueues events in one commit, as [`Queue::enqueue`] does, and returns their numbers.
+    ///
+    /// # Errors
+    ///
+    /// When they could not be committed; then none of them is in the queue.
+    pub async fn enqueue_events(&self, events: impl IntoIterator<Item = Envelope>) -> Result<Vec<EventId>, QueueError> {
+        let all = events.into_iter().map(EnqueueRequest::event).collect();
+        let enqueued = self.enqueue_writer.operate(|reply| Operation::EnqueueAll(all, reply)).await?;
+        let events = enqueued.into_iter().flat_map(|enqueued| match enqueued {
+            Enqueued::Queued(events) => events,
+            // An event that cannot count as a repetition is always queued.
+            Enqueued::Ignored(_) => Vec::new(),
+        });
+        Ok(events.map(|event| event.id).collect())
+    }
+
     /// Records an attempt as begun and returns what to send. This is committed before anything is sent: so the bytes of
     /// an attempt never change after it, and the rate is known after a crash.
     ///

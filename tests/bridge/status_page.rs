@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use pagerduty_sandbox::{Fault, FaultRule};
+use pagerduty_sandbox::{Fault, FaultRule, IncidentState};
 
-use crate::support::{Answer, Bridge, Connection, IS_POSTGRES, KEY, PATIENCE, PagerDuty, TOKEN, alert, get, post};
+use crate::support::{
+    Answer, Bridge, Connection, IS_POSTGRES, KEY, PATIENCE, PagerDuty, TOKEN, alert, get, post, refuse_resolves,
+    take_resolves,
+};
 
 const ADMIN: &str = "admin-token-for-tests-alone";
 
@@ -297,6 +300,26 @@ fn a_dead_trigger_that_was_resolved_since_is_sent_by_a_button_of_its_own() {
     assert_eq!(go(""), (303, "/?notice=retried&done=0&left=1&why=resolved".to_owned()));
     assert_eq!(go("force=true"), (303, "/?notice=retried&done=1&left=0&events=1".to_owned()));
     pagerduty.wait_for_accepted(1);
+}
+
+#[test]
+fn a_test_page_whose_resolve_cannot_be_stored_opens_no_incident() {
+    let pagerduty = PagerDuty::start();
+    let bridge = Bridge::start_with(&pagerduty.url(), &[("BRIDGE_ADMIN_TOKEN", ADMIN)]);
+    let cookie = log_in(bridge.address);
+    let send = || form_of_page(bridge.address, "/test", &cookie, "service=0");
+    refuse_resolves(&bridge);
+    let refused = send();
+    assert_eq!(refused.status, 503, "{}", text(&refused));
+    take_resolves(&bridge);
+    assert_eq!(send().status, 303);
+    // What the first one had queued would be sent before.
+    pagerduty.wait_for("the resolve of the second", |records| {
+        records.incidents().any(|incident| incident.state == IncidentState::Resolved)
+    });
+    let incidents = pagerduty.incidents();
+    assert_eq!(incidents.len(), 1, "{incidents:#?}");
+    assert_eq!((incidents[0].opened, incidents[0].events), (1, 2));
 }
 
 #[test]

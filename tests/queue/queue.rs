@@ -97,6 +97,22 @@ async fn many_at_once_share_commits_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn events_that_are_enqueued_together_get_their_own_numbers_among_others() {
+    let (_database, queue) = open().await;
+    let one = |number: usize| event(&key(1), &number.to_string(), number.to_string().as_bytes());
+    let together = join_all((0..50).map(async |place: usize| {
+        let alone = queue.enqueue_event(one(3 * place));
+        let (alone, pair) = join(alone, queue.enqueue_events([one(3 * place + 1), one(3 * place + 2)])).await;
+        [vec![alone.unwrap().id], pair.unwrap()].concat()
+    }));
+    let (ids, commits) = send_together(&queue, together).await;
+    assert!(commits <= 20, "100 operations took {commits} commits");
+    for (number, id) in ids.concat().into_iter().enumerate() {
+        assert_eq!(queue.reader().get(id).await.unwrap().unwrap().body, number.to_string().as_bytes());
+    }
+}
+
+#[tokio::test]
 async fn beginning_and_settling_share_commits_too() {
     let (_database, queue) = open().await;
     let ids = accept_all(&queue, (0..200).map(|_| key(1))).await;

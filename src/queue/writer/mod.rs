@@ -72,6 +72,8 @@ pub(super) enum WriterCommand {
 #[derive(Debug)]
 pub(super) enum Operation {
     Enqueue(Box<EnqueueRequest>, Reply<Enqueued>),
+    /// Enqueues all of them in one commit, or none.
+    EnqueueAll(Vec<EnqueueRequest>, Reply<Vec<Enqueued>>),
     Begin(BeginRequest, Reply<AttemptPayload>),
     Settle(SettleRequest, Reply<()>),
     Reject(RejectedWebhook, Reply<RejectedId>),
@@ -344,6 +346,7 @@ impl<S: Store> Writer<S> {
         for operation in batch.operations {
             match operation {
                 Operation::Enqueue(_, reply) => drop(reply.send(Err(error.clone()))),
+                Operation::EnqueueAll(_, reply) => drop(reply.send(Err(error.clone()))),
                 Operation::Settle(_, reply) | Operation::Hold(_, reply) | Operation::Probe(reply) => {
                     let _ = reply.send(Err(error.clone()));
                 }
@@ -385,6 +388,7 @@ impl OperationBatch {
     fn add(&mut self, operation: Operation) {
         self.bytes += match &operation {
             Operation::Enqueue(enqueue, _) => enqueue.size(),
+            Operation::EnqueueAll(all, _) => all.iter().map(EnqueueRequest::size).sum(),
             Operation::Reject(rejected, _) => rejected.body.len(),
             Operation::Hold(held, _) => held.body.len(),
             Operation::Begin(..) | Operation::Settle(..) | Operation::Probe(_) => 0,
@@ -393,7 +397,10 @@ impl OperationBatch {
     }
 
     fn takes_alerts(&self) -> bool {
-        self.operations.iter().any(|operation| matches!(operation, Operation::Enqueue(..) | Operation::Probe(_)))
+        let takes_alerts = |operation: &Operation| {
+            matches!(operation, Operation::Enqueue(..) | Operation::EnqueueAll(..) | Operation::Probe(_))
+        };
+        self.operations.iter().any(takes_alerts)
     }
 
     fn borrowed<'b>(
@@ -412,6 +419,7 @@ impl OperationBatch {
         for operation in &self.operations {
             match operation {
                 Operation::Enqueue(enqueue, _) => batch.enqueues.push(enqueue),
+                Operation::EnqueueAll(all, _) => batch.enqueues.extend(all),
                 Operation::Begin(begin, _) => batch.begins.push(begin),
                 Operation::Settle(settle, _) => batch.settles.push(settle),
                 Operation::Reject(rejected, _) => batch.rejects.push(rejected),
@@ -430,6 +438,9 @@ impl OperationBatch {
             // There is an answer to every operation; without one, the caller would learn that the queue is closed.
             match operation {
                 Operation::Enqueue(_, reply) => drop(enqueued.next().map(|enqueued| reply.send(Ok(enqueued)))),
+                Operation::EnqueueAll(all, reply) => {
+                    let _ = reply.send(Ok(enqueued.by_ref().take(all.len()).collect()));
+                }
                 Operation::Begin(_, reply) => drop(begun.next().map(|begun| reply.send(begun))),
                 Operation::Settle(_, reply) => drop(settled.next().map(|settled| reply.send(settled))),
                 Operation::Reject(_, reply) => drop(rejected.next().map(|id| reply.send(Ok(id)))),

@@ -23,8 +23,7 @@ use crate::monitor::{self, Health};
 use crate::pagerduty::{SentryOrigin, ServiceKey, test_page};
 use crate::queue::admin::{BULK, BulkKind, Discarded, ResolvedTriggers};
 use crate::queue::{
-    EnqueueRequest, Enqueued, Envelope, EventId, EventSummary, ItemId, QueueError, Reader, RejectedId, RejectedSummary,
-    Search, State,
+    Envelope, EventId, EventSummary, ItemId, QueueError, Reader, RejectedId, RejectedSummary, Search, State,
 };
 use crate::web::AppState;
 use crate::web::answer::not_found;
@@ -128,15 +127,9 @@ pub(super) async fn send_test(user: PageRequest, form: Form<TestPageForm>, state
     let destination = state.ingest.destination(destinations(&state).get(place).ok_or_else(unknown)?);
     let prefix = state.ingest.incident_key_prefix();
     let events = test_page(&destination, prefix, "bridge-test", user.frame.at, "the status page");
-    let mut ids = Vec::new();
-    for event in events {
-        let envelope = Envelope::new(&event, user.frame.at);
-        let enqueued =
-            state.queue.enqueue(EnqueueRequest::event(envelope)).await.map_err(|error| user.queue_error(&error))?;
-        if let Enqueued::Queued(accepted) = enqueued {
-            ids.extend(accepted.iter().map(|event| event.id));
-        }
-    }
+    // In one commit: a trigger without its resolve would stay open.
+    let envelopes = events.map(|event| Envelope::new(&event, user.frame.at));
+    let ids = state.queue.enqueue_events(envelopes).await.map_err(|error| user.queue_error(&error))?;
     let [trigger, resolve] = ids[..] else { return Err(unknown()) };
     let notice = ActionNotice::Tested { trigger, resolve };
     info!("on the status page: a test page was enqueued as the events {trigger} and {resolve}");

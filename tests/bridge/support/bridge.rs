@@ -251,6 +251,39 @@ fn message(line: &str, part: &str) -> Option<String> {
     Some(message).filter(|message| message.contains(part))
 }
 
+/// Has the database of a running bridge refuse every resolve, until [`take_resolves`].
+pub(crate) fn refuse_resolves(bridge: &Bridge) {
+    let sql = if IS_POSTGRES {
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no resolves'; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.event_type = 'resolve')
+         EXECUTE FUNCTION refuse()"
+    } else {
+        "CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.event_type = 'resolve'
+         BEGIN SELECT RAISE(ABORT, 'no resolves'); END"
+    };
+    execute_script(bridge, sql);
+}
+
+/// Ends [`refuse_resolves`].
+pub(crate) fn take_resolves(bridge: &Bridge) {
+    execute_script(bridge, if IS_POSTGRES { "DROP FUNCTION refuse() CASCADE" } else { "DROP TRIGGER refuse" });
+}
+
+/// Executes statements without parameters on the database of a running bridge.
+fn execute_script(bridge: &Bridge, sql: &'static str) {
+    use sqlx::ConnectOptions;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        if IS_POSTGRES {
+            let options: sqlx::postgres::PgConnectOptions = bridge.database_url().parse().unwrap();
+            sqlx::raw_sql(sql).execute(&mut options.connect().await.unwrap()).await.unwrap();
+        } else {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bridge.database());
+            sqlx::raw_sql(sql).execute(&mut options.connect().await.unwrap()).await.unwrap();
+        }
+    });
+}
+
 /// Executes a statement on the database of a running bridge, to create rows as an earlier version would have written them.
 pub(crate) fn execute_sql(bridge: &Bridge, sql: &'static str, body: &[u8]) {
     use sqlx::ConnectOptions;

@@ -12,7 +12,9 @@ mod queue_contents;
 use std::time::Duration;
 
 pub(crate) use alerts::{alert, alert_of_level, fixtures};
-pub(crate) use bridge::{Bridge, IS_POSTGRES, KEY, OTHER_KEY, ROUTES, TOKEN, execute_sql};
+pub(crate) use bridge::{
+    Bridge, IS_POSTGRES, KEY, OTHER_KEY, ROUTES, TOKEN, execute_sql, refuse_resolves, take_resolves,
+};
 pub(crate) use command::{Run, run, run_with_input};
 pub(crate) use disk::Disk;
 pub(crate) use http::{Answer, Connection, get, get_with, post};
