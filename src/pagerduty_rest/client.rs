@@ -71,20 +71,6 @@ impl PagerDutyRestClient {
         parse(&call, member(&mut answer, name))
     }
 
-    /// Fetches a list, page by page.
-    async fn list<T: DeserializeOwned>(&self, name: &str, call: ApiCall) -> Result<Vec<T>, PagerDutyApiError> {
-        let mut rows: Vec<T> = Vec::new();
-        for offset in (0..MOST).step_by(PAGE) {
-            let call = call.clone().query("limit", PAGE.to_string()).query("offset", offset.to_string());
-            let mut answer = self.answer(&call).await?;
-            rows.extend(parse::<Vec<T>>(&call, member(&mut answer, name))?);
-            if answer["more"] != true {
-                break;
-            }
-        }
-        Ok(rows)
-    }
-
     async fn answer(&self, call: &ApiCall) -> Result<Value, PagerDutyApiError> {
         let token = self.token.borrow().clone();
         let headers = [
@@ -145,13 +131,33 @@ fn reason(body: &[u8], token: &str) -> String {
 #[expect(clippy::missing_errors_doc, reason = "said once, above")]
 impl PagerDutyRestClient {
     /// The services that the token can see, with their integrations; if `name` is given, only those whose name contains it.
+    /// Makes one request for each page of them.
     pub async fn services(&self, name: Option<&str>) -> Result<Vec<PagerDutyService>, PagerDutyApiError> {
-        let call = get(&["services"]).query("include[]", "integrations");
-        let call = match name {
-            Some(name) => call.query("query", name),
-            None => call,
-        };
-        self.list("services", call).await
+        let (mut services, mut next) = (Vec::new(), Some(0));
+        while let Some(offset) = next {
+            let (page, following) = self.services_page(name, offset).await?;
+            services.extend(page);
+            next = following;
+        }
+        Ok(services)
+    }
+
+    /// The page of the [`services`](Self::services) that begins after `offset` of them, and the offset of the next page, if
+    /// there is one. Makes one request.
+    pub async fn services_page(
+        &self,
+        name: Option<&str>,
+        offset: usize,
+    ) -> Result<(Vec<PagerDutyService>, Option<usize>), PagerDutyApiError> {
+        let mut call = get(&["services"]).query("include[]", "integrations");
+        if let Some(name) = name {
+            call = call.query("query", name);
+        }
+        let call = call.query("limit", PAGE.to_string()).query("offset", offset.to_string());
+        let mut answer = self.answer(&call).await?;
+        let services = parse(&call, member(&mut answer, "services"))?;
+        let next = offset + PAGE;
+        Ok((services, (answer["more"] == true && next < MOST).then_some(next)))
     }
 
     /// One service, with its integrations.

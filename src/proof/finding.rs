@@ -1,9 +1,10 @@
-//! What PagerDuty shows about an event: whether it opened or resolved an incident, which is pure, and why it opened none.
+//! What PagerDuty shows about an event: whether it opened or resolved an incident, and why it opened none. Pure.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use crate::pagerduty_rest::PagerDutyRestClient;
-use crate::pagerduty_rest::types::{IncidentAlert, Integration, PagerDutyIncident, PagerDutyService, ServiceStatus};
+use crate::pagerduty_rest::types::{
+    IncidentAlert, MaintenanceWindow, PagerDutyIncident, PagerDutyService, ServiceStatus,
+};
 
 /// How much the two clocks may differ. PagerDuty's times have whole seconds.
 const SKEW: TimeDelta = TimeDelta::seconds(10);
@@ -35,29 +36,32 @@ pub fn are_resolved(alerts: &[IncidentAlert]) -> bool {
     !alerts.is_empty() && alerts.iter().all(|alert| alert.status == "resolved")
 }
 
-/// Returns the likely cause, as the end of a sentence, from the current state of the key's service.
-pub(super) async fn cause(api: &PagerDutyRestClient, owner: Option<&(PagerDutyService, Integration)>) -> String {
-    let Some((known, _)) = owner else {
+/// The likely cause of a trigger without an incident, as the end of a sentence. `known` is the service of its key, if the
+/// token shows one, `service` the same as it is now, if it could be read, and `windows` its ongoing maintenance.
+#[must_use]
+pub fn cause(
+    known: Option<&PagerDutyService>,
+    service: Option<&PagerDutyService>,
+    windows: &[MaintenanceWindow],
+) -> String {
+    let Some(known) = known else {
         return "no service that the token shows has this integration key, so check on which service it is".to_owned();
     };
-    let Ok(service) = api.service(&known.id).await else {
+    let Some(service) = service else {
         return format!("the service {} could not be read, so look at its page in PagerDuty", known.name);
     };
     let name = &service.name;
     match service.status {
         ServiceStatus::Disabled => format!("the service {name} is disabled, so enable it in PagerDuty"),
-        ServiceStatus::Maintenance => {
-            let windows = api.maintenance(&service.id).await.unwrap_or_default();
-            windows.iter().max_by_key(|window| window.end_time).map_or_else(
-                || format!("the service {name} is in maintenance"),
-                |window| {
-                    let until = window.end_time.to_rfc3339_opts(SecondsFormat::Secs, true);
-                    let what = window.description.as_deref().filter(|text| !text.is_empty());
-                    let what = what.map_or_else(String::new, |text| format!(" ({text})"));
-                    format!("the service {name} is in maintenance until {until}{what}")
-                },
-            )
-        }
+        ServiceStatus::Maintenance => windows.iter().max_by_key(|window| window.end_time).map_or_else(
+            || format!("the service {name} is in maintenance"),
+            |window| {
+                let until = window.end_time.to_rfc3339_opts(SecondsFormat::Secs, true);
+                let what = window.description.as_deref().filter(|text| !text.is_empty());
+                let what = what.map_or_else(String::new, |text| format!(" ({text})"));
+                format!("the service {name} is in maintenance until {until}{what}")
+            },
+        ),
         ServiceStatus::Active => format!(
             "the service {name} is enabled, so a rule may suppress the event, or PagerDuty has lost it: look at the \
              activity of the service and at PagerDuty's status page"

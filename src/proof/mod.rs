@@ -2,7 +2,7 @@
 //!
 //! - [`sample`]: which events are looked up and when, within a budget; pure
 //! - [`finding`]: what PagerDuty shows about an event, and why it opened no incident
-//! - this file: the task that looks events up, one call at a time
+//! - this file: the task that looks events up, one request at a time
 
 pub mod finding;
 pub mod sample;
@@ -21,7 +21,7 @@ use crate::cluster::IsLeader;
 use crate::logging::log_throttled;
 use crate::metrics::Metrics;
 use crate::pagerduty::{EventType, IncidentKey, KeyNames, ProofState, ServiceKey};
-use crate::pagerduty_rest::types::{Integration, PagerDutyIncident, PagerDutyService, owners};
+use crate::pagerduty_rest::types::{Integration, PagerDutyIncident, PagerDutyService, ServiceStatus, owners};
 use crate::pagerduty_rest::{PagerDutyApiError, PagerDutyRestClient};
 use crate::queue::{EnqueueRequest, Envelope, EventId, Proof, Queue, QueueError, State};
 use finding::{are_resolved, are_suppressed, cause, left_open_by, opened_by};
@@ -71,6 +71,9 @@ pub struct ProofTask {
     sample: Sample,
     owners: BTreeMap<ServiceKey, (PagerDutyService, Integration)>,
     refreshed: Option<Duration>,
+    /// The services that were loaded so far, and the offset of their next page, while they are loaded again: there may be more
+    /// pages than the budget allows at once.
+    loading: (Vec<PagerDutyService>, usize),
     /// Events that need no further look-up, as a set and in order of insertion.
     done: (HashSet<EventId>, VecDeque<EventId>),
     /// Incidents whose resolve was sent once more.
@@ -125,6 +128,7 @@ impl ProofTask {
             sample: Sample::new(ProofSchedule::default()),
             owners: BTreeMap::new(),
             refreshed: None,
+            loading: (Vec::new(), 0),
             done: (HashSet::new(), VecDeque::new()),
             resent: BTreeSet::new(),
             began: Instant::now(),
@@ -150,6 +154,7 @@ impl ProofTask {
             sleep(self.sample.schedule().tick).await;
             if !(self.is_leader)() {
                 self.sample.clear();
+                self.loading = (Vec::new(), 0);
                 self.is_well();
                 continue;
             }
@@ -199,24 +204,31 @@ impl ProofTask {
         Ok(())
     }
 
-    /// Makes a call, if the budget of this minute allows it. Calls are made one at a time.
-    async fn call<T>(
+    /// Makes one request, if the budget of this minute allows it. Requests are made one at a time.
+    async fn request<T>(
         &mut self,
-        call: impl AsyncFnOnce(&PagerDutyRestClient) -> Result<T, PagerDutyApiError>,
+        request: impl AsyncFnOnce(&PagerDutyRestClient) -> Result<T, PagerDutyApiError>,
     ) -> Result<T, LookUpError> {
         let now = self.now();
-        if !self.sample.may_call(now) {
+        if self.sample.left(now) == 0 {
             return Err(LookUpError::Budget);
         }
-        let answer = call(&self.api).await;
+        let answer = request(&self.api).await;
         let now = self.now();
-        self.sample.called(now);
+        self.sample.requested(now);
         Ok(answer?)
     }
 
     /// Loads the services and their names.
     async fn refresh(&mut self) -> Result<(), LookUpError> {
-        self.owners = owners(self.call(async |api| api.services(None).await).await?);
+        loop {
+            let offset = self.loading.1;
+            let (page, next) = self.request(async |api| api.services_page(None, offset).await).await?;
+            self.loading.0.extend(page);
+            let Some(next) = next else { break };
+            self.loading.1 = next;
+        }
+        self.owners = owners(std::mem::take(&mut self.loading).0);
         let names = self.owners.iter().map(|(key, (service, _))| (key.clone(), service.name.clone()));
         self.names.learn(names.filter(|(_, name)| !name.is_empty()).collect());
         self.refreshed = Some(self.now());
@@ -274,18 +286,18 @@ impl ProofTask {
 
     async fn look(&mut self, event: &WatchedEvent) -> Result<LookUp, LookUpError> {
         let service = self.owners.get(&event.service_key).map(|(service, _)| service.id.clone());
-        let incidents = self.call(async |api| api.incidents(&event.incident_key, service.as_deref()).await).await?;
+        let incidents = self.request(async |api| api.incidents(&event.incident_key, service.as_deref()).await).await?;
         if event.event_type == EventType::Resolve {
             let Some(incident) = left_open_by(event.delivered_at, &incidents) else { return Ok(LookUp::Closed) };
             // An incident without a key of its own has alerts, and may be open because of others of them.
             let is_resolved = incident.incident_key.is_none() && {
-                are_resolved(&self.call(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
+                are_resolved(&self.request(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
             };
             return Ok(if is_resolved { LookUp::Closed } else { LookUp::Open(incident.clone()) });
         }
         let Some(incident) = opened_by(event.delivered_at, &incidents) else { return Ok(LookUp::Nothing) };
         let is_suppressed = incident.incident_key.is_none() && {
-            are_suppressed(&self.call(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
+            are_suppressed(&self.request(async |api| api.alerts(&incident.id, &event.incident_key).await).await?)
         };
         let state = if is_suppressed { ProofState::Suppressed } else { ProofState::Confirmed };
         Ok(LookUp::Opened(incident.clone(), state))
@@ -300,8 +312,7 @@ impl ProofTask {
                 if !self.sample.looked(event.id, now) {
                     return Ok(());
                 }
-                let owner = self.owners.get(&event.service_key).cloned();
-                let reason = self.call(async |api| Ok(cause(api, owner.as_ref()).await)).await?;
+                let reason = self.reason(&event.service_key).await?;
                 self.decide(&event, ProofState::NotOpened, None, Some(reason)).await
             }
             LookUp::Open(incident) => {
@@ -325,6 +336,19 @@ impl ProofTask {
                 self.decide(&event, ProofState::Resent, Some(&incident), None).await
             }
         }
+    }
+
+    /// Returns the likely reason why a trigger of this key opened no incident. What cannot be read of it does not matter.
+    async fn reason(&mut self, key: &ServiceKey) -> Result<String, LookUpError> {
+        let Some((known, _)) = self.owners.get(key).cloned() else { return Ok(cause(None, None, &[])) };
+        let service = self.request(async |api| Ok(api.service(&known.id).await.ok())).await?;
+        let windows = match &service {
+            Some(service) if service.status == ServiceStatus::Maintenance => {
+                self.request(async |api| Ok(api.maintenance(&service.id).await.unwrap_or_default())).await?
+            }
+            _ => Vec::new(),
+        };
+        Ok(cause(Some(&known), service.as_ref(), &windows))
     }
 
     /// Enqueues the same resolve once more.

@@ -21,8 +21,11 @@ const OF_ALL_KEYS: usize = 100;
 /// The absolute limit of watched events.
 const MOST: usize = 2_000;
 
-/// How many calls of the REST API are made in 60 seconds: an eighth of what PagerDuty allows an account.
+/// How many requests are made to the REST API in 60 seconds: an eighth of what PagerDuty allows an account.
 pub const BUDGET: usize = 120;
+
+/// The most requests that one look-up takes: for the incident, the service and its maintenance.
+const OF_ONE_LOOK_UP: usize = 3;
 
 const WINDOW: Duration = Duration::from_mins(1);
 
@@ -83,7 +86,7 @@ pub struct WatchedEvent {
     pub is_resent: bool,
 }
 
-/// The events that are watched, and the calls that were made.
+/// The events that are watched, and the requests that were made.
 #[derive(Debug, Default)]
 pub struct Sample {
     schedule: ProofSchedule,
@@ -91,8 +94,8 @@ pub struct Sample {
     watched: BTreeMap<EventId, (WatchedEvent, Duration)>,
     /// When each service key last had its turn.
     served: BTreeMap<ServiceKey, Duration>,
-    /// When each call of the last minute ended.
-    calls: VecDeque<Duration>,
+    /// When each request of the last minute ended.
+    requests: VecDeque<Duration>,
 }
 
 impl Sample {
@@ -136,7 +139,12 @@ impl Sample {
     }
 
     /// Returns the event to look up at `now`: the newest due event of the service key that has waited longest for its turn.
+    /// `None` as well if the budget does not suffice for all requests that it may take: a look-up that ended halfway would be
+    /// begun again each time, and use up the budget for nothing.
     pub fn next(&mut self, now: Duration) -> Option<WatchedEvent> {
+        if self.left(now) < OF_ONE_LOOK_UP {
+            return None;
+        }
         let due = self.watched.values().filter(|(_, due)| *due <= now).map(|(event, _)| event);
         let turn = |event: &&WatchedEvent| (std::cmp::Reverse(self.served.get(&event.service_key)), event.id);
         let next = due.max_by_key(turn)?.clone();
@@ -165,23 +173,23 @@ impl Sample {
         }
     }
 
-    /// Stops watching all events. The calls that were made still count.
+    /// Stops watching all events. The requests that were made still count.
     pub fn clear(&mut self) {
         self.watched.clear();
         self.served.clear();
     }
 
-    /// Whether a call may be made at `now`.
-    pub fn may_call(&mut self, now: Duration) -> bool {
-        while self.calls.front().is_some_and(|at| now.saturating_sub(*at) >= WINDOW) {
-            self.calls.pop_front();
+    /// How many requests may be made at `now`.
+    pub fn left(&mut self, now: Duration) -> usize {
+        while self.requests.front().is_some_and(|at| now.saturating_sub(*at) >= WINDOW) {
+            self.requests.pop_front();
         }
-        self.calls.len() < BUDGET
+        BUDGET.saturating_sub(self.requests.len())
     }
 
-    /// Records that a call ended at `now`. It counts from then on, because PagerDuty may have received it as late as that.
-    pub fn called(&mut self, now: Duration) {
-        self.calls.push_back(now);
+    /// Records that a request ended at `now`. It counts from then on, because PagerDuty may have received it as late as that.
+    pub fn requested(&mut self, now: Duration) {
+        self.requests.push_back(now);
     }
 }
 
@@ -265,7 +273,7 @@ mod tests {
     fn a_storm_of_20000_events_stays_within_the_budget_whatever_pagerduty_does() {
         for opens in [true, false] {
             let mut sample = Sample::new(ProofSchedule::default());
-            let (mut calls, mut judged) = (Vec::new(), 0);
+            let (mut requests, mut judged) = (Vec::new(), 0);
             for second in 0_u32..3600 {
                 let now = second * SECOND;
                 // 20,000 events within ten minutes.
@@ -274,19 +282,19 @@ mod tests {
                     sample.offer(event(id, usize::try_from(id % 3).unwrap(), &id.to_string(), now));
                 }
                 while let Some(event) = sample.next(now) {
-                    if !sample.may_call(now) {
-                        break;
+                    let is_judged = sample.looked(event.id, now) || opens;
+                    for _ in 0..if is_judged { OF_ONE_LOOK_UP } else { 1 } {
+                        sample.requested(now);
+                        requests.push(second);
                     }
-                    sample.called(now);
-                    calls.push(second);
-                    if sample.looked(event.id, now) || opens {
+                    if is_judged {
                         sample.forget(event.id);
                         judged += 1;
                     }
                 }
             }
-            let busiest =
-                calls.iter().map(|at| calls.iter().filter(|other| (*at..at + 60).contains(other)).count()).max();
+            let within = |from: u32| requests.iter().filter(|at| (from..from + 60).contains(*at)).count();
+            let busiest = requests.iter().map(|from| within(*from)).max();
             assert!(busiest.unwrap() <= BUDGET, "{busiest:?}");
             assert!(judged >= 30, "{judged}");
             assert!(sample.is_empty());
@@ -294,13 +302,26 @@ mod tests {
     }
 
     #[test]
-    fn a_call_counts_until_a_minute_after_its_end() {
+    fn a_request_counts_until_a_minute_after_its_end() {
         let mut sample = Sample::new(ProofSchedule::default());
-        for number in 0..BUDGET {
-            assert!(sample.may_call(Duration::ZERO), "{number}");
-            sample.called(5 * SECOND);
+        for _ in 0..BUDGET {
+            assert_ne!(sample.left(Duration::ZERO), 0);
+            sample.requested(5 * SECOND);
         }
-        assert!(!sample.may_call(64 * SECOND), "PagerDuty may have got the first of them five seconds late");
-        assert!(sample.may_call(65 * SECOND));
+        assert_eq!(sample.left(64 * SECOND), 0, "PagerDuty may have got the first of them five seconds late");
+        assert_eq!(sample.left(65 * SECOND), BUDGET);
+    }
+
+    #[test]
+    fn a_look_up_begins_only_if_the_budget_suffices_for_all_of_it() {
+        let mut sample = Sample::new(ProofSchedule::default());
+        sample.offer(event(1, 0, "42", Duration::ZERO));
+        for _ in 0..BUDGET - OF_ONE_LOOK_UP {
+            sample.requested(10 * SECOND);
+        }
+        assert!(sample.next(10 * SECOND).is_some());
+        sample.requested(11 * SECOND);
+        assert_eq!(sample.next(11 * SECOND), None);
+        assert!(sample.next(70 * SECOND).is_some());
     }
 }

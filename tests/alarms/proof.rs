@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::in_process::{GIVEN_UP, InProcessBridge};
 use crate::observation::{ADMIN_TOKEN, wait_for};
-use crate::support::{Connection, KEY, OTHER_KEY, PATIENCE, PagerDuty, TOKEN, alert, get_with, post};
+use crate::support::{Connection, KEY, OTHER_KEY, PATIENCE, PagerDuty, TOKEN, alert, alert_of_level, get_with, post};
 use crate::{ALARM_KEY, causes, wait_for_alarm};
 
 const API_TOKEN: &str = "u+3rdPartyRestApiKey";
@@ -332,18 +332,58 @@ fn busiest_minute(pagerduty: &PagerDuty) -> usize {
     times.iter().map(|from| within(*from)).max().unwrap_or(0)
 }
 
+/// The integration key of one of many services.
+fn key_of(number: usize) -> String {
+    format!("one0key0for0every0project000{number:04}")
+}
+
+/// Adds so many services that `change` leaves as they should be.
+fn add_services(pagerduty: &PagerDuty, number: usize, change: impl Fn(&mut ServiceOptions)) {
+    let mut options = pagerduty.options();
+    options.rest.services.extend((0..number).map(|number| {
+        let mut service = ServiceOptions::new(&format!("P{number}"), &format!("Service {number}"), &key_of(number));
+        change(&mut service);
+        service
+    }));
+    pagerduty.set_options(options);
+}
+
+#[test]
+fn pages_of_services_and_reasons_count_towards_the_budget() {
+    const LEVELS: [&str; 5] = ["fatal", "error", "warning", "info", "debug"];
+    let pagerduty = pagerduty(|_| {});
+    add_services(&pagerduty, 1000, |service| service.status = RestServiceStatus::Maintenance);
+    let routes = LEVELS.iter().enumerate().map(|(number, level)| format!("level,{level},{}", key_of(number)));
+    let routes: Vec<_> = routes.collect();
+    let (api, routes) = (pagerduty.rest_url(), routes.join("\n"));
+    let settings = [
+        ALARM_KEY,
+        ("BRIDGE_PAGERDUTY_API_URL", api.as_str()),
+        ("BRIDGE_PAGERDUTY_API_TOKEN", API_TOKEN),
+        ("BRIDGE_PAGERDUTY_ROUTES", routes.as_str()),
+    ];
+    let bridge = InProcessBridge::start(&pagerduty.url(), &settings);
+    // Few enough that the budget suffices for all look-ups but the last, which then ask for the reasons.
+    for (issue, level) in (1..=30).zip(LEVELS.iter().cycle()) {
+        bridge.queue(&alert_of_level(level, issue, "Disk full"));
+    }
+    let most = Duration::from_mins(2);
+    pagerduty.wait_within(most, "the requests of the second minute", |records| records.rest_total() > BUDGET as u64);
+    let asked =
+        |what: &str| pagerduty.read(|records| records.rest_requests().any(|request| request.target.starts_with(what)));
+    assert!(asked("/services?") && asked("/maintenance_windows?"));
+    let refused = pagerduty.read(|records| records.rest_requests().filter(|request| request.status != 200).count());
+    let busiest = busiest_minute(&pagerduty);
+    assert!(busiest > 0 && busiest <= BUDGET, "{busiest} requests in a minute");
+    assert_eq!(refused, 0);
+}
+
 #[test]
 fn a_storm_of_20000_events_stays_within_the_budget() {
     const KEYS: usize = 20;
     let pagerduty = pagerduty(|_| {});
-    let key = |number: usize| format!("one0key0for0every0project000{number:04}");
-    let mut options = pagerduty.options();
-    for number in 0..KEYS {
-        let (id, name) = (format!("P{number}"), format!("Service {number}"));
-        options.rest.services.push(ServiceOptions::new(&id, &name, &key(number)));
-    }
-    pagerduty.set_options(options);
-    let routes: Vec<_> = (0..KEYS).map(|number| format!("project,case-{number},{}", key(number))).collect();
+    add_services(&pagerduty, KEYS, |_| {});
+    let routes: Vec<_> = (0..KEYS).map(|number| format!("project,case-{number},{}", key_of(number))).collect();
     let (api, routes) = (pagerduty.rest_url(), routes.join("\n"));
     let settings = [
         ALARM_KEY,
@@ -355,7 +395,7 @@ fn a_storm_of_20000_events_stays_within_the_budget() {
     let mut bridge = InProcessBridge::start(&pagerduty.url(), &settings);
     bridge.end();
     let envelope = |number: usize| {
-        let (service_key, incident_key) = (key(number % KEYS), number.to_string());
+        let (service_key, incident_key) = (key_of(number % KEYS), number.to_string());
         let event = json!({
             "service_key": service_key, "event_type": "trigger", "incident_key": incident_key, "description": "Disk full",
         });
