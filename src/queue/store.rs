@@ -262,8 +262,10 @@ pub(super) struct EventToSettle {
     pub(super) api: ApiVersion,
     pub(super) event_type: EventType,
     pub(super) sentry_at: Option<DateTime<Utc>>,
-    /// Whether an attempt before the last one ended without a final answer.
+    /// Whether it is stored that an attempt ended without a final answer, since it was enqueued or last requeued.
     pub(super) was_in_doubt: bool,
+    /// How many attempts began since then; at least so many, if it was requeued.
+    pub(super) attempts: u32,
     /// Whether the incident is known at this integration.
     pub(super) is_known: bool,
     /// If the incident is open: the APIs by which it was triggered since.

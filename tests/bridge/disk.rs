@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use pagerduty_sandbox::Fault;
+use pagerduty_sandbox::{Fault, FaultRule, IncidentState};
 use sentry_pagerduty_bridge::queue::{EventId, EventRecord, Reader, State};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
-use crate::support::{Bridge, ClosedPort, Disk, PagerDuty, alert};
+use crate::support::{Bridge, ClosedPort, Disk, PagerDuty, TOKEN, alert, post};
 
 /// A large alert.
 fn large(issue: u64) -> Vec<u8> {
@@ -35,7 +36,7 @@ fn post_until_full(bridge: &Bridge) -> u64 {
 
 fn bridge_on(disk: &Disk, pagerduty: &str) -> Bridge {
     let database = format!("sqlite:{}", disk.path("bridge.db").display());
-    Bridge::start_with(pagerduty, &[("BRIDGE_DATABASE_URL", &database)])
+    Bridge::start_with(pagerduty, &[("BRIDGE_DATABASE_URL", &database), ("BRIDGE_PAGERDUTY_TIMEOUT", "4s")])
 }
 
 fn readyz(address: SocketAddr) -> u16 {
@@ -167,4 +168,34 @@ fn what_waits_is_delivered_while_the_disk_is_full_and_that_is_known_once_it_is_n
         "{delivered:#?}"
     );
     assert_eq!(pagerduty.counters().accepted, accepted + 1, "something was sent twice");
+}
+
+#[test]
+fn what_pagerduty_may_have_taken_while_the_disk_was_full_and_refused_later_is_resolved_all_the_same() {
+    let name = "disk::what_pagerduty_may_have_taken_while_the_disk_was_full_and_refused_later_is_resolved_all_the_same";
+    let Some(disk) = Disk::mount(name) else { return };
+    let pagerduty = PagerDuty::start();
+    let of_trigger = |fault| FaultRule { incident_key: Some("7000".to_owned()), ..FaultRule::new(fault).times(1) };
+    // It opens the incident and does not answer in time.
+    pagerduty.inject(of_trigger(Fault::Delay { by: Duration::from_mins(10) })).unwrap();
+    pagerduty.inject(of_trigger(Fault::status(400))).unwrap();
+    let bridge = bridge_on(&disk, &pagerduty.url());
+    bridge.queue(&alert(7000, "Disk full"));
+    pagerduty.wait_for("the incident", |records| records.incidents().next().is_some());
+    post_until_full(&bridge);
+    disk.fill();
+    bridge.wait_for_log("PagerDuty's answer cannot be stored yet");
+    pagerduty.wait_for("the refusal", |records| {
+        records.journal().filter(|entry| entry.text("incident_key") == Some("7000")).count() == 2
+    });
+    disk.free();
+    bridge.wait_for_log("dead letter");
+
+    let body = json!({"action": "resolved", "data": {"issue": {"id": "7000", "title": "Disk full"}}}).to_string();
+    let headers = [("Content-Type", "application/json"), ("Sentry-Hook-Resource", "issue")];
+    let answer = post(bridge.address, &format!("/sentry/{TOKEN}"), &headers, body.as_bytes());
+    assert_eq!(answer.json()["status"], "queued");
+    pagerduty.wait_for("the end of the incident", |records| {
+        records.incidents().all(|incident| incident.incident_key != "7000" || incident.state == IncidentState::Resolved)
+    });
 }

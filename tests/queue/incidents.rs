@@ -520,6 +520,39 @@ async fn a_trigger_that_was_given_up_while_in_doubt_is_resolved_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_trigger_that_was_refused_after_an_attempt_that_never_ended_is_resolved_all_the_same() {
+    let (database, mut queue) = open().await;
+    let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
+    let refused = Disposition::Dead { reason: "refused".to_owned() };
+    for seconds in [1, 2] {
+        // The bridge was killed while the first attempt was under way, or could not store how it ended.
+        queue.begin(BeginRequest::new(trigger, at(seconds))).await.unwrap();
+        queue = reopen(queue, &database).await;
+    }
+    queue.settle(SettleRequest::new(trigger, refused, at(3))).await.unwrap();
+    receive(&queue, issue("resolved", 100)).await;
+    assert_eq!(waiting(&queue).await, ["a resolve"], "PagerDuty may have taken it");
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_refused_each_time_it_is_requeued_opens_nothing() {
+    let (database, queue) = open().await;
+    let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };
+    let mut editor = Editor::open(&database).await.unwrap();
+    for seconds in [10, 20, 30] {
+        queue.begin(BeginRequest::new(trigger, at(seconds))).await.unwrap();
+        let refused = Disposition::Dead { reason: "refused".to_owned() };
+        queue.settle(SettleRequest::new(trigger, refused, at(seconds + 1))).await.unwrap();
+        assert_eq!(editor.requeue(&[trigger], ResolvedTriggers::Skip).await.unwrap(), [trigger]);
+    }
+    queue.begin(BeginRequest::new(trigger, at(40))).await.unwrap();
+    let refused = Disposition::Dead { reason: "refused".to_owned() };
+    queue.settle(SettleRequest::new(trigger, refused, at(41))).await.unwrap();
+    let outcome = queue.enqueue(issue("resolved", 100)).await.unwrap();
+    assert_eq!(outcome, nothing_open(EventType::Resolve));
+}
+
+#[tokio::test]
 async fn a_trigger_that_was_discarded_after_an_attempt_is_resolved_all_the_same() {
     let (database, queue) = open().await;
     let [trigger] = receive(&queue, alert("a", 0, 0)).await[..] else { panic!("no single event") };

@@ -105,7 +105,6 @@ impl<'b> Decider<'b> {
         let is_fenced = self.is_fenced(*id, *fence);
         let event = self.known.to_settle.get(id).filter(|_| !is_fenced && !self.changes.ended.contains(id));
         let event = event.ok_or(QueueError::NotWaiting(*id))?;
-        let was_retried = self.changes.settled.contains_key(id);
         let ended = |state, reason| EventStateUpdate {
             id: *id,
             state,
@@ -128,7 +127,7 @@ impl<'b> Decider<'b> {
                 ended(State::Delivered, note.as_deref())
             }
             Disposition::Dead { reason } => {
-                if event.was_in_doubt || was_retried {
+                if self.was_in_doubt(event, *id) {
                     self.record_possibly_accepted(event, *id, *at);
                 }
                 ended(State::Dead, Some(reason))
@@ -155,8 +154,17 @@ impl<'b> Decider<'b> {
         }
     }
 
-    /// Counts a trigger that becomes a dead letter as accepted, because PagerDuty may have accepted it: an attempt
-    /// before the last one ended without a final answer. Its resolve is then still sent; if nothing is open, PagerDuty
+    /// Whether an attempt before the last one ended without a final answer. A final answer would have ended the event, so
+    /// two attempts are enough to know, even if it was not stored how the first one ended: the disk was full or damaged,
+    /// or the bridge was killed.
+    fn was_in_doubt(&self, event: &EventToSettle, id: EventId) -> bool {
+        let recorded = self.changes.attempts.get(&id).map_or(0, |attempted| attempted.added_attempts);
+        let unrecordable = self.unrecordable.iter().filter(|other| **other == id).count();
+        let was_retried = event.was_in_doubt || self.changes.settled.contains_key(&id);
+        was_retried || event.attempts.saturating_add(recorded) as usize + unrecordable > 1
+    }
+
+    /// Counts a trigger that becomes a dead letter as accepted, because PagerDuty may have accepted it. Its resolve is then still sent; if nothing is open, PagerDuty
     /// drops it.
     fn record_possibly_accepted(&mut self, event: &'b EventToSettle, id: EventId, at: DateTime<Utc>) {
         if event.event_type == EventType::Trigger {

@@ -50,8 +50,8 @@ pub(super) struct Batch<'b> {
     pub(super) edit: Option<Edit<'b>>,
     /// Attempts that began while nothing could be committed.
     pub(super) unrecorded: &'b [(EventId, DateTime<Utc>)],
-    /// Waiting events whose attempts cannot be recorded, because they are damaged. Nothing is folded into them: their bytes
-    /// were sent.
+    /// Waiting events whose attempts cannot be recorded, because they are damaged; one entry for each attempt. Nothing is
+    /// folded into them: their bytes were sent.
     pub(super) unrecordable: &'b [EventId],
     pub(super) enqueues: Vec<&'b EnqueueRequest>,
     /// Whether the alerts belong to an earlier time: their webhooks were rejected or held then, or never came.
@@ -186,6 +186,7 @@ enum FoldTarget {
 /// The state while a batch is decided.
 struct Decider<'b> {
     known: &'b Known,
+    unrecordable: &'b [EventId],
     /// The fence under which each event is begun or settled.
     fences: BTreeMap<EventId, Fence>,
     times: OvertakingWindow,
@@ -234,6 +235,7 @@ impl<'b> Decider<'b> {
         let incidents = incidents.chain(known.incidents.keys()).map(|key| (key, stored(key))).collect();
         Self {
             known,
+            unrecordable: batch.unrecordable,
             fences: fences(batch),
             times,
             fold_targets,

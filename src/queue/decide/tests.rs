@@ -248,7 +248,7 @@ fn a_copy_of_a_signed_resolve_does_nothing() {
 fn to_settle(event_type: EventType, was_in_doubt: bool, is_known: bool) -> EventToSettle {
     let queue = IncidentQueueKey { incident_key: incident("1"), service_key: key(KEY) };
     let (api, open_apis) = (ApiVersion::V1, ApiSet::default());
-    EventToSettle { queue, api, event_type, sentry_at: Some(at(3)), was_in_doubt, is_known, open_apis }
+    EventToSettle { queue, api, event_type, sentry_at: Some(at(3)), was_in_doubt, attempts: 1, is_known, open_apis }
 }
 
 #[test]
@@ -275,6 +275,38 @@ fn what_pagerduty_accepts_opens_its_incident_or_closes_one_that_is_known() {
         assert_eq!(settled, [true, false], "it waits only once");
         let is_open: Vec<_> = decided.plan.incidents.iter().map(|update| update.is_open).collect();
         assert_eq!(is_open, Vec::from_iter(expected), "{known:?}");
+    }
+}
+
+#[test]
+fn a_refused_trigger_may_be_open_if_an_attempt_before_that_was_not_refused() {
+    let id = EventId::new(7);
+    let refused =
+        SettleRequest { id, disposition: Disposition::Dead { reason: "400".to_owned() }, at: at(9), fence: None };
+    let began = [(id, at(4)), (id, at(5))];
+    // How many attempts are stored, are recorded with the refusal, and cannot be recorded.
+    for (stored, recorded, unrecordable, is_open) in [
+        (1, 0, 0, false),
+        (0, 1, 0, false),
+        (0, 0, 1, false),
+        (2, 0, 0, true),
+        (1, 1, 0, true),
+        (0, 2, 0, true),
+        (0, 0, 2, true),
+        (0, 1, 1, true),
+    ] {
+        let event = EventToSettle { attempts: stored, ..to_settle(EventType::Trigger, false, false) };
+        let (to_settle, to_begin) = ([(id, event)].into(), [(id, event_to_begin(1, true))].into());
+        let known = Known { to_settle, to_begin, ..Known::default() };
+        let batch = Batch {
+            settles: vec![&refused],
+            unrecorded: &began[..recorded],
+            unrecordable: &[id, id][..unrecordable],
+            ..Batch::default()
+        };
+        let incidents = decide(&batch, &known, &DedupWindow::default()).plan.incidents;
+        let opened: Vec<_> = incidents.iter().map(|update| update.is_open).collect();
+        assert_eq!(opened, Vec::from_iter(is_open.then_some(true)), "{stored} {recorded} {unrecordable}");
     }
 }
 

@@ -55,6 +55,8 @@ struct StoredEvent {
     record: EventRecord,
     counts_at: Option<usize>,
     sentry_at: Option<DateTime<Utc>>,
+    /// When it was last requeued.
+    requeued_at: Option<DateTime<Utc>>,
 }
 
 /// Operations that are committed together, as the writer of a bridge does.

@@ -44,6 +44,14 @@ impl StoredEvent {
         self.record.summary.state == State::Waiting
     }
 
+    /// How many attempts began since it was enqueued or last requeued, as far as engines know.
+    fn attempts(&self) -> u32 {
+        match self.requeued_at {
+            None => self.record.summary.attempts,
+            Some(requeued_at) => self.record.last_attempt_at.is_some_and(|at| at >= requeued_at).into(),
+        }
+    }
+
     fn foldable(&self) -> Option<FoldableTrigger> {
         let is_fresh = self.waits() && self.is_trigger() && self.record.last_attempt_at.is_none();
         let EventSummary { id, count, first_seen, .. } = self.record.summary;
@@ -108,6 +116,7 @@ impl MemoryQueue {
                 event_type: event.record.summary.event_type,
                 sentry_at: event.sentry_at,
                 was_in_doubt: event.record.summary.reason.is_some(),
+                attempts: event.attempts(),
                 is_known: self.incidents.contains_key(&event.queue()),
                 open_apis: self.open_apis(&event.queue()),
             };
@@ -242,8 +251,9 @@ impl MemoryQueue {
     }
 
     fn write_edits(&mut self, plan: &Plan<'_>) {
-        for (id, _) in &plan.requeued {
-            if let Some(StoredEvent { record, .. }) = self.events.get_mut(id) {
+        for (id, at) in &plan.requeued {
+            if let Some(StoredEvent { record, requeued_at, .. }) = self.events.get_mut(id) {
+                *requeued_at = Some(*at);
                 record.blamed = Duration::ZERO;
                 let summary = &mut record.summary;
                 summary.state = State::Waiting;
@@ -262,6 +272,7 @@ impl MemoryQueue {
 
     fn write_row(&mut self, row: &EventWrite<'_>) -> EventId {
         let id = row.replaces.or_else(|| self.reserved.pop_front()).unwrap_or_else(|| self.reserve());
+        let requeued_at = self.events.get(&id).and_then(|event| event.requeued_at);
         let (before, envelope) = (self.events.get(&id).map(|event| &event.record), &row.envelope);
         let summary = EventSummary {
             id,
@@ -286,7 +297,8 @@ impl MemoryQueue {
             blamed: before.map_or(Duration::ZERO, |record| record.blamed),
             resolved_at: row.resolved_at,
         };
-        self.events.insert(id, StoredEvent { record, counts_at: envelope.counts_at, sentry_at: row.sentry_at });
+        let (counts_at, sentry_at) = (envelope.counts_at, row.sentry_at);
+        self.events.insert(id, StoredEvent { record, counts_at, sentry_at, requeued_at });
         id
     }
 

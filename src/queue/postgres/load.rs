@@ -118,7 +118,8 @@ const OPEN_OTHERWISE: &str =
 /// waiting events.
 const SETTLING: &str =
     "SELECT id, state, service_key, incident_key, api, event_type, events.sentry_at, reason IS NOT NULL AS was_in_doubt,
-        is_open IS NOT NULL AS is_known, CASE WHEN is_open THEN apis ELSE 0 END AS open_apis
+        is_open IS NOT NULL AS is_known, CASE WHEN is_open THEN apis ELSE 0 END AS open_apis,
+        CASE WHEN revived_at IS NULL THEN attempts WHEN last_attempt_at >= revived_at THEN 1 ELSE 0 END AS attempts
     FROM events LEFT JOIN incidents USING (incident_key, service_key) WHERE id = ANY($1::bigint[])";
 
 /// `skipped` is the number of events that an attempt does not wait for: at most that many earlier events, plus one, have
@@ -335,6 +336,7 @@ fn to_settle(row: &PgRow) -> sqlx::Result<EventToSettle> {
         event_type: event_type(row)?,
         sentry_at: optional_time(row, "sentry_at")?,
         was_in_doubt: row.try_get("was_in_doubt")?,
+        attempts: number(row, "attempts")?,
         is_known: row.try_get("is_known")?,
         open_apis: apis(row, "open_apis")?,
     })

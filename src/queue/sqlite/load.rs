@@ -55,7 +55,8 @@ const SEEN: &str = "SELECT incident_key, event_type FROM seen_webhooks WHERE dig
 
 pub(super) const SETTLING: &str = "SELECT events.service_key, events.incident_key, api, event_type, events.sentry_at,
         reason IS NOT NULL AS was_in_doubt, is_open IS NOT NULL AS is_known,
-        CASE WHEN is_open THEN apis ELSE 0 END AS open_apis
+        CASE WHEN is_open THEN apis ELSE 0 END AS open_apis,
+        CASE WHEN revived_at IS NULL THEN attempts WHEN last_attempt_at >= revived_at THEN 1 ELSE 0 END AS attempts
     FROM events LEFT JOIN incidents
         ON incidents.incident_key = events.incident_key AND incidents.service_key = events.service_key
     WHERE events.id = ? AND state = 'waiting'";
@@ -294,6 +295,7 @@ fn to_settle(row: &Row<'_>) -> rusqlite::Result<EventToSettle> {
         sentry_at: time(row, "sentry_at")?,
         api: api(row),
         was_in_doubt: get(row, "was_in_doubt")?,
+        attempts: get(row, "attempts")?,
         is_known: get(row, "is_known")?,
         open_apis: apis(row, "open_apis"),
     })

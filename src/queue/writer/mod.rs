@@ -131,7 +131,7 @@ struct Writer<S> {
     window: DedupWindow,
     /// Attempts that began while nothing could be committed. The next commit records them first.
     unrecorded: Vec<(EventId, DateTime<Utc>)>,
-    /// Events whose attempts cannot be recorded because of damage, until they are settled.
+    /// Events whose attempts cannot be recorded because of damage, until they are settled; one entry for each attempt.
     unrecordable: Vec<EventId>,
 }
 
