@@ -188,8 +188,8 @@ impl Bridge {
             // The response to the commit was lost.
             return self.scheduler.not_begun(&key, id, later);
         }
-        let is_calm = world.is_calm();
-        let longest = if is_calm { TIMEOUT / 2 } else { TIMEOUT };
+        let faults_are_over = world.faults_are_over();
+        let longest = if faults_are_over { TIMEOUT / 2 } else { TIMEOUT };
         let way = Duration::from_millis(world.rng.random_range(10..longest.as_millis() as u64));
         let back = Duration::from_millis(world.rng.random_range(10..500));
         let (sent, received) = (world.now, world.now + way);
@@ -200,7 +200,7 @@ impl Bridge {
             world.requests.push(Request { bridge, key, incident, id, body, sent, received });
         }
         // A response that is lost or comes too late is a timeout.
-        let is_lost = world.rng.random_bool(0.05) && !is_calm;
+        let is_lost = world.rng.random_bool(0.05) && !faults_are_over;
         let is_delivered = !is_outage && way + back <= TIMEOUT && !is_lost;
         let ends_at = if is_delivered { received + back } else { sent + TIMEOUT };
         self.in_flight.push(Attempt { key, id, fence, ends_at, is_delivered });

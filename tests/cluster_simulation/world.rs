@@ -32,7 +32,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(250);
 
 /// Alerts come and faults happen until this time.
-const TROUBLE: Duration = Duration::from_secs(90);
+const FAULTS_END: Duration = Duration::from_secs(90);
 
 /// By this time everything has to be delivered: the backlog at the rate limit, and the end of a lease plus the wait after
 /// it.
@@ -93,7 +93,7 @@ fn any_alert(rng: &mut StdRng) -> Alert {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut moment = || Duration::from_millis(rng.random_range(0..TROUBLE.as_millis() as u64 * 9 / 10));
+        let mut moment = || Duration::from_millis(rng.random_range(0..FAULTS_END.as_millis() as u64 * 9 / 10));
         let outage = moment();
         let mut times: Vec<_> = (0..ALERTS).map(|_| moment()).collect();
         times.sort_unstable_by(|one, other| other.cmp(one));
@@ -125,8 +125,8 @@ impl World {
         while self.now < END {
             self.arrive();
             self.commit();
-            if !self.is_calm() {
-                self.have_trouble();
+            if !self.faults_are_over() {
+                self.inject_faults();
             }
             let mut bridges = std::mem::take(&mut self.bridges);
             for bridge in &mut bridges {
@@ -134,10 +134,10 @@ impl World {
             }
             bridges.retain(|bridge| !bridge.has_left());
             self.bridges = bridges;
-            if self.is_calm() && self.bridges.is_empty() {
+            if self.faults_are_over() && self.bridges.is_empty() {
                 self.start();
             }
-            if self.now > TROUBLE && self.pending.is_empty() && self.queue.ids(State::Waiting).is_empty() {
+            if self.now > FAULTS_END && self.pending.is_empty() && self.queue.ids(State::Waiting).is_empty() {
                 break;
             }
             self.now += STEP;
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    fn have_trouble(&mut self) {
+    fn inject_faults(&mut self) {
         let one_in = |rng: &mut StdRng, seconds: u32| rng.random_ratio(1, seconds * 4);
         for place in 0..self.bridges.len() {
             if one_in(&mut self.rng, 60) {
@@ -199,8 +199,8 @@ impl World {
     }
 
     /// Whether the faults are over.
-    pub(crate) fn is_calm(&self) -> bool {
-        self.now >= TROUBLE
+    pub(crate) fn faults_are_over(&self) -> bool {
+        self.now >= FAULTS_END
     }
 
     pub(crate) fn is_outage(&self) -> bool {

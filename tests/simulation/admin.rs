@@ -16,7 +16,7 @@ impl World {
         let (now, running) = (self.now, self.bridge.is_some());
         let key = match admin_action {
             AdminAction::RetryDead { key } => {
-                let (ids, at) = (self.queue.dead(key), self.plan.wall_clock(now));
+                let (ids, at) = (self.queue.dead(key), self.scenario.wall_clock(now));
                 for id in self.queue.requeue(&ids, at, now) {
                     let row = self.queue.row(id);
                     row.requeued = running;
@@ -38,7 +38,7 @@ impl World {
         };
         if running {
             let (run, delay) = (self.run, Duration::from_millis(self.rng.random_range(0..200)));
-            self.expect(delay, Step::Rescan { run, key });
+            self.schedule(delay, Step::Rescan { run, key });
         }
     }
 }

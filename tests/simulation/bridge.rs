@@ -8,7 +8,7 @@ use sentry_pagerduty_bridge::queue::EventId;
 
 use crate::pagerduty::WINDOW;
 use crate::queue::Queue;
-use crate::scenario::{Plan, TIMEOUT};
+use crate::scenario::{Scenario, TIMEOUT};
 
 /// A running bridge.
 #[derive(Debug)]
@@ -35,10 +35,10 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     /// Starts as the worker does, with the state that an earlier run left in the queue.
-    pub(crate) fn start(plan: &Plan, queue: &Queue, now: Duration) -> Self {
-        let mut scheduler = Scheduler::new(plan.limits);
+    pub(crate) fn start(scenario: &Scenario, queue: &Queue, now: Duration) -> Self {
+        let mut scheduler = Scheduler::new(scenario.limits);
         queue.keys_waiting().iter().for_each(|key| scheduler.read_on(key));
-        let wall_clock = plan.wall_clock(now);
+        let wall_clock = scenario.wall_clock(now);
         let horizon = wall_clock - rate_limiter::lookback(TIMEOUT);
         for (key, marked, attempts) in queue.attempts().into_iter().filter(|(_, marked, _)| *marked >= horizon) {
             // If the clock was set back, the attempt counts as new.
@@ -54,8 +54,8 @@ impl Bridge {
             idle_wakes: 0,
             announced: now,
             unreadable: BTreeSet::new(),
-            read_failures: vec![0; plan.keys],
-            missed: vec![false; plan.keys],
+            read_failures: vec![0; scenario.keys],
+            missed: vec![false; scenario.keys],
             outstanding: 0,
         }
     }

@@ -81,7 +81,7 @@ impl World {
     /// The requests of a commit of these operations, and the events whose attempts cannot begin because they cannot be
     /// read.
     fn round(&mut self, operations: &[Operation]) -> (Round, Vec<EventId>) {
-        let (mut round, mut unreadable, at) = (Round::default(), Vec::new(), self.plan.wall_clock(self.now));
+        let (mut round, mut unreadable, at) = (Round::default(), Vec::new(), self.scenario.wall_clock(self.now));
         for operation in operations {
             match operation {
                 Operation::Enqueue(alert) => round.alerts.push(alert.clone()),
@@ -92,7 +92,12 @@ impl World {
                         continue;
                     }
                     let skipped = self.bridge().unreadable.iter().copied().collect();
-                    round.begins.push(BeginRequest { id: *id, at: self.plan.wall_clock(*asked), skipped, fence: None });
+                    round.begins.push(BeginRequest {
+                        id: *id,
+                        at: self.scenario.wall_clock(*asked),
+                        skipped,
+                        fence: None,
+                    });
                 }
                 Operation::Settle { id, disposition } => {
                     if let Disposition::RetryNow { .. } = disposition {
@@ -162,11 +167,11 @@ impl World {
         if self.bridge().missed[key] {
             return;
         }
-        if self.rng.random_bool(self.plan.overflows) {
+        if self.rng.random_bool(self.scenario.overflows) {
             self.bridge().missed[key] = true;
-            self.expect(at - self.now, Step::Missed { run, key });
+            self.schedule(at - self.now, Step::Missed { run, key });
         } else {
-            self.expect(at - self.now, Step::Announced { run, id });
+            self.schedule(at - self.now, Step::Announced { run, id });
         }
     }
 

@@ -39,7 +39,7 @@ impl World {
 
     fn begin(&mut self, id: EventId, key: &ServiceKey) {
         assert_eq!(number_of(key), self.queue.row(id).key, "event {id} was sent with the key of another");
-        let limits = self.plan.limits;
+        let limits = self.scenario.limits;
         let bridge = self.bridge();
         assert!(bridge.in_flight.insert(id), "event {id} is under way twice");
         assert!(bridge.scheduler.in_flight() <= limits.in_flight, "too many attempts are under way");
@@ -54,19 +54,23 @@ impl World {
         let longest = if self.rng.random_bool(0.5) { Duration::from_millis(20) } else { Duration::from_secs(5) };
         let wait = self.rng.random_range(Duration::ZERO..longest);
         let early = self.rng.random_bool(0.5).then(|| self.read(number, after));
-        self.expect(wait, Step::PageRead { run, key: number, after, early });
+        self.schedule(wait, Step::PageRead { run, key: number, after, early });
     }
 
     /// The result of a read at this moment.
     pub(crate) fn read(&mut self, key: usize, after: Option<EventId>) -> Read {
-        let (until, part) = self.plan.bad_reads;
+        let (until, part) = self.scenario.bad_reads;
         let fails = self.disk_fails() || self.now < until && self.rng.random_bool(part);
-        if fails { Read::Fails } else { Read::Page(self.queue.page(key, after, self.plan.limits.prefetch, self.now)) }
+        if fails {
+            Read::Fails
+        } else {
+            Read::Page(self.queue.page(key, after, self.scenario.limits.prefetch, self.now))
+        }
     }
 
     fn wait(&mut self, moment: Option<Duration>) {
         let (now, run, all_settled) = (self.now, self.run, self.queue.all_settled());
-        let most = IDLE_WAKES * u32::try_from(self.plan.keys).unwrap();
+        let most = IDLE_WAKES * u32::try_from(self.scenario.keys).unwrap();
         let bridge = self.bridge();
         bridge.wake += 1;
         assert!(bridge.idle_wakes <= most, "woken more than {most} times for nothing: {bridge:#?}");

@@ -66,13 +66,13 @@ pub(crate) enum Content {
     /// PagerDuty fails on it until this time.
     Poison {
         until: Duration,
-        how: Choke,
+        how: PoisonFailure,
     },
 }
 
 /// How PagerDuty fails on a poison event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Choke {
+pub(crate) enum PoisonFailure {
     Error,
     Timeout,
     /// The connection ends, so that the failure is never attributed to the event.

@@ -28,14 +28,14 @@ mod steps;
 mod world;
 
 use runner::in_worlds;
-use scenario::Plan;
+use scenario::Scenario;
 
 #[test]
 fn in_any_world_everything_accepted_is_delivered_in_order_at_the_pace_or_dead_with_a_reason() {
     in_worlds(10_000, |seed| {
-        let end = world::run(Plan::chaos(seed));
+        let end = world::run(Scenario::all_faults(seed));
         invariants::nothing_is_lost(&end);
-        invariants::only_the_guilty_die(&end);
+        invariants::only_culprits_are_dead_letters(&end);
         invariants::the_backlog_drains(&end, invariants::AFTER_ANYTHING);
     });
 }
@@ -43,9 +43,9 @@ fn in_any_world_everything_accepted_is_delivered_in_order_at_the_pace_or_dead_wi
 #[test]
 fn after_an_outage_of_any_length_the_backlog_drains_in_the_least_possible_time_and_nothing_died() {
     in_worlds(500, |seed| {
-        let end = world::run(Plan::outage(seed));
+        let end = world::run(Scenario::outage(seed));
         invariants::nothing_is_lost(&end);
-        invariants::nobody_dies(&end);
+        invariants::there_are_no_dead_letters(&end);
         invariants::the_backlog_drains(&end, invariants::AFTER_AN_OUTAGE);
     });
 }
@@ -53,9 +53,9 @@ fn after_an_outage_of_any_length_the_backlog_drains_in_the_least_possible_time_a
 #[test]
 fn however_long_pagerduty_throttles_nothing_dies_and_the_rate_comes_back() {
     in_worlds(500, |seed| {
-        let end = world::run(Plan::throttling(seed));
+        let end = world::run(Scenario::throttling(seed));
         invariants::nothing_is_lost(&end);
-        invariants::nobody_dies(&end);
+        invariants::there_are_no_dead_letters(&end);
         invariants::the_backlog_drains(&end, invariants::AFTER_ANYTHING);
     });
 }
@@ -63,19 +63,19 @@ fn however_long_pagerduty_throttles_nothing_dies_and_the_rate_comes_back() {
 #[test]
 fn an_event_pagerduty_chokes_on_is_given_up_in_time_and_holds_up_no_other_incident() {
     in_worlds(500, |seed| {
-        let end = world::run(Plan::poison(seed));
+        let end = world::run(Scenario::poison(seed));
         invariants::nothing_is_lost(&end);
-        invariants::the_poisonous_die_in_time(&end);
-        invariants::the_others_pass_at_once(&end);
+        invariants::poison_events_are_given_up_in_time(&end);
+        invariants::other_events_are_delivered_at_once(&end);
     });
 }
 
 #[test]
 fn a_key_in_trouble_slows_no_other_key_down() {
     in_worlds(500, |seed| {
-        let plan = Plan::bad_neighbours(seed);
-        let alone = world::run(plan.only_key(0));
-        let together = world::run(plan);
+        let scenario = Scenario::bad_neighbours(seed);
+        let alone = world::run(scenario.only_key(0));
+        let together = world::run(scenario);
         invariants::nothing_is_lost(&together);
         invariants::key_is_as_fast_as_alone(0, &alone, &together);
     });
@@ -84,9 +84,9 @@ fn a_key_in_trouble_slows_no_other_key_down() {
 #[test]
 fn however_many_keys_are_slow_the_events_of_the_others_leave_at_once() {
     in_worlds(200, |seed| {
-        let end = world::run(Plan::slow_keys(seed));
+        let end = world::run(Scenario::slow_keys(seed));
         invariants::nothing_is_lost(&end);
-        invariants::nobody_dies(&end);
+        invariants::there_are_no_dead_letters(&end);
         invariants::healthy_keys_never_wait_for_slow_ones(&end);
     });
 }

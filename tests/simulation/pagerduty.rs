@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use sentry_pagerduty_bridge::pagerduty::outcome::{EventsApiResponse, FailureCause, Outcome};
 
-use crate::fault::{Choke, Content, Fault, Kind};
+use crate::fault::{Content, Fault, Kind, PoisonFailure};
 use crate::runner::service_key;
 
 /// The period of PagerDuty's rate limit.
@@ -14,11 +14,11 @@ pub(crate) const WINDOW: Duration = Duration::from_mins(1);
 
 /// A request that PagerDuty received.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     pub(crate) at: Duration,
     pub(crate) key: usize,
     pub(crate) number: usize,
-    pub(crate) taken: bool,
+    pub(crate) accepted: bool,
 }
 
 /// An attempt in flight.
@@ -29,16 +29,16 @@ pub(crate) struct Request {
     pub(crate) content: Content,
     /// Random numbers, which are the same for the same attempt of the same event in the same world, whatever else happens
     /// in it.
-    pub(crate) dice: [f64; 4],
+    pub(crate) random: [f64; 4],
 }
 
 /// Whether an attempt reaches PagerDuty.
 #[derive(Clone, Debug)]
-pub(crate) enum Way {
+pub(crate) enum Transmission {
     /// It reaches PagerDuty after this time.
-    Through(Duration),
+    Arrives(Duration),
     /// It does not reach PagerDuty; the outcome is known after this time.
-    Ends(Duration, Outcome),
+    Fails(Duration, Outcome),
 }
 
 /// PagerDuty.
@@ -52,7 +52,7 @@ pub(crate) struct PagerDuty {
     counted: Vec<VecDeque<Duration>>,
     /// Accepted events per minute without faults.
     limit: usize,
-    pub(crate) journal: Vec<Seen>,
+    pub(crate) journal: Vec<ReceivedRequest>,
 }
 
 impl PagerDuty {
@@ -62,19 +62,23 @@ impl PagerDuty {
     }
 
     /// Decides what happens to a request that the bridge sends.
-    pub(crate) fn send(&self, request: &Request, now: Duration) -> Way {
-        let [travels, coin, _, luck] = request.dice;
+    pub(crate) fn send(&self, request: &Request, now: Duration) -> Transmission {
+        let [travels, coin, _, luck] = request.random;
         let mut travel = self.travel.mul_f64(travels);
         for fault in self.faults.iter().filter(|fault| fault.concerns(now, request.key)) {
             match fault.kind {
-                Kind::Refused => return Way::Ends(travel, way("no connection: refused")),
-                Kind::BlackHole if coin < 0.5 => return Way::Ends(self.timeout / 2, way("no connection in time")),
-                Kind::BlackHole => return Way::Ends(self.timeout, timed_out()),
-                Kind::Distrusted => {
-                    return Way::Ends(travel, Outcome::Untrusted { reason: "TLS: expired".to_owned() });
+                Kind::Refused => return Transmission::Fails(travel, network_error("no connection: refused")),
+                Kind::BlackHole if coin < 0.5 => {
+                    return Transmission::Fails(self.timeout / 2, network_error("no connection in time"));
                 }
-                Kind::Stale { part } if luck < part => return Way::Ends(travel, dropped()),
-                Kind::Middlebox { status, body } => return Way::Ends(travel, middlebox(request.key, status, body)),
+                Kind::BlackHole => return Transmission::Fails(self.timeout, timed_out()),
+                Kind::Distrusted => {
+                    return Transmission::Fails(travel, Outcome::Untrusted { reason: "TLS: expired".to_owned() });
+                }
+                Kind::Stale { part } if luck < part => return Transmission::Fails(travel, dropped()),
+                Kind::Middlebox { status, body } => {
+                    return Transmission::Fails(travel, middlebox(request.key, status, body));
+                }
                 // The response time is split between the request and the response.
                 Kind::Slow { answer } => travel = answer.mul_f64(travels),
                 Kind::Errors { .. }
@@ -84,18 +88,22 @@ impl PagerDuty {
                 | Kind::Throttled { .. } => {}
             }
         }
-        if travel >= self.timeout { Way::Ends(self.timeout, timed_out()) } else { Way::Through(travel) }
+        if travel >= self.timeout {
+            Transmission::Fails(self.timeout, timed_out())
+        } else {
+            Transmission::Arrives(travel)
+        }
     }
 
     /// Handles the arrival of a request; returns after what time the bridge knows the outcome, and the outcome.
     pub(crate) fn receive(&mut self, request: &Request, now: Duration) -> (Duration, Outcome) {
-        let (delay, taken, outcome) = self.judge(request, now);
-        self.journal.push(Seen { at: now, key: request.key, number: request.number, taken });
+        let (delay, accepted, outcome) = self.handle(request, now);
+        self.journal.push(ReceivedRequest { at: now, key: request.key, number: request.number, accepted });
         (delay, outcome)
     }
 
-    fn judge(&mut self, request: &Request, now: Duration) -> (Duration, bool, Outcome) {
-        let [_, coin, travels, luck] = request.dice;
+    fn handle(&mut self, request: &Request, now: Duration) -> (Duration, bool, Outcome) {
+        let [_, coin, travels, luck] = request.random;
         let mut delay = self.travel.mul_f64(travels);
         let never = self.timeout;
         let (mut limit, mut counts_rejected, mut throttle_asks) = (self.limit, false, None);
@@ -104,7 +112,7 @@ impl PagerDuty {
             match fault.kind {
                 Kind::Errors { part, retry_after } if luck < part => {
                     // One of ten was accepted before the failure.
-                    let error = trouble("answered 503: Service Unavailable", FailureCause::ServerError, retry_after);
+                    let error = transient("answered 503: Service Unavailable", FailureCause::ServerError, retry_after);
                     ends = Some((delay, coin < 0.1, error));
                 }
                 Kind::LostAnswers { part } if luck < part && coin < 0.5 => ends = Some((never, true, timed_out())),
@@ -140,11 +148,11 @@ impl PagerDuty {
                 (delay, false, Outcome::Refused { reason })
             }
             Content::Poison { until, how } if now < until => match how {
-                Choke::Error => {
-                    (delay, false, trouble("answered 500: Internal Server Error", FailureCause::ServerError, None))
+                PoisonFailure::Error => {
+                    (delay, false, transient("answered 500: Internal Server Error", FailureCause::ServerError, None))
                 }
-                Choke::Timeout => (never, false, timed_out()),
-                Choke::Reset => (delay, false, dropped()),
+                PoisonFailure::Timeout => (never, false, timed_out()),
+                PoisonFailure::Reset => (delay, false, dropped()),
             },
             Content::Fine | Content::Poison { .. } => (delay, true, Outcome::Delivered { note: None }),
         }
@@ -152,7 +160,7 @@ impl PagerDuty {
 }
 
 pub(crate) fn timed_out() -> Outcome {
-    trouble("no answer in time", FailureCause::Timeout, None)
+    transient("no answer in time", FailureCause::Timeout, None)
 }
 
 fn dropped() -> Outcome {
@@ -165,10 +173,10 @@ fn middlebox(key: usize, status: u16, body: &str) -> Outcome {
     Outcome::of_response(&answer, &service_key(key), DateTime::UNIX_EPOCH)
 }
 
-fn way(reason: &str) -> Outcome {
-    trouble(reason, FailureCause::NetworkError, None)
+fn network_error(reason: &str) -> Outcome {
+    transient(reason, FailureCause::NetworkError, None)
 }
 
-fn trouble(reason: &str, cause: FailureCause, retry_after: Option<Duration>) -> Outcome {
+fn transient(reason: &str, cause: FailureCause, retry_after: Option<Duration>) -> Outcome {
     Outcome::Transient { reason: reason.to_owned(), cause, retry_after }
 }

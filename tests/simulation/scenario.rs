@@ -43,7 +43,7 @@ pub(crate) enum AdminAction {
 
 /// The scenario of a world.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) limits: DeliveryLimits,
     pub(crate) keys: usize,
@@ -56,7 +56,7 @@ pub(crate) struct Plan {
     /// Admin actions after a number of steps, to hit moments that have no predictable time.
     pub(crate) admin_actions_between: Vec<(u64, AdminAction)>,
     /// From when to when nothing can be committed or read.
-    pub(crate) disk_trouble: Vec<(Duration, Duration)>,
+    pub(crate) disk_failures: Vec<(Duration, Duration)>,
     /// Until this time, this part of the page reads fails.
     pub(crate) bad_reads: (Duration, f64),
     /// Alerts, by their numbers, that cannot be read from the queue until this time.
@@ -72,13 +72,13 @@ pub(crate) struct Plan {
 /// The longest duration of an attempt.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Plan {
+impl Scenario {
     /// The same scenario with the events of one key only, and without the faults of others.
     pub(crate) fn only_key(&self, key: usize) -> Self {
-        let mut plan = self.clone();
-        plan.alerts.retain(|alert| alert.key == key);
-        plan.faults.retain(|fault| fault.key.is_none_or(|own| own == key));
-        plan
+        let mut scenario = self.clone();
+        scenario.alerts.retain(|alert| alert.key == key);
+        scenario.faults.retain(|fault| fault.key.is_none_or(|own| own == key));
+        scenario
     }
 
     /// The time by the machine's clock.
@@ -93,7 +93,7 @@ impl Plan {
     }
 
     /// From this time on there are no faults and no new alerts; the bridge may still be killed.
-    pub(crate) fn calm_at(&self) -> Duration {
+    pub(crate) fn faults_end(&self) -> Duration {
         let alerts = self.alerts.iter().map(|alert| alert.at);
         let faults = self.faults.iter().map(|fault| fault.until);
         let poison = self.alerts.iter().filter_map(|alert| match alert.content {
@@ -101,7 +101,7 @@ impl Plan {
             Content::Fine | Content::Invalid => None,
         });
         let admin_actions = self.admin_actions.iter().map(|(at, _)| *at);
-        let disk = self.disk_trouble.iter().map(|(_, until)| *until);
+        let disk = self.disk_failures.iter().map(|(_, until)| *until);
         let steps = self.clock_steps.iter().map(|(at, _)| *at);
         let damage = self.unreadable.values().copied().chain([self.bad_reads.0]);
         let last = alerts.chain(faults).chain(poison).chain(admin_actions).chain(disk).chain(steps).chain(damage).max();

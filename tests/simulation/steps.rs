@@ -9,7 +9,7 @@ use sentry_pagerduty_bridge::queue::{Disposition, EventId, WaitingEvent};
 
 use crate::bridge::Bridge;
 use crate::commits::Operation;
-use crate::pagerduty::{Request, Way, timed_out};
+use crate::pagerduty::{Request, Transmission, timed_out};
 use crate::queue::{Read, State, utc};
 use crate::runner::{incident_key, service_key};
 use crate::scenario::{AdminAction, Alert, TIMEOUT};
@@ -22,7 +22,7 @@ const RECHECK_EVERY: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(crate) enum Step {
     Start,
-    Comes(Alert),
+    AlertArrives(Alert),
     /// The commit that this operation waited for ends.
     Commit {
         run: u32,
@@ -32,7 +32,7 @@ pub(crate) enum Step {
         run: u32,
         id: EventId,
     },
-    Arrives {
+    RequestArrives {
         attempt: u64,
     },
     Answered {
@@ -69,12 +69,12 @@ pub(crate) enum Step {
         run: u32,
         key: usize,
     },
-    Calm,
+    EndOfFaults,
 }
 
 /// A request between the bridge and PagerDuty.
 #[derive(Debug)]
-pub(crate) struct OnTheWire {
+pub(crate) struct RequestInFlight {
     pub(crate) run: u32,
     pub(crate) id: EventId,
     pub(crate) request: Request,
@@ -83,19 +83,19 @@ pub(crate) struct OnTheWire {
 
 impl World {
     /// Applies one step to the world, then lets the bridge act if the step told it anything.
-    pub(crate) fn happen(&mut self, step: Step) {
+    pub(crate) fn apply(&mut self, step: Step) {
         match step {
             Step::Start => {
                 self.queue.rows.iter_mut().for_each(|row| row.requeued = false);
-                self.bridge = Some(Bridge::start(&self.plan, &self.queue, self.now));
-                self.mark_calm();
+                self.bridge = Some(Bridge::start(&self.scenario, &self.queue, self.now));
+                self.mark_end_of_faults();
                 self.decide();
             }
-            Step::Comes(alert) => self.comes(alert),
+            Step::AlertArrives(alert) => self.alert_arrives(alert),
             Step::Commit { run, number } if run == self.run => self.commit(number),
-            Step::Arrives { attempt } => self.arrives(attempt),
+            Step::RequestArrives { attempt } => self.request_arrives(attempt),
             Step::AdminAction(admin_action) => self.admin_action(admin_action),
-            Step::Calm => self.mark_calm(),
+            Step::EndOfFaults => self.mark_end_of_faults(),
             Step::Announced { run, id } if run == self.run => self.announced(id),
             Step::Answered { run, id, outcome } if run == self.run => self.answered(id, &outcome),
             Step::PageRead { run, key, after, early } if run == self.run => {
@@ -138,12 +138,12 @@ impl World {
     }
 
     /// Schedules a step that this run of the bridge waits for.
-    pub(crate) fn expect(&mut self, wait: Duration, step: Step) {
+    pub(crate) fn schedule(&mut self, wait: Duration, step: Step) {
         self.bridge().outstanding += 1;
         self.after(wait, step);
     }
 
-    fn comes(&mut self, alert: Alert) {
+    fn alert_arrives(&mut self, alert: Alert) {
         if self.bridge.is_some() {
             self.ask(Operation::Enqueue(alert));
         }
@@ -167,24 +167,24 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, id: EventId, body: &[u8]) {
-        let (run, sent, seed) = (self.run, self.now, self.plan.seed);
+        let (run, sent, seed) = (self.run, self.now, self.scenario.seed);
         let attempt = self.queue.sent(id, body);
         let row = self.queue.row(id);
-        let dice = [0, 1, 2, 3].map(|throw| dice(seed, row.number as u64, u64::from(attempt), throw));
-        let request = Request { key: row.key, number: row.number, content: row.content, dice };
+        let random = [0, 1, 2, 3].map(|throw| random(seed, row.number as u64, u64::from(attempt), throw));
+        let request = Request { key: row.key, number: row.number, content: row.content, random };
         match self.pagerduty.send(&request, sent) {
-            Way::Ends(wait, outcome) => self.after(wait, Step::Answered { run, id, outcome }),
-            Way::Through(travel) => {
+            Transmission::Fails(wait, outcome) => self.after(wait, Step::Answered { run, id, outcome }),
+            Transmission::Arrives(travel) => {
                 self.attempts += 1;
                 let attempt = self.attempts;
-                self.on_the_wire.insert(attempt, OnTheWire { run, id, request, sent });
-                self.after(travel, Step::Arrives { attempt });
+                self.requests_in_flight.insert(attempt, RequestInFlight { run, id, request, sent });
+                self.after(travel, Step::RequestArrives { attempt });
             }
         }
     }
 
-    fn arrives(&mut self, attempt: u64) {
-        let Some(OnTheWire { run, id, request, sent }) = self.on_the_wire.remove(&attempt) else { return };
+    fn request_arrives(&mut self, attempt: u64) {
+        let Some(RequestInFlight { run, id, request, sent }) = self.requests_in_flight.remove(&attempt) else { return };
         let (wait, outcome) = self.pagerduty.receive(&request, self.now);
         let left = sent + TIMEOUT - self.now;
         let (wait, outcome) = if wait >= left { (left, timed_out()) } else { (wait, outcome) };
@@ -220,7 +220,7 @@ impl World {
             *failures += 1;
             // The pause of the worker before it reads the events of a key again.
             let wait = TRANSIENT_BACKOFF.pause_with_jitter(*failures, chance);
-            return self.expect(wait, Step::BackedOff { run, key });
+            return self.schedule(wait, Step::BackedOff { run, key });
         };
         self.bridge().read_failures[key] = 0;
         for event in &page.events {
@@ -238,7 +238,7 @@ impl World {
         let run = self.run;
         let bridge = self.bridge();
         if bridge.unreadable.is_empty() {
-            self.expect(RECHECK_EVERY, Step::Recheck { run });
+            self.schedule(RECHECK_EVERY, Step::Recheck { run });
         }
         self.bridge().unreadable.insert(id);
     }
@@ -255,13 +255,13 @@ impl World {
             }
         }
         if !self.bridge().unreadable.is_empty() {
-            self.expect(RECHECK_EVERY, Step::Recheck { run });
+            self.schedule(RECHECK_EVERY, Step::Recheck { run });
         }
     }
 }
 
 /// A number from 0 to 1 (exclusive) that depends only on the arguments.
-fn dice(seed: u64, number: u64, attempt: u64, throw: u64) -> f64 {
+fn random(seed: u64, number: u64, attempt: u64, throw: u64) -> f64 {
     let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (number << 40) ^ (attempt << 8) ^ throw;
     for _ in 0..2 {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
