@@ -114,7 +114,8 @@ pub fn missing(firings: Vec<Firing>, prefix: &str, known: &KnownIncidents) -> Ve
     firings.into_iter().filter(is_missing).collect()
 }
 
-/// Sorts missing alerts by what is done about them: guesses page nobody, and at most `most` of the others get an event of their own.
+/// Sorts missing alerts by what is done about them: guesses page nobody, and at most `most` of the others get an event of
+/// their own.
 #[must_use]
 pub fn sort(missing: Vec<Firing>, mode: CatchUpMode, most: usize) -> MissingAlerts {
     let (mut page, mut report): (Vec<_>, Vec<_>) =

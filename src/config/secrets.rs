@@ -1,4 +1,5 @@
-//! The tokens of the webhook and the status page, the secrets that Sentry and PagerDuty sign with, and the tokens of their APIs.
+//! The tokens of the webhook and the status page, the secrets that Sentry and PagerDuty sign with, and the tokens of their
+//! APIs.
 
 use std::fmt;
 

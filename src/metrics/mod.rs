@@ -373,7 +373,8 @@ impl Metrics {
         }
     }
 
-    /// Restores what an earlier run stored. Times after `now`, such as after the clock was set back, are left out or become `now`.
+    /// Restores what an earlier run stored. Times after `now`, such as after the clock was set back, are left out or become
+    /// `now`.
     pub fn restore(&self, stored: PersistedMetrics, now: DateTime<Utc>) {
         let mut state = self.state();
         let past = |at: &DateTime<Utc>| *at <= now;

@@ -22,7 +22,8 @@ pub trait EventsApi: Sync {
     /// The JSON to send for the event, within PagerDuty's limits.
     fn render(&self, event: &Event) -> Rendered;
 
-    /// What a response means for the event; the APIs answer alike. `now` is the time of the response, and `key` is masked in the outcome's texts.
+    /// What a response means for the event; the APIs answer alike. `now` is the time of the response, and `key` is masked
+    /// in the outcome's texts.
     fn classify(&self, response: &EventsApiResponse<'_>, key: &ServiceKey, now: DateTime<Utc>) -> Outcome {
         Outcome::of_response(response, key, now)
     }

@@ -48,8 +48,8 @@ pub struct SentryOrigin {
     pub event_id: Option<String>,
 }
 
-/// The body of an event of either API: v1 has the details at the top level, v2 under another name in its payload. Bodies that the
-/// bridge did not make may have them at either place.
+/// The body of an event of either API: v1 has the details at the top level, v2 under another name in its payload. Bodies
+/// that the bridge did not make may have them at either place.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct EventBody {

@@ -33,8 +33,8 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The outcome of an [`EnqueueRequest`](crate::envelope::EnqueueRequest). `N` is what names an event: its number, or its row in the plan
-/// of a batch that is not committed yet.
+/// The outcome of an [`EnqueueRequest`](crate::envelope::EnqueueRequest). `N` is what names an event: its number, or its
+/// row in the plan of a batch that is not committed yet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Enqueued<N = EventId> {
     /// These events were queued or folded.

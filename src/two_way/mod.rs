@@ -6,11 +6,13 @@
 //! ```
 //!
 //! - [`webhook`]: whether a webhook asks for an update; pure
-//! - this file: which of Sentry's webhooks is an echo of such an update; the task that makes the update, and retries it until Sentry has answered
+//! - this file: which of Sentry's webhooks is an echo of such an update; the task that makes the update, and retries it
+//!   until Sentry has answered
 //!
 //! There are no loops. A change that the bridge or an automation made in PagerDuty names no person and is not passed on. A
 //! change that the bridge made in Sentry comes back as `issue.resolved`, whose incident is closed already, or as
-//! `issue.unresolved`, which is [recognised](TwoWaySettings::is_echo). An issue that already has the wanted status is not changed.
+//! `issue.unresolved`, which is [recognised](TwoWaySettings::is_echo). An issue that already has the wanted status is not
+//! changed.
 
 pub mod webhook;
 

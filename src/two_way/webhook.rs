@@ -1,7 +1,7 @@
 //! What PagerDuty's webhooks V3 ask for. Pure.
 //!
-//! Sources: `docs/webhooks` of PagerDuty's developer documentation, August 2026: the payload (01), the rules of delivery (02) and
-//! the signature (04).
+//! Sources: `docs/webhooks` of PagerDuty's developer documentation, August 2026: the payload (01), the rules of delivery
+//! (02) and the signature (04).
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;

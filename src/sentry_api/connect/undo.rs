@@ -10,10 +10,10 @@ use super::{ConnectOptions, ConnectPlan, ConnectStep, PlanError};
 
 /// Plans the steps that revert what `connect` made.
 ///
-/// Rules and workflows with the names that `connect` gives are deleted, and so is its integration if no project was
-/// named. The bridge's address is removed from the lists that contain it; if it was the only address, the legacy webhooks
-/// are disabled. Other alerts lose the action that calls the integration and, if they are named in [`ConnectOptions::extend`], the
-/// action that calls legacy webhooks. With [`ConnectOptions::canary`] only the canary's alert is reverted.
+/// Rules and workflows with the names that `connect` gives are deleted, and so is its integration if no project was named.
+/// The bridge's address is removed from the lists that contain it; if it was the only address, the legacy webhooks are
+/// disabled. Other alerts lose the action that calls the integration and, if they are named in [`ConnectOptions::extend`],
+/// the action that calls legacy webhooks. With [`ConnectOptions::canary`] only the canary's alert is reverted.
 ///
 /// # Errors
 ///
