@@ -29,18 +29,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot go on had better stop loudly")]
 #![allow(clippy::print_stderr, clippy::cast_precision_loss, reason = "it prints figures for people")]
 
+mod baselines;
 mod body;
 mod delivery;
 mod growth;
 mod lean;
 mod load;
-mod look;
 mod mapping;
 mod page;
 mod pagerduty;
 mod peers;
-mod rivals;
 mod server;
+mod visitor;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -70,7 +70,7 @@ struct Comparison<'a> {
 
 fn main() {
     if let Some(kind) = env::args().nth(1).and_then(|argument| Kind::of_child(&argument)) {
-        rivals::serve(kind);
+        baselines::serve(kind);
         return;
     }
     let rounds: usize = number("BENCH_ROUNDS", 5);

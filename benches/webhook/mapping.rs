@@ -8,7 +8,7 @@ use sentry_pagerduty_bridge::ingest::{Decision, Webhook};
 use serde::de::IgnoredAny;
 
 use crate::body::{Sample, USUAL};
-use crate::{load, rivals};
+use crate::{baselines, load};
 
 /// How long each is measured.
 const TIME: Duration = Duration::from_millis(300);
@@ -17,7 +17,7 @@ const TIME: Duration = Duration::from_millis(300);
 const ROUNDS: usize = 9;
 
 pub(crate) fn run() {
-    let ingest = rivals::ingest();
+    let ingest = baselines::ingest();
     for size in [1_000, USUAL, 125_000, 500_000, 8_000_000] {
         let body = Sample::new(size).body(1);
         let webhook = Webhook::of_body(&body, Utc::now());

@@ -13,8 +13,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use crate::body::{Sample, USUAL};
 use crate::load::{self, Figures};
-use crate::look::Visitor;
 use crate::server::{self, Kind};
+use crate::visitor::Visitor;
 
 /// How many rows of each state a queue holds.
 #[derive(Clone, Copy)]
