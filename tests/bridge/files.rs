@@ -183,8 +183,8 @@ fn a_database_that_is_replaced_under_a_running_bridge_loses_nothing_that_was_ans
     );
 }
 
-/// Deletes the files, and creates a folder in place of the write-ahead log: a log that cannot be removed would be applied to the
-/// new database. Returns its path.
+/// Deletes the files, and creates a folder in place of the write-ahead log: a log that cannot be removed would be applied to
+/// the new database. Returns its path.
 fn without_its_files(bridge: &Bridge) -> PathBuf {
     let database = bridge.database();
     let log = beside(&database, "-wal");

@@ -164,8 +164,8 @@ impl<'b> Decider<'b> {
         was_retried || event.attempts.saturating_add(recorded) as usize + unrecordable > 1
     }
 
-    /// Counts a trigger that becomes a dead letter as accepted, because PagerDuty may have accepted it. Its resolve is then still sent; if nothing is open, PagerDuty
-    /// drops it.
+    /// Counts a trigger that becomes a dead letter as accepted, because PagerDuty may have accepted it. Its resolve is then
+    /// still sent; if nothing is open, PagerDuty drops it.
     fn record_possibly_accepted(&mut self, event: &'b EventToSettle, id: EventId, at: DateTime<Utc>) {
         if event.event_type == EventType::Trigger {
             self.update(event, true, id, at);

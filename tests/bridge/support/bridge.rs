@@ -153,8 +153,8 @@ impl Bridge {
         });
     }
 
-    /// Delivers another event with `deliver_another` after each failure of an event that always fails, until that event is given
-    /// up. Returns how many others were delivered.
+    /// Delivers another event with `deliver_another` after each failure of an event that always fails, until that event is
+    /// given up. Returns how many others were delivered.
     #[track_caller]
     pub(crate) fn deliver_others_until_given_up(&self, mut deliver_another: impl FnMut(u64)) -> u64 {
         for failures in 1..=20 {
