@@ -1,12 +1,13 @@
 //! Only one of several bridges looks up deliveries in PagerDuty, and another one takes over after it.
 
-use crate::support::{Bridge, PATIENCE, PagerDuty, alert_of_level};
-use crate::{LEVELS, ROUTES, database, takeovers, wait_until};
+use crate::support::{Bridge, PagerDuty, alert_of_level};
+use crate::{DATABASE_TIMEOUT, LEVELS, LONG, ROUTES, database, takeovers, wait_until};
 
 fn start(pagerduty: &PagerDuty, database: &str) -> Bridge {
     let api = pagerduty.rest_url();
     let settings = [
         ("BRIDGE_DATABASE_URL", database),
+        DATABASE_TIMEOUT,
         ("BRIDGE_PAGERDUTY_ROUTES", ROUTES),
         ("BRIDGE_PAGERDUTY_TIMEOUT", "2s"),
         ("BRIDGE_PAGERDUTY_API_URL", &api),
@@ -36,13 +37,13 @@ fn one_of_several_bridges_looks_up_what_all_deliver_and_another_goes_on_after_it
         assert_eq!(one.post(&alert_of_level(level, issue, "before")).status, 202);
     }
     pagerduty.wait_for_accepted(5);
-    wait_until("the spread of keys over both bridges", PATIENCE, || takeovers(&one) >= 2 && takeovers(&other) >= 2);
-    wait_until("five proofs", PATIENCE, || confirmed(&one) + confirmed(&other) == 5);
+    wait_until("the spread of keys over both bridges", LONG, || takeovers(&one) >= 2 && takeovers(&other) >= 2);
+    wait_until("five proofs", LONG, || confirmed(&one) + confirmed(&other) == 5);
     let (mut leader, follower) = if confirmed(&one) > 0 { (one, other) } else { (other, one) };
     assert_eq!((confirmed(&leader), confirmed(&follower), asked(&pagerduty)), (5, 0, 5));
 
     assert_eq!(leader.terminate("TERM").code(), Some(0));
     assert_eq!(follower.post(&alert_of_level("error", 9, "after")).status, 202);
-    wait_until("the proof of the other", PATIENCE, || confirmed(&follower) == 1);
+    wait_until("the proof of the other", LONG, || confirmed(&follower) == 1);
     assert_eq!(asked(&pagerduty), 6, "nothing is looked up twice");
 }

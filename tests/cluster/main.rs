@@ -18,7 +18,7 @@ use sentry_pagerduty_bridge::queue::Reader;
 use temporary_postgres::PostgresCluster;
 
 use deliveries::Posted;
-use support::{Bridge, PATIENCE, PagerDuty, alert_of_level};
+use support::{Bridge, PagerDuty, alert_of_level};
 
 /// Each level is routed to its own service key; the first one to the default key.
 const LEVELS: [&str; 5] = ["error", "fatal", "warning", "info", "debug"];
@@ -38,13 +38,21 @@ fn database() -> String {
     PostgresCluster::shared().database().unwrap()
 }
 
+/// Longer than several bridges take to divide the keys among them on a busy machine.
+const LONG: Duration = Duration::from_mins(2);
+
 fn start(pagerduty: &PagerDuty, database: &str) -> Bridge {
+    // This makes a lease last 15 s.
+    start_with_timeout(pagerduty, database, "2s")
+}
+
+/// `timeout` is for requests to PagerDuty, and makes a lease last more than twice as long.
+fn start_with_timeout(pagerduty: &PagerDuty, database: &str, timeout: &str) -> Bridge {
     let settings = [
         ("BRIDGE_DATABASE_URL", database),
         ("BRIDGE_PAGERDUTY_ROUTES", ROUTES),
         ("BRIDGE_PAGERDUTY_RATE", "12"),
-        // This makes a lease last 15 s.
-        ("BRIDGE_PAGERDUTY_TIMEOUT", "2s"),
+        ("BRIDGE_PAGERDUTY_TIMEOUT", timeout),
         DATABASE_TIMEOUT,
     ];
     Bridge::start_with(&pagerduty.url(), &settings)
@@ -85,7 +93,7 @@ fn the_keys_of_a_killed_bridge_are_delivered_by_the_other_in_order_and_within_th
         posted.post(&first, level, issue);
     }
     pagerduty.wait_for_accepted(5);
-    wait_until("the spread of keys over both bridges", PATIENCE, || takeovers(&second) >= 2 && takeovers(&first) >= 2);
+    wait_until("the spread of keys over both bridges", LONG, || takeovers(&second) >= 2 && takeovers(&first) >= 2);
     // More events for each key than its rate limit allows within a minute, from both bridges. The first bridge is killed
     // meanwhile.
     for round in 0..4 {
@@ -109,16 +117,17 @@ fn the_keys_of_a_killed_bridge_are_delivered_by_the_other_in_order_and_within_th
 #[test]
 fn a_bridge_that_stops_hands_its_keys_over_at_once() {
     let (pagerduty, database) = (PagerDuty::start(), database());
-    let (mut first, second) = (start(&pagerduty, &database), start(&pagerduty, &database));
+    // A lease lasts more than 4 minutes.
+    let [mut first, second] = [0, 1].map(|_| start_with_timeout(&pagerduty, &database, "2m"));
     for (issue, level) in (0..).zip(LEVELS) {
         assert_eq!(first.post(&alert_of_level(level, issue, "before")).status, 202);
     }
     pagerduty.wait_for_accepted(5);
-    wait_until("the spread of keys over both bridges", PATIENCE, || takeovers(&second) >= 2 && takeovers(&first) >= 2);
+    wait_until("the spread of keys over both bridges", LONG, || takeovers(&second) >= 2 && takeovers(&first) >= 2);
     let ended = first.terminate("TERM");
     assert_eq!(ended.code(), Some(0), "{ended}: {:#?}", first.process.stderr.all());
     // Long before a lease would end.
-    wait_until("the handover", Duration::from_secs(8), || takeovers(&second) >= LEVELS.len());
+    wait_until("the handover", LONG, || takeovers(&second) >= LEVELS.len());
     for (issue, level) in (10..).zip(LEVELS) {
         assert_eq!(second.post(&alert_of_level(level, issue, "after")).status, 202);
     }
@@ -134,7 +143,7 @@ fn what_one_bridge_commits_for_a_key_of_the_other_is_delivered_at_once() {
     }
     pagerduty.wait_for_accepted(5);
     let [one, other] = &bridges;
-    wait_until("the spread of keys", PATIENCE, || takeovers(one) >= 2 && takeovers(other) >= 2);
+    wait_until("the spread of keys", LONG, || takeovers(one) >= 2 && takeovers(other) >= 2);
     for (issue, bridge) in (100..110).zip(bridges.iter().cycle()) {
         let level = LEVELS[(issue % 5) as usize];
         assert_eq!(bridge.post(&alert_of_level(level, issue, "second")).status, 202);

@@ -3,8 +3,8 @@
 use sentry_pagerduty_bridge::config::DatabaseUrl;
 use sqlx::{ConnectOptions, Connection as _, PgConnection};
 
-use crate::support::{Connection, PATIENCE, PagerDuty, Run, TOKEN, alert_of_level, run};
-use crate::{DATABASE_TIMEOUT, database, start, wait_until};
+use crate::support::{Connection, PagerDuty, Run, TOKEN, alert_of_level, run};
+use crate::{DATABASE_TIMEOUT, LONG, database, start, wait_until};
 
 /// `queue export --complete` of this database.
 fn export(database: &str) -> Run {
@@ -23,7 +23,7 @@ fn a_bridge_that_stops_counts_as_running_until_it_can_commit_nothing_more() {
         runtime.block_on(sqlx::query_scalar::<_, i64>(held).fetch_one(&mut connection)).unwrap()
     };
     let mut bridge = start(&pagerduty, &database);
-    wait_until("the first lease", PATIENCE, || leases() > 0);
+    wait_until("the first lease", LONG, || leases() > 0);
 
     let body = alert_of_level("error", 7, "late");
     let mut webhook = Connection::open(bridge.address);
@@ -34,7 +34,7 @@ fn a_bridge_that_stops_counts_as_running_until_it_can_commit_nothing_more() {
     webhook.send(head.as_bytes());
     webhook.expect_continue();
     bridge.process.signal("TERM");
-    wait_until("the end of the last lease", PATIENCE, || leases() == 0);
+    wait_until("the end of the last lease", LONG, || leases() == 0);
     // What it commits from now on would be in no export.
     let refused = export(&database);
     assert_eq!(refused.code, Some(1), "{refused:?}");
