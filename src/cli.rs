@@ -298,7 +298,7 @@ pub struct AuditArgs {
     /// Also find what paged when this file was saved, and does not now
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
-    /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
+    /// Which alert system to read if Sentry answers for both [default: by its version]
     #[arg(long, value_name = "KIND", value_parser = alert_system())]
     pub alerts: Option<AlertSystem>,
     /// Print a JSON object
@@ -318,7 +318,7 @@ pub struct CatchUpArgs {
     /// Where Sentry reaches the bridge, such as `https://bridge.example.com` [default: any address that ends in /sentry]
     #[arg(long, value_name = "URL")]
     pub bridge: Option<Url>,
-    /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
+    /// Which alert system to read if Sentry answers for both [default: by its version]
     #[arg(long, value_name = "KIND", value_parser = alert_system())]
     pub alerts: Option<AlertSystem>,
     /// Print a JSON object
@@ -385,7 +385,7 @@ pub struct ConnectArgs {
     /// Send no test webhook at the end, which opens a test incident
     #[arg(long)]
     pub no_test: bool,
-    /// What decides whom Sentry notifies, where it has both kinds [default: by its version]
+    /// Which alert system to read if Sentry answers for both [default: by its version]
     #[arg(long, value_name = "KIND", value_parser = alert_system())]
     pub alerts: Option<AlertSystem>,
 }

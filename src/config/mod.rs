@@ -127,7 +127,7 @@ declare! {
     /// What one incident stands for: `issue`; or `rule` or `project`, resolved once none of its issues is open any more.
     default plain BRIDGE_INCIDENT_KEY incident_key: IncidentScope = values::incident_scope, or "issue";
 
-    /// Put before the issue's id in incident keys, for several Sentrys on one service; at most 100 characters.
+    /// Prefix of incident keys, to tell several Sentrys on one service apart; at most 100 characters.
     list plain BRIDGE_INCIDENT_KEY_PREFIX incident_key_prefix: String = values::incident_key_prefix;
 
     /// Alerts below it are ignored: `debug`, `info`, `warning`, `error` or `fatal`.

@@ -10,9 +10,10 @@ use crate::sentry_api::connect::CANARY;
 
 /// Whether webhooks with a wrong signature are a trouble: the Client Secret was changed in Sentry, or somebody else sends them.
 ///
-/// A held webhook is lost unless the bridge is given the new secret, so a single one is a trouble. There are three
-/// reasons to take it for a stranger's: right signatures came since; right ones came after wrong ones within the last
-/// day, and there are only a few wrong ones now; it is too new. A sender with a right token is not a stranger.
+/// A held webhook is lost unless the bridge is given the new secret, so a single one is a trouble. It is not a trouble if a
+/// correct signature came after it, if within the last day a correct signature ended a series of wrong ones that had lasted
+/// for `unverified` or longer, or if it is younger than `unverified`. In any case, `signatures` or more wrong signatures in a
+/// row over at least `unverified` are a trouble, and so is a held webhook with a right token that is that old.
 pub(super) fn signatures(snapshot: &Snapshot, limits: &TroubleLimits) -> Option<Trouble> {
     let metrics = &snapshot.metrics;
     let queue = snapshot.queue.as_ref().ok();
