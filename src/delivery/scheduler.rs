@@ -42,15 +42,32 @@ pub enum Next {
 pub struct Scheduler {
     limits: DeliveryLimits,
     queues: BTreeMap<ServiceKey, ServiceKeyQueue>,
-    /// The keys that were served last, one of the quick keys and one of the slow keys; the other keys of their group come
-    /// first.
-    served: [Option<ServiceKey>; 2],
-    /// Whether a slow key was served last; in that case a quick key is next, if it has something to send.
-    slow_was_last: bool,
+    /// Round robin: the key served last in each group. The search for the next key of a group starts after it.
+    served_quick: Option<ServiceKey>,
+    served_slow: Option<ServiceKey>,
+    /// The group of the key that was served last. The other group is next, if it has something to send.
+    last_group: Group,
     in_flight: u32,
     /// The number of the last attempt that began.
     latest: u64,
     tls_breaker: TlsBreaker,
+}
+
+/// The keys that PagerDuty answers quickly and those that it answers slowly take turns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Group {
+    Quick,
+    Slow,
+}
+
+impl Group {
+    /// A key counts as quick until it turns out to be slow.
+    fn of(speed: Speed) -> Self {
+        match speed {
+            Speed::Quick | Speed::Unknown => Self::Quick,
+            Speed::Slow => Self::Slow,
+        }
+    }
 }
 
 impl Scheduler {
@@ -60,8 +77,9 @@ impl Scheduler {
         Self {
             limits,
             queues: BTreeMap::new(),
-            served: [None, None],
-            slow_was_last: false,
+            served_quick: None,
+            served_slow: None,
+            last_group: Group::Quick,
             in_flight: 0,
             latest: 0,
             tls_breaker: TlsBreaker::default(),
@@ -162,21 +180,32 @@ impl Scheduler {
         }
         let connections = self.connections(now);
         let mut wake = None;
-        for slow in [!self.slow_was_last, self.slow_was_last] {
-            let found = match self.served[usize::from(slow)].clone() {
-                None => self.begin_first(slow, &connections, .., now, &mut wake),
+        let groups = match self.last_group {
+            Group::Quick => [Group::Slow, Group::Quick],
+            Group::Slow => [Group::Quick, Group::Slow],
+        };
+        for group in groups {
+            let found = match self.served(group).clone() {
+                None => self.begin_first(group, &connections, .., now, &mut wake),
                 Some(served) => self
-                    .begin_first(slow, &connections, (Bound::Excluded(&served), Bound::Unbounded), now, &mut wake)
-                    .or_else(|| self.begin_first(slow, &connections, ..=&served, now, &mut wake)),
+                    .begin_first(group, &connections, (Bound::Excluded(&served), Bound::Unbounded), now, &mut wake)
+                    .or_else(|| self.begin_first(group, &connections, ..=&served, now, &mut wake)),
             };
             if let Some((id, key)) = found {
                 self.in_flight += 1;
-                self.slow_was_last = slow;
-                self.served[usize::from(slow)] = Some(key.clone());
+                self.last_group = group;
+                *self.served(group) = Some(key.clone());
                 return Next::Send { id, key };
             }
         }
         Next::Wait(wake)
+    }
+
+    fn served(&mut self, group: Group) -> &mut Option<ServiceKey> {
+        match group {
+            Group::Quick => &mut self.served_quick,
+            Group::Slow => &mut self.served_slow,
+        }
     }
 
     /// Returns the connections in use, by the speed of their keys.
@@ -188,12 +217,11 @@ impl Scheduler {
         connections
     }
 
-    /// Begins an attempt for the first key in `keys`, among the slow ones or among the others, that has something to send
-    /// and gets a connection. If there is none, brings `wake` forward to the moment when one of them has something to
-    /// send.
+    /// Begins an attempt for the first key of `group` in `keys` that has something to send and gets a connection. If there is
+    /// none, brings `wake` forward to the moment when one of them has something to send.
     fn begin_first<'a>(
         &mut self,
-        slow: bool,
+        group: Group,
         connections: &Connections,
         keys: impl RangeBounds<&'a ServiceKey>,
         now: Moment,
@@ -203,7 +231,7 @@ impl Scheduler {
         for (key, queue) in self.queues.range_mut::<ServiceKey, _>(bounds) {
             let speed = queue.speed(now);
             let admitted = connections.admit(queue.in_flight(), speed, queue.speed_is_fresh(now));
-            if (speed == Speed::Slow) != slow || !admitted {
+            if Group::of(speed) != group || !admitted {
                 continue;
             }
             match queue.readiness(now) {
