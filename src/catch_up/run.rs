@@ -13,8 +13,8 @@ use super::plan::{KnownIncidents, MissingAlerts, missing, sort};
 use super::source::FiringSearch;
 use crate::config::CatchUpMode;
 use crate::ingest::{Decision, Ingest};
-use crate::pagerduty::event::{Detail, EventAction, HAPPENED_AT, Trigger, V2Fields};
-use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey, Severity};
+use crate::pagerduty::event::{BRIDGE_CLIENT, Detail, EventAction, HAPPENED_AT, Trigger};
+use crate::pagerduty::{Description, Event, IncidentKey, ServiceKey};
 use crate::queue::external::{CatchUpRun, IssueNote, SentryNotes};
 use crate::queue::{Editor, EnqueueRequest, Enqueued, Envelope, Queue, QueueError, Reader};
 use crate::sentry::fetched_alert;
@@ -34,8 +34,6 @@ const MOST_NAMED: usize = 50;
 
 /// The name in the incident key of the summarizing event.
 const SUMMARY: &str = "catch-up";
-
-const CLIENT: &str = "sentry-pagerduty-bridge";
 
 /// Where a run enqueues what it finds: the queue of a running bridge, or the database itself, beside a running bridge.
 pub trait Sink {
@@ -268,12 +266,10 @@ impl CatchUp<'_> {
     async fn summarize(&self, rest: &[Firing], sink: &mut impl Sink) -> Result<(), SentryTaskError> {
         let now = Utc::now();
         let line = format!(
-            "{CLIENT}: Sentry fired alerts for {} more issues that never reached the bridge; look at them in Sentry",
+            "{BRIDGE_CLIENT}: Sentry fired alerts for {} more issues that never reached the bridge; look at them in Sentry",
             rest.len()
         );
-        let (Some(description), Some(source)) = (Description::new(&line), Description::new(CLIENT)) else {
-            return Ok(());
-        };
+        let Some(description) = Description::new(&line) else { return Ok(()) };
         let named = rest.iter().take(MOST_NAMED).map(|firing| {
             let page = firing.issue.permalink.as_deref().unwrap_or(&firing.issue.id);
             format!("{} {page}", firing.issue.title)
@@ -283,19 +279,10 @@ impl CatchUp<'_> {
             (HAPPENED_AT, Detail::Text(now.to_rfc3339_opts(SecondsFormat::Secs, true))),
             ("first_of_them", Detail::List(named.collect())),
         ]);
-        let trigger = Trigger {
-            description,
-            client: CLIENT,
-            client_url: None,
-            details,
-            links: Vec::new(),
-            severity: Severity::Critical,
-            v2_fields: Box::new(V2Fields::of_source(source)),
-        };
         let event = Event {
             destination: self.ingest.destination(self.summary_key),
             incident_key: IncidentKey::of_alarm(self.ingest.incident_key_prefix(), SUMMARY),
-            action: EventAction::Trigger(trigger),
+            action: EventAction::Trigger(Trigger::of_bridge(description, details)),
         };
         sink.enqueue(EnqueueRequest::event(Envelope::new(&event, now))).await?;
         warn!("{line}");

@@ -14,12 +14,9 @@ use super::hysteresis::{Assessment, Hysteresis, Phase};
 use super::snapshot::Snapshot;
 use crate::backoff::Backoff;
 use crate::canary::CanaryProgress;
-use crate::pagerduty::event::{Detail, Details, EventAction, HAPPENED_AT, Trigger, V2Fields};
-use crate::pagerduty::{Description, Severity};
+use crate::pagerduty::Description;
+use crate::pagerduty::event::{BRIDGE_CLIENT, Detail, Details, EventAction, HAPPENED_AT, Trigger};
 use crate::queue::IncidentSummary;
-
-/// The client that the events of alarms name.
-const CLIENT: &str = "sentry-pagerduty-bridge";
 
 /// How long an alarm that PagerDuty rejected is not raised again on the same service key. If the key has accepted an event
 /// since, it is this backoff, which begins with the second rejection: each rejection makes a dead letter, and without a
@@ -258,20 +255,13 @@ pub(super) fn may_accept(incident: &IncidentSummary, delivered_at: Option<DateTi
 /// Returns the trigger that opens the incident of a trouble. `None` does not occur, because the description is never
 /// blank.
 pub(super) fn trigger(trouble: &Trouble, snapshot: &Snapshot, at: DateTime<Utc>) -> Option<EventAction> {
-    Some(EventAction::Trigger(Trigger {
-        description: Description::new(&format!("{CLIENT}: {}", trouble.sentence))?,
-        client: CLIENT,
-        client_url: None,
-        details: details(trouble, snapshot, at),
-        links: Vec::new(),
-        severity: Severity::Critical,
-        v2_fields: Box::new(V2Fields::of_source(Description::new(CLIENT)?)),
-    }))
+    let description = Description::new(&format!("{BRIDGE_CLIENT}: {}", trouble.sentence))?;
+    Some(EventAction::Trigger(Trigger::of_bridge(description, details(trouble, snapshot, at))))
 }
 
 /// Returns the resolve for the incident of an alarm.
 pub(super) fn resolve(at: DateTime<Utc>) -> EventAction {
-    let line = format!("{CLIENT}: alarm resolved at {}", time(at));
+    let line = format!("{BRIDGE_CLIENT}: alarm resolved at {}", time(at));
     EventAction::Resolve(Description::new(&line))
 }
 

@@ -83,6 +83,25 @@ pub struct Trigger {
     pub v2_fields: Box<V2Fields>,
 }
 
+/// The client and the source of events about the bridge itself.
+pub const BRIDGE_CLIENT: &str = "sentry-pagerduty-bridge";
+
+impl Trigger {
+    /// Makes a trigger about the bridge itself, which is critical and has no links.
+    #[must_use]
+    pub fn of_bridge(description: Description, details: Details) -> Self {
+        Self {
+            description,
+            client: BRIDGE_CLIENT,
+            client_url: None,
+            details,
+            links: Vec::new(),
+            severity: Severity::Critical,
+            v2_fields: Box::new(V2Fields::of_source(Description::of_line(BRIDGE_CLIENT.to_owned()))),
+        }
+    }
+}
+
 /// Where a trigger comes from, in the terms of the Events API v2. Each text is a line with the limits of a description,
 /// because PagerDuty documents no limit for these fields.
 #[derive(Clone, Debug, PartialEq)]

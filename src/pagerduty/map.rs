@@ -155,24 +155,15 @@ fn frame(frame: StackFrame) -> Option<String> {
     }
 }
 
-/// The client that the events of a test page name.
-const TEST_CLIENT: &str = "sentry-pagerduty-bridge";
-
 /// The trigger and the resolve of a test incident, by which an operator sees whether PagerDuty accepts events and whom it
 /// notifies. Its key consists of `prefix`, `name` and `at`, so that every test page has an incident of its own; `sender` is
 /// shown in its details.
 #[must_use]
 pub fn test_page(destination: &Destination, prefix: &str, name: &str, at: DateTime<Utc>, sender: &str) -> [Event; 2] {
     let incident_key = IncidentKey::of_test_page(prefix, name, at);
-    let trigger = Trigger {
-        description: Description::of_line("Test page of sentry-pagerduty-bridge: it resolves itself".to_owned()),
-        client: TEST_CLIENT,
-        client_url: None,
-        details: Details::from_iter([("sent by", Detail::Text(sender.to_owned())), (HAPPENED_AT, Detail::Time(at))]),
-        links: Vec::new(),
-        severity: Severity::Critical,
-        v2_fields: Box::new(V2Fields::of_source(Description::of_line(TEST_CLIENT.to_owned()))),
-    };
+    let description = Description::of_line("Test page of sentry-pagerduty-bridge: it resolves itself".to_owned());
+    let details = Details::from_iter([("sent by", Detail::Text(sender.to_owned())), (HAPPENED_AT, Detail::Time(at))]);
+    let trigger = Trigger::of_bridge(description, details);
     let actions = [EventAction::Trigger(trigger), EventAction::Resolve(None)];
     actions.map(|action| Event { destination: destination.clone(), incident_key: incident_key.clone(), action })
 }
