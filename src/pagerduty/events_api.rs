@@ -11,7 +11,7 @@ use super::keys::ServiceKey;
 use super::outcome::{EventsApiResponse, Outcome};
 
 /// One of PagerDuty's Events APIs. A new one gets its own file, and is added to
-/// [`ApiVersion`](super::ApiVersion) and [`events_api`](super::events_api).
+/// [`ApiVersion`](super::ApiVersion) and [`events_api`](fn@super::events_api).
 pub trait EventsApi: Sync {
     /// The path that events are posted to, under the root of PagerDuty's address.
     fn path(&self) -> &'static str;

@@ -5,7 +5,8 @@
 //! - [`keys`]: [`ServiceKey`] and its name for people, [`IncidentKey`]; [`destination`]: through which API an integration
 //!   takes events
 //! - [`description`]: the line that people read first; [`template`]: the operator's own format for that line
-//! - [`api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: cuts it to the limits; [`v1`], [`v2`]: the APIs
+//! - [`mod@events_api`]: what an [`EventsApi`] does, and the JSON of an event; `fit`: cuts it to the limits; [`v1`], [`v2`]:
+//!   the APIs
 //! - `stored`: counts that are added to a stored event, and where in Sentry it came from
 //! - [`client`]: one attempt to send an event
 //! - [`outcome`]: what PagerDuty's response means for the event
