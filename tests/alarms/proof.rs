@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::in_process::{GIVEN_UP, InProcessBridge};
 use crate::observation::{ADMIN_TOKEN, wait_for};
-use crate::support::{Connection, KEY, OTHER_KEY, PATIENCE, PagerDuty, TOKEN, alert, alert_of_level, get_with, post};
+use crate::support::{Connection, KEY, OTHER_KEY, PATIENCE, PagerDuty, TOKEN, alert, get_with, post};
 use crate::{ALARM_KEY, causes, wait_for_alarm};
 
 const API_TOKEN: &str = "u+3rdPartyRestApiKey";
@@ -346,36 +346,6 @@ fn add_services(pagerduty: &PagerDuty, number: usize, change: impl Fn(&mut Servi
         service
     }));
     pagerduty.set_options(options);
-}
-
-#[test]
-fn pages_of_services_and_reasons_count_towards_the_budget() {
-    const LEVELS: [&str; 5] = ["fatal", "error", "warning", "info", "debug"];
-    let pagerduty = pagerduty(|_| {});
-    add_services(&pagerduty, 1000, |service| service.status = RestServiceStatus::Maintenance);
-    let routes = LEVELS.iter().enumerate().map(|(number, level)| format!("level,{level},{}", key_of(number)));
-    let routes: Vec<_> = routes.collect();
-    let (api, routes) = (pagerduty.rest_url(), routes.join("\n"));
-    let settings = [
-        ALARM_KEY,
-        ("BRIDGE_PAGERDUTY_API_URL", api.as_str()),
-        ("BRIDGE_PAGERDUTY_API_TOKEN", API_TOKEN),
-        ("BRIDGE_PAGERDUTY_ROUTES", routes.as_str()),
-    ];
-    let bridge = InProcessBridge::start(&pagerduty.url(), &settings);
-    // Few enough that the budget suffices for all look-ups but the last, which then ask for the reasons.
-    for (issue, level) in (1..=30).zip(LEVELS.iter().cycle()) {
-        bridge.queue(&alert_of_level(level, issue, "Disk full"));
-    }
-    let most = Duration::from_mins(2);
-    pagerduty.wait_within(most, "the requests of the second minute", |records| records.rest_total() > BUDGET as u64);
-    let asked =
-        |what: &str| pagerduty.read(|records| records.rest_requests().any(|request| request.target.starts_with(what)));
-    assert!(asked("/services?") && asked("/maintenance_windows?"));
-    let refused = pagerduty.read(|records| records.rest_requests().filter(|request| request.status != 200).count());
-    let busiest = busiest_minute(&pagerduty);
-    assert!(busiest > 0 && busiest <= BUDGET, "{busiest} requests in a minute");
-    assert_eq!(refused, 0);
 }
 
 #[test]
