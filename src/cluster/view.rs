@@ -41,15 +41,15 @@ pub struct BridgeView {
 }
 
 impl ClusterView {
-    /// Returns what `view` shows to the bridge `me`.
-    pub(super) fn new(view: &LeaseState, me: BridgeId, timing: &Timing) -> Self {
-        let mut bridges: Vec<_> = view
+    /// Returns what `state` shows to the bridge `me`.
+    pub(super) fn new(state: &LeaseState, me: BridgeId, timing: &Timing) -> Self {
+        let mut bridges: Vec<_> = state
             .bridges
             .iter()
             .map(|row| {
                 let owned = || {
-                    let owned = view.leases.iter().filter(|lease| lease.owner == Some(row.info.id));
-                    owned.filter(|lease| lease.until > view.now).map(|lease| &lease.name)
+                    let owned = state.leases.iter().filter(|lease| lease.owner == Some(row.info.id));
+                    owned.filter(|lease| lease.until > state.now).map(|lease| &lease.name)
                 };
                 BridgeView {
                     id: row.info.id,
@@ -57,7 +57,7 @@ impl ClusterView {
                     version: row.info.version.clone(),
                     fingerprint: row.info.fingerprint.clone(),
                     last_seen: row.last_seen,
-                    is_alive: row.last_seen > view.now - timing.alive(),
+                    is_alive: row.last_seen > state.now - timing.alive(),
                     is_self: row.info.id == me,
                     is_leader: owned().any(|name| *name == LeaseName::Leader),
                     reaches_pagerduty: row.info.reaches_pagerduty,

@@ -258,7 +258,7 @@ async fn read(
             if let Some(peer) = peer(request) {
                 state.metrics.record_wrong_signature_sender(peer);
             }
-            hold(request, state, credentials, (body, reservation), secrets, received_at).await;
+            hold(request, state, credentials, body, reservation, secrets, received_at).await;
             return Err(Unauthorized::WrongSignature.logged(request).into());
         }
     }
@@ -272,7 +272,8 @@ async fn hold(
     request: &HttpRequest,
     state: &AppState,
     credentials: WebhookCredentials,
-    (body, reservation): (Bytes, Reservation),
+    body: Bytes,
+    reservation: Reservation,
     secrets: Arc<WebhookSecrets>,
     received_at: DateTime<Utc>,
 ) {
